@@ -1,0 +1,1 @@
+"""The vocabulary: what is known about a request, under Mixer's names."""

@@ -1,0 +1,1 @@
+"""Compose the rooms' settings from file, environment and command line."""

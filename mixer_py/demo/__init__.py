@@ -1,0 +1,1 @@
+"""The whole of mixer-py on one machine, with a real Envoy."""

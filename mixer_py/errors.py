@@ -1,0 +1,162 @@
+"""The one tree of exceptions, each with the gRPC status that a caller sees when it ends a call.
+
+MixerError
+├── ConfigurationError        one or more faults in what a person wrote
+│   └── PolicyLoadError       … in a policy or its data
+├── RequestParseError         the request cannot be turned into an input document (HTTP 400)
+├── EvaluationError           the policy could not be decided
+│   ├── UndefinedDecisionError
+│   └── ResultError           it was decided, but its result has a wrong shape
+├── InvalidRequestError       a message that its own protocol forbids
+├── OverloadedError           more waits than we promised to hold
+├── DeadlinePassedError       the caller no longer waits
+├── MessageTooLargeError      a message above `max_message_bytes`
+├── CounterStoreError         a rate-limit counter could not be kept
+├── SinkError                 rows could not be written; they are kept and tried again
+├── QueryRefusedError         a query that a reader may not run
+├── QueryFailedError          a query that the database refused
+├── NotRunningError           no mixer, store or server answers where one was expected
+└── ProcessError              a child process did not do what it was started for
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+# Status codes: grpc/grpc doc/statuscodes.md. Kept as numbers so that this module needs no gRPC library.
+INVALID_ARGUMENT = 3
+DEADLINE_EXCEEDED = 4
+RESOURCE_EXHAUSTED = 8
+FAILED_PRECONDITION = 9
+INTERNAL = 13
+UNAVAILABLE = 14
+UNKNOWN = 2
+
+
+class MixerError(Exception):
+    """Whatever mixer-py raises on purpose."""
+
+    grpc_status: ClassVar[int] = INTERNAL
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """One thing that is wrong in what a person wrote, where it stands, and the way out.
+
+    Attributes:
+        message: what is wrong, naming the thing.
+        file: path of the file, `environment` or `command line`; empty when unknown.
+        line: 1-based line in `file`; 0 when the place has no lines.
+        field: dotted name of the key or element, empty when there is none.
+        way_out: what to do about it; empty when the message says it all.
+    """
+
+    message: str
+    file: str = ""
+    line: int = 0
+    field: str = ""
+    way_out: str = ""
+
+    @property
+    def place(self) -> str:
+        """`file:line`, or `file` where there are no lines, or nothing."""
+        return f"{self.file}:{self.line}" if self.line else self.file
+
+    def __str__(self) -> str:
+        where = ": ".join(part for part in (self.place, self.field) if part)
+        text = f"{where}: {self.message}" if where else self.message
+        return f"{text} ({self.way_out})" if self.way_out else text
+
+
+class ConfigurationError(MixerError):
+    """Faults in configuration, rules or policies, all that were found and not only the first."""
+
+    grpc_status = FAILED_PRECONDITION
+
+    def __init__(self, faults: Sequence[Fault]) -> None:
+        super().__init__("\n".join(map(str, faults)))
+        self.faults = tuple(faults)
+
+
+class PolicyLoadError(ConfigurationError):
+    """A policy or its data cannot be loaded."""
+
+
+class RequestParseError(MixerError):
+    """A CheckRequest whose path, query or body cannot be parsed; answered with HTTP 400."""
+
+    grpc_status = INVALID_ARGUMENT
+
+
+class EvaluationError(MixerError):
+    """The engine failed on a policy; `policy.on_error` says what the caller gets."""
+
+    grpc_status = UNKNOWN
+
+
+class UndefinedDecisionError(EvaluationError):
+    """The decision is undefined for this input."""
+
+
+class ResultError(EvaluationError):
+    """The decision's value has a shape, a type or a header that the contract forbids."""
+
+
+class InvalidRequestError(MixerError):
+    """A message that its own protocol forbids, such as a RateLimitRequest without a domain."""
+
+    grpc_status = INVALID_ARGUMENT
+
+
+class OverloadedError(MixerError):
+    """More than `max_in_flight` calls wait."""
+
+    grpc_status = UNAVAILABLE
+
+
+class DeadlinePassedError(MixerError):
+    """The caller's deadline passed before any work was done."""
+
+    grpc_status = DEADLINE_EXCEEDED
+
+
+class MessageTooLargeError(MixerError):
+    """A message above `server.max_message_bytes`."""
+
+    grpc_status = RESOURCE_EXHAUSTED
+
+
+class CounterStoreError(MixerError):
+    """The counter store is away or full; `rate_limit.on_error` says what the caller gets."""
+
+    grpc_status = UNAVAILABLE
+
+
+class SinkError(MixerError):
+    """A block of rows was not written; it is kept and tried again."""
+
+    grpc_status = UNAVAILABLE
+
+
+class QueryRefusedError(MixerError):
+    """A query that is not one read-only SELECT within its limits."""
+
+    grpc_status = INVALID_ARGUMENT
+
+
+class QueryFailedError(MixerError):
+    """A permitted query that the database could not answer."""
+
+    grpc_status = INVALID_ARGUMENT
+
+
+class NotRunningError(MixerError):
+    """Nothing answers at an address where a mixer or a server was expected."""
+
+    grpc_status = UNAVAILABLE
+
+
+class ProcessError(MixerError):
+    """A child process failed to start, to answer or to end."""

@@ -1,0 +1,1 @@
+"""Decide: Rego engines behind one Protocol, with opa-envoy-plugin's input and result."""

@@ -1,0 +1,1 @@
+"""Count: envoyproxy/ratelimit's rules, algorithms and counter stores."""

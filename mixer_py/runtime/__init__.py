@@ -1,0 +1,1 @@
+"""Supervisor, worker, store process, snapshot and reload."""

@@ -1,0 +1,1 @@
+"""Speak Envoy: request bytes and deadline in, response bytes out."""

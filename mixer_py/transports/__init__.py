@@ -1,0 +1,1 @@
+"""Carry bytes between the network and tables of handlers."""
