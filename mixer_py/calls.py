@@ -1,0 +1,26 @@
+"""What a transport tells a service about a call, besides its bytes. The one thing that both rooms know."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One call as its transport sees it.
+
+    Attributes:
+        deadline: `Clock.monotonic` seconds after which the caller no longer waits; None when it waits for ever.
+        peer: the caller's address as the transport writes it.
+    """
+
+    deadline: float | None = None
+    peer: str = ""
+
+
+UnaryHandler = Callable[[bytes, Call], Awaitable[bytes]]
+"""Serialized request in, serialized response out; a `MixerError` ends the call with its status."""
+
+ClientStreamHandler = Callable[[AsyncIterator[bytes], Call], Awaitable[bytes]]
+"""Serialized requests in, one serialized response out when the client half-closes."""

@@ -1,0 +1,178 @@
+"""Carry bytes over grpcio's asyncio server: unary calls and client streams, health and reflection.
+
+Statuses come from `MixerError.grpc_status`; any other failure, a panic of a native library included, ends its call
+with INTERNAL and leaves the next one working. Nothing here knows what the bytes mean.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, NoReturn
+
+import grpc
+import structlog
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection
+
+from mixer_py.calls import Call, ClientStreamHandler, UnaryHandler
+from mixer_py.errors import MixerError, ProcessError
+from mixer_py.instruments import Clock
+from mixer_py.transports.admission import Admission
+from mixer_py.transports.handlers import HandlerTable
+
+if TYPE_CHECKING:
+    Handler = grpc.RpcMethodHandler[bytes, bytes]
+    Context = grpc.aio.ServicerContext[bytes, bytes]
+
+_STATUS = {code.value[0]: code for code in grpc.StatusCode}
+_NO_LIMIT = -1
+
+
+@dataclass(frozen=True, slots=True)
+class ServerLimits:
+    """Manners of a listener.
+
+    Attributes:
+        max_message_bytes: a larger message ends its call with RESOURCE_EXHAUSTED.
+        max_in_flight: unary calls in hand; one more ends with UNAVAILABLE.
+        max_connection_age: seconds after which a connection gets GOAWAY, so that new replicas get traffic.
+        max_connection_age_grace: seconds that its calls then have to end.
+        share_port: let other processes listen on the same port (SO_REUSEPORT).
+    """
+
+    max_message_bytes: int
+    max_in_flight: int
+    max_connection_age: float
+    max_connection_age_grace: float
+    share_port: bool = False
+
+    def channel_arguments(self) -> list[tuple[str, int]]:
+        """The limits as gRPC core's channel arguments (grpc/grpc include/grpc/impl/channel_arg_names.h)."""
+        return [
+            ("grpc.max_receive_message_length", self.max_message_bytes),
+            ("grpc.max_send_message_length", _NO_LIMIT),
+            ("grpc.max_connection_age_ms", int(self.max_connection_age * 1000)),
+            ("grpc.max_connection_age_grace_ms", int(self.max_connection_age_grace * 1000)),
+            ("grpc.so_reuseport", int(self.share_port)),
+            # Envoy may keep idle connections alive with pings; the default of 5 minutes would answer those with GOAWAY.
+            ("grpc.http2.min_ping_interval_without_data_ms", 5_000),
+            ("grpc.keepalive_permit_without_calls", 1),
+        ]
+
+
+class GrpcioServer:
+    """One listener."""
+
+    def __init__(
+        self, address: str, table: HandlerTable, limits: ServerLimits, admission: Admission, clock: Clock
+    ) -> None:
+        """Prepares a listener; nothing is bound before `start`.
+
+        Args:
+            address: `host:port` or `unix:///path`.
+            table: what it answers.
+            limits: its manners.
+            admission: shared by all listeners of a process, because they share its loop.
+            clock: for deadlines.
+        """
+        self.address = address
+        self._admission = admission
+        self._clock = clock
+        self._log = structlog.get_logger("transports.grpcio").bind(address=address)
+        self._server = grpc.aio.server(options=limits.channel_arguments())
+        handlers = [self._unary(method, handler) for method, handler in table.unary.items()]
+        handlers += [self._client_stream(method, handler) for method, handler in table.client_streams.items()]
+        self._server.add_generic_rpc_handlers([_Methods(dict(handlers))])
+        self._health = health.aio.HealthServicer() if table.health else None
+        self._services = table.service_names()
+        if self._health is not None:
+            health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
+        if table.reflection:
+            names = [*self._services, reflection.SERVICE_NAME]
+            names += [health.SERVICE_NAME] if table.health else []
+            reflection.enable_server_reflection(names, self._server)
+
+    async def start(self) -> None:
+        """Binds and accepts.
+
+        Raises:
+            ProcessError: the address cannot be bound.
+        """
+        try:
+            port = self._server.add_insecure_port(self.address)
+        except RuntimeError as error:
+            raise ProcessError(f"cannot listen on {self.address}: {error}") from error
+        if port == 0 and not self.address.startswith("unix:"):
+            raise ProcessError(f"cannot listen on {self.address}: the address is in use or not ours")
+        await self._set_health(serving=True)
+        await self._server.start()
+
+    async def refuse_new(self) -> None:
+        """Tells health checkers that this listener is going away."""
+        await self._set_health(serving=False)
+
+    async def stop(self, grace: float) -> None:
+        """Sends GOAWAY, lets calls in flight end for up to `grace` seconds, then cancels the rest."""
+        await self._server.stop(grace)
+
+    async def _set_health(self, *, serving: bool) -> None:
+        if self._health is None:
+            return
+        status = health_pb2.HealthCheckResponse.SERVING if serving else health_pb2.HealthCheckResponse.NOT_SERVING
+        for service in ("", *self._services):
+            await self._health.set(service, status)
+
+    def _unary(self, method: str, handler: UnaryHandler) -> tuple[str, Handler]:
+        admission, clock = self._admission, self._clock
+
+        async def answer(message: bytes, context: Context) -> bytes:
+            call = _call(context, clock)
+            return await self._guarded(method, context, lambda: admission.run(handler, message, call))
+
+        return method, grpc.unary_unary_rpc_method_handler(answer)
+
+    def _client_stream(self, method: str, handler: ClientStreamHandler) -> tuple[str, Handler]:
+        clock = self._clock
+
+        async def answer(messages: AsyncIterator[bytes], context: Context) -> bytes:
+            call = _call(context, clock)
+            return await self._guarded(method, context, lambda: handler(messages, call))
+
+        return method, grpc.stream_unary_rpc_method_handler(answer)
+
+    async def _guarded(
+        self, method: str, context: Context, work: Callable[[], Awaitable[bytes]]
+    ) -> bytes:
+        """Runs `work`; whatever it raises becomes a status that is not OK."""
+        try:
+            return await work()
+        except MixerError as error:
+            await _abort(context, error.grpc_status, str(error))
+        except asyncio.CancelledError:  # the caller went away, or the server stops
+            raise
+        except BaseException as error:  # noqa: BLE001 (a native panic is a BaseException, and no failure may read as success)
+            self._log.error("call failed", method=method, error=repr(error), exc_info=True)
+            await _abort(context, grpc.StatusCode.INTERNAL.value[0], f"internal error: {type(error).__name__}")
+
+
+class _Methods(grpc.GenericRpcHandler):
+    """Finds the handler of a method; an unknown one is answered UNIMPLEMENTED by gRPC."""
+
+    def __init__(self, handlers: dict[str, Handler]) -> None:
+        self._handlers = handlers
+
+    def service(self, handler_call_details: grpc.HandlerCallDetails) -> Handler | None:
+        """The handler of the called method."""
+        return self._handlers.get(handler_call_details.method)
+
+
+def _call(context: Context, clock: Clock) -> Call:
+    remaining = context.time_remaining()
+    return Call(deadline=None if remaining is None else clock.monotonic() + remaining, peer=context.peer())
+
+
+async def _abort(context: Context, status: int, message: str) -> NoReturn:
+    await context.abort(_STATUS[status], message)
+    raise AssertionError("abort raises")
