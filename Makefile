@@ -1,0 +1,68 @@
+# What a person or CI does with this repository. `make` alone lists it.
+.DEFAULT_GOAL := help
+MAKEFLAGS += --no-print-directory
+SHELL := /bin/bash
+
+# The Python to build .venv with; when it is older than 3.11, python3.13, python3.12 and python3.11 are looked for.
+PYTHON ?= python3
+BIN := .venv/bin
+STAMP := .venv/.installed
+# Go's tools of scripts/install-servers are found by tests through PATH.
+export PATH := $(CURDIR)/.tools/bin:$(PATH)
+
+.PHONY: help
+help: ## this list
+	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' Makefile
+
+$(STAMP): requirements.lock pyproject.toml scripts/install
+	@scripts/install '$(PYTHON)'
+
+.PHONY: install
+install: $(STAMP) ## make .venv with exactly what requirements.lock names
+
+.PHONY: servers
+servers: ## install the servers that tests use and no Python package carries (apt as root, Go)
+	@scripts/install-servers
+
+.PHONY: demo
+demo: $(STAMP) ## the main job on a real Envoy, on this machine; ONCE=1 ends by itself
+	@$(BIN)/mixer demo $(if $(ONCE),--once)
+
+.PHONY: test
+test: $(STAMP) servers lint types ## everything CI runs; ARGS="-k name" selects tests
+	$(BIN)/python -m pytest $(ARGS)
+
+.PHONY: lint
+lint: $(STAMP) ## style, and the arrows between rooms
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/lint-imports
+
+.PHONY: types
+types: $(STAMP) ## mypy, strict
+	$(BIN)/mypy
+
+.PHONY: format
+format: $(STAMP) ## put the code into the house's style
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+.PHONY: docs
+docs: $(STAMP) ## write the generated pages of docs/ anew
+	$(BIN)/python scripts/generate_docs.py
+
+.PHONY: bench
+bench: $(STAMP) ## measure (some minutes) and write benchmarks/reports/
+	$(BIN)/python benchmarks/main_job.py $(ARGS)
+
+.PHONY: build
+build: $(STAMP) ## the wheel, in dist/
+	$(BIN)/python -m build --wheel --no-isolation
+
+.PHONY: lock
+lock: ## pin the dependencies of pyproject.toml anew, keeping what still fits
+	@scripts/lock
+
+.PHONY: clean
+clean: ## remove what was built here; .venv and .tools too
+	rm -rf .venv .tools dist build .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
