@@ -1,0 +1,109 @@
+"""Settings of the server: what listens where, for whom, and its manners. Not for: what the services do."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from annotated_types import Ge
+from pydantic import ValidationInfo, field_validator, model_validator
+
+from mixer_py.config.address import Address, ListenAddress
+from mixer_py.settings import Duration, LocalPath, Secret, Settings, Size
+
+ServiceName = Literal["all", "ext_authz", "rate_limit", "access_log", "health", "reflection"]
+
+SERVICES: tuple[ServiceName, ...] = ("ext_authz", "rate_limit", "access_log", "health", "reflection")
+"""What `all` stands for."""
+STREAMING: frozenset[ServiceName] = frozenset({"access_log", "reflection"})
+"""Services that only speak in streams, which the transport `envoy` does not carry."""
+
+
+class ListenerSettings(Settings):
+    """One address that Envoy calls."""
+
+    address: ListenAddress = Address("127.0.0.1", 9091)
+    """Where to listen: `host:port`, `[::1]:9091` or `unix:///path`."""
+    transport: Literal["grpcio", "envoy"] = "grpcio"
+    """What carries the calls; `envoy` is not built yet in this version."""
+    services: tuple[ServiceName, ...] = ("all",)
+    """What is answered there; `all` is every service that the transport carries."""
+
+    @field_validator("services")
+    @classmethod
+    def _services_fit(cls, services: tuple[ServiceName, ...], info: ValidationInfo) -> tuple[ServiceName, ...]:
+        if not services:
+            raise ValueError("a listener without services would answer nothing; name one, or all")
+        if info.data.get("transport") == "envoy":
+            for name in services:
+                if name in STREAMING:
+                    raise ValueError(f"{name} speaks in streams, which the transport envoy does not carry; use grpcio")
+        return services
+
+    @model_validator(mode="after")
+    def _transport_is_built(self) -> ListenerSettings:
+        if self.transport == "envoy":
+            raise ValueError("transport envoy is not built yet in this version; use grpcio")
+        return self
+
+    @property
+    def service_names(self) -> tuple[ServiceName, ...]:
+        """The services to answer, each once, with `all` spelt out, in the order of `SERVICES`."""
+        named = set(SERVICES if "all" in self.services else self.services)
+        return tuple(name for name in SERVICES if name in named)
+
+
+class ServerSettings(Settings):
+    """Listeners, admin and the manners of the server."""
+
+    listeners: tuple[ListenerSettings, ...] = (ListenerSettings(),)
+    """The addresses that Envoy calls."""
+    workers: Annotated[int, Ge(1)] = 1
+    """Processes that answer; more than one is not built yet in this version."""
+    admin: ListenAddress = Address("127.0.0.1", 15014)
+    """Where metrics, health and the pages for people are: `host:port`."""
+    socket: LocalPath | None = None
+    """The unix socket of the same pages, which the commands use; by default `mixer-<admin port>.sock` in
+    `$XDG_RUNTIME_DIR`, else in `/run/mixer`, else in a temporary folder of the user's own."""
+    admin_token: Secret | None = None
+    """What a reader of the pages for people shows as `Authorization: Bearer` where `admin` is not loopback."""
+    max_message_bytes: Annotated[Size, Ge(1)] = 4 << 20
+    """The largest message that is read; a larger one ends its call with RESOURCE_EXHAUSTED."""
+    max_in_flight: Annotated[int, Ge(1)] = 1000
+    """Calls that a worker holds at once; above it a call fails at once with UNAVAILABLE."""
+    max_connection_age: Duration = 600.0
+    """After this time a client is asked to connect anew, so that new replicas get traffic; `0s` never asks."""
+    max_connection_age_grace: Duration = 30.0
+    """How long calls of such a connection may still take."""
+    drain_timeout: Duration = 15.0
+    """After SIGTERM, how long calls in flight may take."""
+    flush_timeout: Duration = 10.0
+    """After the last call, how long rows that wait may take to be written."""
+
+    @field_validator("listeners")
+    @classmethod
+    def _addresses_differ(cls, listeners: tuple[ListenerSettings, ...]) -> tuple[ListenerSettings, ...]:
+        if not listeners:
+            raise ValueError("without a listener nothing is answered; leave the key out for 127.0.0.1:9091")
+        seen: set[Address] = set()
+        for listener in listeners:
+            if listener.address in seen and (listener.address.is_unix or listener.address.port):
+                raise ValueError(f"two listeners have the address {listener.address}; name its services in one")
+            seen.add(listener.address)
+        return listeners
+
+    @field_validator("workers")
+    @classmethod
+    def _one_worker(cls, workers: int) -> int:
+        if workers > 1:
+            raise ValueError("more than one worker is not built yet in this version; leave it at 1")
+        return workers
+
+    @field_validator("admin")
+    @classmethod
+    def _admin_is_tcp(cls, admin: Address, info: ValidationInfo) -> Address:
+        if admin.is_unix:
+            raise ValueError("is host:port; the unix socket of the same pages is server.socket")
+        listeners: tuple[ListenerSettings, ...] = info.data.get("listeners", ())
+        if admin.port and any(listener.address == admin for listener in listeners):
+            raise ValueError(f"{admin} is already the address of a listener; give it a port of its own")
+        return admin
