@@ -5,11 +5,8 @@ from __future__ import annotations
 from mixer_py.config.log import LogSettings
 from mixer_py.config.server import ServerSettings
 from mixer_py.policy.settings import PolicySettings
+from mixer_py.ratelimit.settings import RateLimitSettings
 from mixer_py.settings import Settings
-
-
-class RateLimitSettings(Settings):
-    """Stands here until the room has its own."""
 
 
 class TelemetrySettings(Settings):

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import difflib
 import types
-import typing
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -121,26 +120,29 @@ def _shape_of_field(field: FieldInfo) -> Shape:
 
 
 def _shape(annotation: object, metadata: Sequence[object] = ()) -> Shape:
-    origin = get_origin(annotation)
+    origin, arguments = get_origin(annotation), get_args(annotation)
     if origin is Annotated:
-        inner, *more = get_args(annotation)
-        return _shape(inner, (*more, *metadata))
+        return _shape(arguments[0], (*arguments[1:], *metadata))
     parsers = {entry.func for entry in metadata if isinstance(entry, BeforeValidator)}
     if parse_duration in parsers:
         return Shape("value", "duration", duration=True)
     if parse_size in parsers:
         return Shape("value", "size")
     if origin in {Union, types.UnionType}:
-        return _union(tuple(_shape(option) for option in get_args(annotation)))
+        return _union(tuple(_shape(option) for option in arguments))
+    return _plain(annotation) if origin is None else _generic(origin, arguments)
+
+
+def _generic(origin: object, arguments: tuple[Any, ...]) -> Shape:
     if origin is Literal:
-        return Shape("value", " \\| ".join(f"`{option}`" for option in get_args(annotation)))
-    if origin in {list, tuple, Sequence, typing.Sequence}:
-        item = _shape(get_args(annotation)[0])
-        return Shape("list", f"list of {item.text}", item=item)
-    if origin in {dict, Mapping, typing.Mapping}:
-        item = _shape(get_args(annotation)[1])
+        return Shape("value", " | ".join(f"`{option}`" for option in arguments))
+    if origin in {dict, Mapping}:
+        item = _shape(arguments[1])
         return Shape("map", f"map to {item.text}", item=item)
-    return _plain(annotation)
+    if origin in {list, tuple, Sequence}:
+        item = _shape(arguments[0])
+        return Shape("list", f"list of {item.text}", item=item)
+    return Shape("value", "value", scalar=True)
 
 
 def _plain(annotation: object) -> Shape:

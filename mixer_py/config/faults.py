@@ -63,7 +63,8 @@ def node_at(root: Node, shape: Shape, location: tuple[int | str, ...]) -> tuple[
     A location also names alternatives of unions, which no node has: they are skipped. When the key itself was not
     written, the node is the section that lacks it.
     """
-    node, inner, path = root, shape, ()
+    node, inner = root, shape
+    path: tuple[str, ...] = ()
     for step in location:
         child_shape = inner.child(step)
         child = node.child(step)
@@ -89,6 +90,8 @@ def _below_secret(shape: Shape, path: Sequence[str]) -> bool:
 def _explain(detail: ErrorDetails, node: Node, *, secret: bool) -> tuple[str, str]:
     kind = detail["type"]
     context: dict[str, Any] = detail.get("ctx", {})
+    if secret and kind in _KINDS:
+        return "is not a secret", "write it as text or as {file: path}"
     shown = "the value" if secret else _show(detail["input"])
     if kind == "missing":
         return "is missing", ""

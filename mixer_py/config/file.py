@@ -24,7 +24,7 @@ _TRUE = frozenset({"true", "True", "TRUE"})
 class _Loader(yaml.SafeLoader):
     """PyYAML's composer with the implicit types of YAML 1.2 instead of 1.1."""
 
-    yaml_implicit_resolvers: ClassVar[dict[str, list[tuple[str, re.Pattern[str]]]]] = {}
+    yaml_implicit_resolvers: ClassVar[dict[str, list[tuple[str, re.Pattern[str]]]]] = {}  # type: ignore[misc]
 
 
 for _name, _pattern, _first in (

@@ -74,8 +74,9 @@ def _defaults() -> dict[str, object]:
 
 
 def _order(fault: Fault) -> tuple[int, int, str]:
-    return (["environment", "command line"].index(fault.file) + 1 if fault.line == 0 and fault.file in
-            {"environment", "command line"} else 0, fault.line, fault.field)  # fmt: skip
+    """Faults of the file by line, then those of the environment, then those of the command line."""
+    source = {"environment": 1, "command line": 2}.get(fault.file, 0)
+    return source, fault.line, fault.field
 
 
 def _shows_secret(override: Override, root: Shape, faults: list[Fault]) -> bool:
@@ -90,8 +91,8 @@ def _shows_secret(override: Override, root: Shape, faults: list[Fault]) -> bool:
     names_file = (inside and override.path[-1] == "file") or override.text.lstrip().startswith("{")
     if shape is None or not (inside or shape.secret) or names_file or override.text in {"null", "~", ""}:
         return False
-    way_out = "a secret is never on a command line; write {file: path}, or set it in the environment"
-    faults.append(Fault("is a secret", "command line", 0, override.shown, way_out))
+    way_out = "give its file, as {file: path}, or set it in the environment"
+    faults.append(Fault("a secret is never on a command line", "command line", 0, override.shown, way_out))
     return True
 
 
@@ -106,11 +107,9 @@ def _checked(node: Node, shape: Shape, root: Shape, path: tuple[str, ...], fault
         for name, member in node.value.items():
             inner = shape.child(name)
             if inner is None:
-                where = member.place
-                field = where.name or ".".join((*path, name))
-                faults.append(
-                    Fault("there is no such key", where.file, where.line, field, suggest((*path, name), root))
-                )
+                way_out = suggest((*path, name), root)
+                where, dotted = member.place, ".".join((*path, name))
+                faults.append(Fault("there is no such key", where.file, where.line, where.name or dotted, way_out))
             elif (checked := _checked(member, inner, root, (*path, name), faults)) is not None:
                 members[name] = checked
         return Node(members, place, node.text)
