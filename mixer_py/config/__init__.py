@@ -4,6 +4,7 @@ from mixer_py.config.address import Address, parse_address
 from mixer_py.config.configuration import Configuration
 from mixer_py.config.loading import DEFAULT_FILES, find_file, load
 from mixer_py.config.log import LogSettings
+from mixer_py.config.redaction import redacted
 from mixer_py.config.server import ListenerSettings, ServerSettings
 from mixer_py.config.sockets import socket_candidates, socket_path
 
@@ -17,6 +18,7 @@ __all__ = [
     "find_file",
     "load",
     "parse_address",
+    "redacted",
     "socket_candidates",
     "socket_path",
 ]

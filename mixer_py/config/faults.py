@@ -88,16 +88,27 @@ def _below_secret(shape: Shape, path: Sequence[str]) -> bool:
 
 
 def _explain(detail: ErrorDetails, node: Node, *, secret: bool) -> tuple[str, str]:
+    """What is wrong, and the way out."""
     kind = detail["type"]
-    context: dict[str, Any] = detail.get("ctx", {})
-    if secret and kind in _KINDS:
-        return "is not a secret", "write it as text or as {file: path}"
-    shown = "the value" if secret else _show(detail["input"])
     if kind == "missing":
         return "is missing", ""
     if kind in _KINDS:
-        scalar = not isinstance(node.value, (dict, list))
-        return f"{shown} is not {_KINDS[kind]}", _WAYS_OUT.get(kind, "") if scalar and node.value is not None else ""
+        return _wrong_kind(detail, node, secret=secret)
+    if kind == "value_error":
+        return str(detail["ctx"]["error"]), ""
+    return _wrong_value(detail, "the value" if secret else _show(detail["input"]))
+
+
+def _wrong_kind(detail: ErrorDetails, node: Node, *, secret: bool) -> tuple[str, str]:
+    if secret:
+        return "is not a secret", "write it as text or as {file: path}"
+    scalar = node.value is not None and not isinstance(node.value, (dict, list))
+    return f"{_show(detail['input'])} is not {_KINDS[detail['type']]}", _WAYS_OUT.get(detail["type"], "") * scalar
+
+
+def _wrong_value(detail: ErrorDetails, shown: str) -> tuple[str, str]:
+    kind = detail["type"]
+    context: dict[str, Any] = detail.get("ctx", {})
     if kind in _BOUNDS:
         name, word = _BOUNDS[kind]
         return f"{shown} is not {word} {context[name]}", ""
@@ -105,8 +116,6 @@ def _explain(detail: ErrorDetails, node: Node, *, secret: bool) -> tuple[str, st
         options = re.findall(r"'([^']*)'", str(context["expected"]))
         close = difflib.get_close_matches(str(detail["input"]), options, n=1, cutoff=0.6)
         return f"{shown} is not one of {', '.join(options)}", f"did you mean {close[0]}?" if close else ""
-    if kind == "value_error":
-        return str(context["error"]), ""
     message = detail["msg"]
     return f"{message[:1].lower()}{message[1:]}", ""
 
