@@ -1,0 +1,87 @@
+"""One revision of the policies: a CheckRequest in, a Decision out. Immutable, and bound to the thread that loaded it.
+
+Not for: what a failed decision means to the caller (`policy.on_error`), dry run, or the CheckResponse.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Any
+
+from envoy.service.auth.v3.external_auth_pb2 import CheckRequest
+
+from mixer_py.policy.bundles import Bundle, read_bundles
+from mixer_py.policy.decision import Decision
+from mixer_py.policy.embedded import EmbeddedEngine, reference
+from mixer_py.policy.engine import Engine, EvaluationWatch, NoWatch
+from mixer_py.policy.input import InputBuilder
+from mixer_py.policy.result import read_result
+from mixer_py.policy.settings import PolicySettings
+
+NO_BUNDLE = "no policy bundle is configured"
+_REVISION_LENGTH = 12
+
+
+class Policy:
+    """The loaded policies of one configuration.
+
+    Attributes:
+        revision: 12 hexadecimal digits of a hash over modules, data and decision.
+        decision: path of the decision, `envoy/authz/allow`.
+        tier: what evaluates, `interpreter`; `none` without a bundle.
+    """
+
+    __slots__ = ("_build", "_bundle", "_engine", "_rule", "_watch", "decision", "revision", "tier")
+
+    def __init__(
+        self, settings: PolicySettings, bundle: Bundle, engine: Engine | None, watch: EvaluationWatch | None = None
+    ) -> None:
+        self.decision = settings.decision
+        self.revision = hashlib.sha256(f"{settings.decision}\0{bundle.digest}".encode()).hexdigest()[:_REVISION_LENGTH]
+        self.tier = engine.tier if engine is not None else "none"
+        self._bundle = bundle
+        self._engine = engine
+        self._rule = reference(settings.decision)
+        self._watch: EvaluationWatch = watch if watch is not None else NoWatch()
+        self._build = InputBuilder(skip_request_body_parse=settings.skip_request_body_parse).build
+
+    @classmethod
+    def load(cls, settings: PolicySettings, watch: EvaluationWatch | None = None) -> Policy:
+        """Read, compile and check the policies that `settings` name.
+
+        Raises:
+            PolicyLoadError: with every fault found, each with its file and line.
+        """
+        bundle = read_bundles(settings.bundles)
+        engine = EmbeddedEngine(bundle, settings.decision) if settings.bundles else None
+        return cls(settings, bundle, engine, watch)
+
+    def decide(self, request: CheckRequest) -> Decision:
+        """Decide one request.
+
+        Raises:
+            RequestParseError: its path, query or body cannot be parsed.
+            UndefinedDecisionError: the policy says nothing about it.
+            ResultError: the policy's result has a wrong shape.
+            EvaluationError: the policy failed.
+        """
+        if self._engine is None:
+            return Decision(allowed=False, plain=True, reasons=(NO_BUNDLE,), rule="")
+        input_json = self._build(request)
+        self._watch.begin()
+        try:
+            value = self._engine.evaluate(input_json)
+        finally:
+            self._watch.end()
+        return read_result(value, self._rule)
+
+    def describe(self) -> dict[str, Any]:
+        """What is loaded, for `/policies`: files, packages, decision, revision and tier."""
+        return {
+            "revision": self.revision,
+            "decision": self.decision,
+            "tier": self.tier,
+            "modules": [module.file for module in self._bundle.modules],
+            "data": list(self._bundle.data_files),
+            "packages": self._engine.packages() if isinstance(self._engine, EmbeddedEngine) else [],
+        }

@@ -1,0 +1,105 @@
+"""The keys of `policy:` in a configuration. What a later version builds is refused here, by name."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, Field, field_validator
+
+from mixer_py.settings import Duration, LocalPath, Settings
+
+NOT_BUILT = "is not built yet in this version"
+
+
+def _check_bundle(value: LocalPath) -> LocalPath:
+    if "://" in value:
+        raise ValueError(f"{value}: a bundle from a URL {NOT_BUILT}; name a local folder or file")
+    if value.endswith((".tar.gz", ".tgz")):
+        raise ValueError(f"{value}: a bundle archive {NOT_BUILT}; unpack it and name its folder")
+    return value
+
+
+class CacheSettings(Settings):
+    """The cache of decisions."""
+
+    entries: int = Field(default=10000, ge=0)
+    """Decisions kept; 0 switches the cache off."""
+    ttl: Duration = 60.0
+    """How long a decision may be used again."""
+
+
+class OpaSettings(Settings):
+    """The OPA server that decides with `engine: opa`."""
+
+    url: str = "http://127.0.0.1:8181"
+    """Its base URL."""
+    timeout: Duration = 0.15
+    """How long one decision may take."""
+
+
+class PolicySettings(Settings):
+    """Which policies decide, and what happens when they cannot."""
+
+    engine: Literal["embedded", "opa"] = "embedded"
+    """What evaluates Rego: `embedded` in this process, or an `opa` server."""
+    bundles: tuple[Annotated[LocalPath, AfterValidator(_check_bundle)], ...] = ()
+    """Folders, and .rego, .json or .yaml files, that hold policies and their data. With none, every check is denied."""
+    decision: str = "envoy/authz/allow"
+    """Path of the rule whose value is the decision, as opa-envoy-plugin's `path`."""
+    on_error: Literal["error", "deny", "allow"] = "error"
+    """When a policy cannot be decided: fail the call, so that Envoy's failure_mode_allow decides, or deny, or allow."""
+    dry_run: bool = False
+    """Answer a denial with OK; decision log and metadata keep the real verdict. Errors stay errors."""
+    skip_request_body_parse: bool = False
+    """Leave `parsed_body` and `truncated_body` out of the input."""
+    proto_descriptor: LocalPath | None = None
+    """A FileDescriptorSet by which gRPC bodies are parsed."""
+    cache: CacheSettings = CacheSettings()
+    """The cache of decisions."""
+    opa: OpaSettings = OpaSettings()
+    """The OPA server of `engine: opa`."""
+    max_stall: Duration = 1.0
+    """CPU time that one evaluation may take; above it the worker is replaced."""
+
+    @field_validator("engine")
+    @classmethod
+    def _engine_is_built(cls, value: str) -> str:
+        if value == "opa":
+            raise ValueError(f"engine: opa {NOT_BUILT}; use embedded")
+        return value
+
+    @field_validator("proto_descriptor")
+    @classmethod
+    def _no_descriptor(cls, value: LocalPath | None) -> LocalPath | None:
+        if value is not None:
+            raise ValueError(f"parsing gRPC bodies by a descriptor set {NOT_BUILT}; leave proto_descriptor out")
+        return value
+
+    @field_validator("cache")
+    @classmethod
+    def _cache_is_default(cls, value: CacheSettings) -> CacheSettings:
+        if value != CacheSettings():
+            raise ValueError(f"the cache of decisions {NOT_BUILT}; leave policy.cache at its defaults")
+        return value
+
+    @field_validator("opa")
+    @classmethod
+    def _opa_is_default(cls, value: OpaSettings) -> OpaSettings:
+        if value != OpaSettings():
+            raise ValueError(f"engine: opa {NOT_BUILT}; leave policy.opa at its defaults")
+        return value
+
+    @field_validator("decision")
+    @classmethod
+    def _decision_is_a_path(cls, value: str) -> str:
+        path = value.strip("/")
+        if not path or any(not part for part in path.split("/")):
+            raise ValueError(f"{value!r} is no path of a rule; write it as envoy/authz/allow")
+        return path
+
+    @field_validator("max_stall")
+    @classmethod
+    def _stall_is_positive(cls, value: float) -> float:
+        if value <= 0:
+            raise ValueError("max_stall must be above 0; write a duration such as 1s")
+        return value
