@@ -52,7 +52,15 @@ class Policy:
         Raises:
             PolicyLoadError: with every fault found, each with its file and line.
         """
-        bundle = read_bundles(settings.bundles)
+        return cls.compile(settings, read_bundles(settings.bundles), watch)
+
+    @classmethod
+    def compile(cls, settings: PolicySettings, bundle: Bundle, watch: EvaluationWatch | None = None) -> Policy:
+        """Compile and check what was read already, so that a restarted worker decides as the one before it did.
+
+        Raises:
+            PolicyLoadError: with every fault found, each with its file and line.
+        """
         engine = EmbeddedEngine(bundle, settings.decision) if settings.bundles else None
         return cls(settings, bundle, engine, watch)
 
