@@ -81,11 +81,12 @@ class Table:
         if path is None:
             self.values = array.array("d")
             return
-        with path.with_suffix(".values").open("w+b") as file:
+        # Never shorter than a reader has mapped it: a page that is cut off under a reader would kill that reader.
+        with path.with_suffix(".values").open("a+b") as file:
             file.truncate(capacity * DOUBLE_BYTES)
             self._map = mmap.mmap(file.fileno(), capacity * DOUBLE_BYTES)
         self.values = memoryview(self._map).cast("d")
-        self._series_file = path.with_suffix(".series").open("w", encoding="utf-8", buffering=1)
+        self._series_file = path.with_suffix(".series").open("a", encoding="utf-8", buffering=1)
 
     def declare(
         self,

@@ -1,0 +1,171 @@
+"""The HTTP application for scrapers and people. Pages about other rooms are handed in; it knows only how to serve them.
+
+Everything but `/metrics` and `/healthz` is for those who may: anyone on the private socket or on loopback, elsewhere
+the holder of `server.admin_token`.
+"""
+
+from __future__ import annotations
+
+import hmac
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+
+import orjson
+from starlette.applications import Starlette
+from starlette.middleware import Middleware
+from starlette.requests import Request
+from starlette.responses import JSONResponse, PlainTextResponse, Response
+from starlette.routing import Route
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from mixer_py.errors import MixerError
+
+METRICS_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+OPEN_PATHS = ("/metrics", "/healthz")
+MAX_QUERY_BYTES = 256 * 1024
+_SECURITY_HEADERS = (
+    (b"x-content-type-options", b"nosniff"),
+    (b"x-frame-options", b"DENY"),
+    (b"content-security-policy", b"default-src 'none'"),
+    (b"referrer-policy", b"no-referrer"),
+    (b"cache-control", b"no-store"),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Pages:
+    """What the application serves.
+
+    Attributes:
+        metrics: the Prometheus text.
+        live: None when the process works, else what is wrong.
+        ready: None when it takes traffic, else why not.
+        documents: path → a JSON document, such as `/config`.
+        query: SQL → JSON lines; raises `MixerError` with what the person did wrong.
+    """
+
+    metrics: Callable[[], bytes]
+    live: Callable[[], str | None]
+    ready: Callable[[], str | None]
+    documents: Mapping[str, Callable[[], object]]
+    query: Callable[[str], Awaitable[bytes]]
+
+
+@dataclass(frozen=True, slots=True)
+class Access:
+    """Who may see more than metrics and health on the TCP address.
+
+    Attributes:
+        loopback: the address is reached from this machine only.
+        token: bearer token for other addresses; None lets nobody in there.
+    """
+
+    loopback: bool
+    token: str | None = None
+
+
+def make_application(pages: Pages, access: Access) -> ASGIApp:
+    """The application; the same one answers on TCP and on the private socket."""
+
+    def health(check: Callable[[], str | None]) -> Callable[[Request], Awaitable[Response]]:
+        async def answer(_request: Request) -> Response:
+            fault = check()
+            return PlainTextResponse("ok\n" if fault is None else f"{fault}\n", 200 if fault is None else 503)
+
+        return answer
+
+    def document(page: Callable[[], object]) -> Callable[[Request], Awaitable[Response]]:
+        async def answer(_request: Request) -> Response:
+            content = orjson.dumps(page(), option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE)
+            return Response(content, media_type="application/json")
+
+        return answer
+
+    async def metrics(_request: Request) -> Response:
+        return Response(pages.metrics(), media_type=METRICS_TYPE)
+
+    async def query(request: Request) -> Response:
+        sql = await _sql_of(request)
+        if sql is None:
+            return _error(400, 'send {"sql": "SELECT …"} as JSON, or ?sql=')
+        return Response(await pages.query(sql), media_type="application/x-ndjson")
+
+    async def index(_request: Request) -> Response:
+        paths = ("/metrics", "/healthz/live", "/healthz/ready", *pages.documents, "/query")
+        return PlainTextResponse("mixer-py\n\n" + "".join(f"{path}\n" for path in paths))
+
+    routes = [
+        Route("/", index),
+        Route("/metrics", metrics),
+        Route("/healthz/live", health(pages.live)),
+        Route("/healthz/ready", health(pages.ready)),
+        Route("/query", query, methods=["GET", "POST"]),
+        *(Route(path, document(page)) for path, page in pages.documents.items()),
+    ]
+    return Starlette(
+        routes=routes,
+        middleware=[Middleware(_Guard, access=access)],
+        exception_handlers={MixerError: _mixer_error, Exception: _internal_error},
+    )
+
+
+class _Guard:
+    """Keeps out who may not see a page, and adds the security headers."""
+
+    def __init__(self, app: ASGIApp, access: Access) -> None:
+        self._app = app
+        self._access = access
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        async def with_headers(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                message["headers"] = [*message.get("headers", ()), *_SECURITY_HEADERS]
+            await send(message)
+
+        if scope["type"] == "http" and not self._may(scope):
+            await _error(403, "this page needs server.admin_token on an address that is not loopback")(
+                scope, receive, with_headers
+            )
+            return
+        await self._app(scope, receive, with_headers)
+
+    def _may(self, scope: Scope) -> bool:
+        if scope["client"] is None or self._access.loopback:  # a unix socket has no client address
+            return True
+        path = scope["path"]
+        if any(path == known or path.startswith(f"{known}/") for known in OPEN_PATHS):
+            return True
+        if self._access.token is None:
+            return False
+        given = dict(scope["headers"]).get(b"authorization", b"")
+        return hmac.compare_digest(given, b"Bearer " + self._access.token.encode())
+
+
+async def _sql_of(request: Request) -> str | None:
+    """The query of a request; None when there is none that can be read."""
+    if request.method == "GET":
+        return request.query_params.get("sql")
+    body = b""
+    async for chunk in request.stream():
+        body += chunk
+        if len(body) > MAX_QUERY_BYTES:
+            return None
+    try:
+        sent = orjson.loads(body)
+    except orjson.JSONDecodeError:
+        return None
+    sql = sent.get("sql") if isinstance(sent, dict) else None
+    return sql if isinstance(sql, str) else None
+
+
+def _error(status: int, message: str) -> JSONResponse:
+    return JSONResponse({"error": message}, status_code=status)
+
+
+async def _mixer_error(_request: Request, error: Exception) -> Response:
+    status = 400 if isinstance(error, MixerError) and error.grpc_status == 3 else 503  # INVALID_ARGUMENT
+    return _error(status, str(error))
+
+
+async def _internal_error(_request: Request, _failure: Exception) -> Response:
+    return _error(500, "internal error; mixer's log says more")

@@ -1,0 +1,55 @@
+"""What the processes hand one another, as files in their private folder.
+
+A pickle, because it is written and read by the same program and user within a folder that nobody else can enter; a
+command line or the environment would show secrets.
+"""
+
+from __future__ import annotations
+
+import pickle
+import secrets
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+from mixer_py.config.configuration import Configuration
+from mixer_py.errors import ProcessError
+
+Content = TypeVar("Content")
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerOrder:
+    """What a worker begins with, or prepares itself for.
+
+    Attributes:
+        configuration: the settings.
+        store_socket: where the store process answers; None without one.
+        sources: file of what a worker has read before; None to read what the settings name. With it, a worker that
+            replaces another decides as that one did, whatever stands on disk by then.
+    """
+
+    configuration: Configuration
+    store_socket: Path | None = None
+    sources: Path | None = None
+
+
+def write_private(content: object, folder: Path, kind: str) -> Path:
+    """Writes something for another of our processes, where only this user reads it; the file's path."""
+    path = folder / f"{kind}-{secrets.token_hex(8)}"
+    with path.open("xb") as file:
+        path.chmod(0o600)
+        pickle.dump(content, file)
+    return path
+
+
+def read_private(path: Path, kind: type[Content]) -> Content:
+    """Reads what `write_private` wrote.
+
+    Raises:
+        ProcessError: it holds something else.
+    """
+    content = pickle.loads(path.read_bytes())  # noqa: S301 (our own file in our own folder, see above)
+    if not isinstance(content, kind):
+        raise ProcessError(f"{path} holds no {kind.__name__}")
+    return content

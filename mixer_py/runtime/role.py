@@ -1,0 +1,146 @@
+"""A place that one child after another fills: started, watched, and replaced with back-off until it is told to stop."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+import structlog
+
+from mixer_py.errors import MixerError, ProcessError
+from mixer_py.instruments import Clock, Registry
+from mixer_py.runtime.child import BackOff, Child, ChildProgram
+from mixer_py.runtime.metrics import ProcessMetrics
+from mixer_py.runtime.vital_signs import Pulse
+
+_EXAMINE_SECONDS = 0.1
+_HEARTBEAT_TIMEOUT = 10.0
+"""Seconds that a child's loop may stand still, outside a load, before it counts as hung."""
+
+
+class Role:
+    """Keeps one child running."""
+
+    def __init__(
+        self,
+        program: ChildProgram,
+        folder: Path,
+        metrics: ProcessMetrics,
+        registry: Registry,
+        clock: Clock,
+        *,
+        welcome: Callable[[Child], Awaitable[None]],
+        max_stall: Callable[[], float] = lambda: float("inf"),
+    ) -> None:
+        """Prepares a role; `run` fills it.
+
+        Args:
+            program: what runs in it.
+            folder: private folder for tables.
+            metrics: joined and left by every child.
+            registry: the supervisor's own, for restarts.
+            clock: for heartbeats and back-off.
+            welcome: makes a started child ready; whatever it raises ends the child.
+            max_stall: seconds of CPU that one evaluation may take, by the settings in force.
+        """
+        self._program = program
+        self._folder = folder
+        self._metrics = metrics
+        self._clock = clock
+        self._welcome = welcome
+        self._max_stall = max_stall
+        self._restarts = registry.counter(
+            "mixer_worker_restarts_total", "Children that were replaced.", ("process", "reason")
+        )
+        self._log = structlog.get_logger("runtime").bind(child=program.name)
+        self._stopping = False
+        self._ready = asyncio.Event()
+        self.child: Child | None = None
+
+    @property
+    def ready(self) -> bool:
+        """A child fills the role and is ready."""
+        return self._ready.is_set()
+
+    async def start(self) -> None:
+        """Fills the role for the first time.
+
+        Raises:
+            MixerError: the child did not become ready; it has ended.
+        """
+        child = await self._start_child()
+        try:
+            await self._welcome(child)
+        except BaseException:
+            await child.replace()
+            self._leave(child)
+            raise
+        self._ready.set()
+
+    async def run(self) -> None:
+        """Watches the child that `start` began, and its successors, until `stop`."""
+        back_off = BackOff(self._clock.monotonic)
+        while not self._stopping:
+            child = self.child
+            if child is not None:
+                reason = await self._until_it_ends(child)
+                self._ready.clear()
+                self._leave(child)
+                if self._stopping:
+                    return
+                self._restarts.labels(self._program.name, reason).add()
+                self._log.error("child ended; it is replaced", reason=reason, pid=child.pid)
+            await asyncio.sleep(back_off.delay())
+            back_off.started()
+            await self._try_again()
+
+    async def stop(self, grace: float) -> int | None:
+        """Ends the child for good: SIGTERM, and SIGKILL after `grace` seconds.
+
+        Returns:
+            Its exit code; None when there was no child.
+        """
+        self._stopping = True
+        child = self.child
+        return None if child is None else await child.end(grace)
+
+    async def _start_child(self) -> Child:
+        child = await Child.start(self._program, self._folder)
+        self._metrics.join(child.reader)
+        self.child = child
+        return child
+
+    async def _try_again(self) -> None:
+        if self._stopping:
+            return
+        try:
+            await self.start()
+        except MixerError as error:
+            self._log.error("child did not become ready", error=str(error))
+
+    def _leave(self, child: Child) -> None:
+        self._metrics.leave(child.reader)
+        child.forget()
+        self.child = None
+
+    async def _until_it_ends(self, child: Child) -> str:
+        """Waits for the child's end, or brings it about; why it ended."""
+        pulse = Pulse(child.pid, child.reader, self._max_stall, _HEARTBEAT_TIMEOUT)
+        exited = asyncio.ensure_future(child.exited())
+        while True:
+            with contextlib.suppress(TimeoutError):
+                code = await asyncio.wait_for(asyncio.shield(exited), _EXAMINE_SECONDS)
+                return "killed" if code < 0 else "exited"
+            if self._stopping:
+                continue
+            try:
+                fault = pulse.examine(self._clock.monotonic())
+            except ProcessError:
+                continue  # it has just ended; the wait above will say how
+            if fault is not None:
+                self._ready.clear()
+                await child.replace()
+                await exited
+                return fault

@@ -1,0 +1,72 @@
+"""The immutable whole that a worker decides with: settings, policy and rules under one revision.
+
+Built beside the one in use; using it is one assignment in each service.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+
+from mixer_py.config.configuration import Configuration
+from mixer_py.policy.bundles import Bundle, read_bundles
+from mixer_py.policy.policy import Policy
+from mixer_py.ratelimit.rules import Rules
+from mixer_py.runtime.vital_signs import VitalSigns
+
+_REVISION_DIGITS = 12
+
+
+@dataclass(frozen=True, slots=True)
+class Sources:
+    """Everything that was read from files: what may be handed to another worker."""
+
+    bundle: Bundle
+    rules: Rules
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """What decides from one moment to the next reload.
+
+    Attributes:
+        revision: 12 hexadecimal digits over everything below; equal content has an equal revision.
+        configuration: the settings.
+        policy: bound to the thread that built it.
+        rules: of the rate limits.
+    """
+
+    revision: str
+    configuration: Configuration
+    policy: Policy
+    rules: Rules
+
+    def describe(self) -> dict[str, object]:
+        """What people see at `/policies` and `/rlconfig`."""
+        return {"revision": self.revision, "policies": self.policy.describe(), "limits": self.rules.describe()}
+
+
+def read(configuration: Configuration) -> Sources:
+    """Reads the files that the configuration names.
+
+    Raises:
+        ConfigurationError: with every fault found.
+    """
+    return Sources(read_bundles(configuration.policy.bundles), Rules.load(configuration.rate_limit))
+
+
+def build(configuration: Configuration, sources: Sources, vital_signs: VitalSigns | None = None) -> Snapshot:
+    """Builds a snapshot.
+
+    Args:
+        configuration: the settings.
+        sources: what `read` gave, for this configuration.
+        vital_signs: told of every evaluation.
+
+    Raises:
+        PolicyLoadError: the policies do not compile.
+    """
+    policy = Policy.compile(configuration.policy, sources.bundle, vital_signs)
+    content = "\0".join((policy.revision, sources.rules.revision, configuration.model_dump_json()))
+    revision = hashlib.sha256(content.encode()).hexdigest()[:_REVISION_DIGITS]
+    return Snapshot(revision, configuration, policy, sources.rules)

@@ -1,0 +1,233 @@
+"""The process that people start: no traffic passes through it.
+
+It reads the configuration, starts the store and the workers, replaces what dies or stalls, reloads on SIGHUP or when a
+file changes, answers `/metrics` and the people, and drains on SIGTERM.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import platform
+import shutil
+import signal
+import sys
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from pathlib import Path
+
+import structlog
+from prometheus_client.core import GaugeMetricFamily, Metric
+
+import mixer_py
+from mixer_py.admin import Access, AdminServer, Pages, make_application
+from mixer_py.config import find_file, load, redacted, socket_path
+from mixer_py.config.configuration import Configuration
+from mixer_py.config.watching import changes, watched_paths
+from mixer_py.errors import ConfigurationError, Fault, MixerError
+from mixer_py.instruments import Registry, SystemClock
+from mixer_py.runtime.child import private_folder
+from mixer_py.runtime.logs import configure_logs
+from mixer_py.runtime.metrics import ProcessMetrics
+from mixer_py.runtime.store_role import StoreRole
+from mixer_py.runtime.workers import Workers
+
+FIXED = ("listeners", "workers", "admin", "socket", "admin_token", "max_message_bytes", "max_in_flight",
+         "max_connection_age", "max_connection_age_grace")  # fmt: skip
+"""Keys of `server` that hold for the life of a process."""
+_STOP_MARGIN = 5.0
+
+
+class Supervisor:
+    """One mixer."""
+
+    def __init__(self, path: Path | None, overrides: Sequence[str], configuration: Configuration, folder: Path) -> None:
+        self._path = path
+        self._overrides = overrides
+        self._folder = folder
+        self._clock = SystemClock()
+        self._registry = Registry()
+        self._metrics = ProcessMetrics(self._registry)
+        self._reloads = self._registry.counter("mixer_reloads_total", "Reloads by outcome.", ("outcome",))
+        for outcome in ("activated", "refused", "failed"):
+            self._reloads.labels(outcome)
+        self._log = structlog.get_logger("runtime")
+        self._store = StoreRole.when_embedded(
+            configuration.telemetry, folder, self._metrics, self._registry, self._clock
+        )
+        socket = self._store.socket if self._store else None
+        self._workers = Workers(configuration, socket, folder, self._metrics, self._registry, self._clock)
+        self._stop = asyncio.Event()
+        self._reload = asyncio.Event()
+        self._draining = False
+        self._faults: tuple[Fault, ...] = ()
+        server = configuration.server
+        token = server.admin_token.reveal() if server.admin_token else None
+        access = Access(server.admin.is_loopback, token)
+        socket_file = socket_path(server, os.environ)
+        self._admin = AdminServer(
+            make_application(self._pages(), access), server.admin.host, server.admin.port, socket_file
+        )
+
+    async def run(self) -> None:
+        """Runs until SIGTERM or SIGINT.
+
+        Raises:
+            MixerError: it could not start; whatever was started has ended.
+        """
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self._stop.set)
+        loop.add_signal_handler(signal.SIGHUP, self._reload.set)
+        tasks: list[asyncio.Task[None]] = []
+        try:
+            await self._admin.start()
+            await self._until_stopped(self._start_children)
+            if not self._stop.is_set():
+                self._log.info("ready", revision=self._workers.deployed.revision)
+                tasks = [asyncio.create_task(self._watch_files()), asyncio.create_task(self._reload_when_asked())]
+                await self._stop.wait()
+        finally:
+            self._draining = True
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+            await self._end_children()
+            await self._admin.stop()
+
+    async def _until_stopped(self, work: Callable[[], Awaitable[None]]) -> None:
+        """Does `work`, unless SIGTERM comes first."""
+        working = asyncio.ensure_future(work())
+        stopping = asyncio.ensure_future(self._stop.wait())
+        await asyncio.wait({working, stopping}, return_when=asyncio.FIRST_COMPLETED)
+        stopping.cancel()
+        if working.done():
+            return working.result()
+        working.cancel()
+        with contextlib.suppress(asyncio.CancelledError, MixerError):
+            await working
+        return None
+
+    async def _start_children(self) -> None:
+        if self._store is not None:
+            await self._store.start()
+        await self._workers.start()
+
+    async def _end_children(self) -> None:
+        server = self._workers.deployed.configuration.server
+        grace = server.drain_timeout + server.flush_timeout + _STOP_MARGIN
+        if not await self._workers.stop(grace):
+            self._log.error("a worker had to be killed; the rows that it held are counted as dropped")
+        if self._store is not None:
+            await self._store.stop(server.flush_timeout + _STOP_MARGIN)
+
+    async def _watch_files(self) -> None:
+        file = find_file(self._path)
+        async for _ in changes(lambda: watched_paths(self._workers.deployed.configuration, file)):
+            self._reload.set()
+
+    async def _reload_when_asked(self) -> None:
+        while True:
+            await self._reload.wait()
+            self._reload.clear()
+            await self._reload_once()
+
+    async def _reload_once(self) -> None:
+        before = self._workers.deployed
+        try:
+            configuration = load(self._path, os.environ, self._overrides)
+            _refuse_fixed(before.configuration, configuration)
+            await self._workers.reload(configuration)
+        except ConfigurationError as error:
+            self._faults = error.faults
+            self._reloads.labels("refused").add()
+            self._log.error(
+                "reload refused; the last good snapshot stays", faults=[str(fault) for fault in error.faults]
+            )
+        except MixerError as error:
+            self._reloads.labels("failed").add()
+            self._log.error("reload failed; the last good snapshot stays", error=str(error))
+        else:
+            self._faults = ()
+            self._reloads.labels("activated").add()
+            configure_logs(configuration.log, "supervisor")
+            self._log.info("reloaded", revision=self._workers.deployed.revision, before=before.revision)
+
+    def _pages(self) -> Pages:
+        return Pages(
+            metrics=lambda: self._metrics.exposition(self._own_metrics()),
+            live=lambda: None,
+            ready=self._readiness,
+            documents={
+                "/config": self._config_page,
+                "/policies": lambda: self._described("policies"),
+                "/rlconfig": lambda: self._described("limits"),
+            },
+            query=self._query,
+        )
+
+    def _readiness(self) -> str | None:
+        if self._draining or self._stop.is_set():
+            return "draining"
+        return None if self._workers.ready else "a worker is not ready"
+
+    def _own_metrics(self) -> Sequence[Metric]:
+        snapshot = GaugeMetricFamily("mixer_snapshot_info", "The snapshot in force.", labels=["revision"])
+        snapshot.add_metric([self._workers.deployed.revision], 1)
+        build = GaugeMetricFamily("mixer_build_info", "What runs.", labels=["version", "python"])
+        build.add_metric([mixer_py.__version__, platform.python_version()], 1)
+        return snapshot, build
+
+    def _config_page(self) -> Mapping[str, object]:
+        deployed = self._workers.deployed
+        return {
+            "revision": deployed.revision,
+            "configuration": redacted(deployed.configuration),
+            "last_reload_faults": [str(fault) for fault in self._faults],
+        }
+
+    def _described(self, what: str) -> object:
+        deployed = self._workers.deployed
+        return {"revision": deployed.revision, what: deployed.description.get(what)}
+
+    async def _query(self, sql: str) -> bytes:
+        raise NotImplementedError
+
+
+def _refuse_fixed(before: Configuration, after: Configuration) -> None:
+    """Refuses a reload that changes what holds for the life of a process.
+
+    Raises:
+        ConfigurationError: naming each such key.
+    """
+    changed = [f"server.{key}" for key in FIXED if getattr(before.server, key) != getattr(after.server, key)]
+    changed += ["telemetry"] if before.telemetry != after.telemetry else []
+    if changed:
+        way_out = "restart mixer, or take the change back"
+        raise ConfigurationError(
+            [Fault("cannot change while mixer runs", field=key, way_out=way_out) for key in changed]
+        )
+
+
+async def _serve(path: Path | None, overrides: Sequence[str]) -> None:
+    configuration = load(path, os.environ, overrides)
+    configure_logs(configuration.log, "supervisor")
+    folder = private_folder()
+    try:
+        await Supervisor(path, overrides, configuration, folder).run()
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def serve(path: Path | None, overrides: Sequence[str] = ()) -> int:
+    """Runs `mixer serve` to its end; the exit code."""
+    try:
+        asyncio.run(_serve(path, overrides))
+    except ConfigurationError as error:
+        for fault in error.faults:
+            print(f"mixer: {fault}", file=sys.stderr)  # noqa: T201 (the command's own answer)
+        return 1
+    except MixerError as error:
+        print(f"mixer: {error}", file=sys.stderr)  # noqa: T201
+        return 1
+    return 0

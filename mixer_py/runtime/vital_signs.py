@@ -1,0 +1,128 @@
+"""Signs of life in shared memory: a child shows them, the supervisor reads them.
+
+A stall is one evaluation that takes more CPU than `policy.max_stall`: a counter that is odd while the engine
+evaluates tells the supervisor that the same evaluation still runs, and the kernel tells how much CPU the child's main
+thread took meanwhile. Loading, or a slow machine, is no stall. Showing costs one addition.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from mixer_py.errors import ProcessError
+from mixer_py.instruments import Gauge, Registry, SeriesDeclaration, TableReader
+
+HEARTBEAT = "mixer_heartbeat"
+EVALUATIONS = "mixer_evaluations"
+LOADING = "mixer_loading"
+PRIVATE = frozenset({HEARTBEAT, EVALUATIONS, LOADING})
+"""Names that are between the processes and not for `/metrics`."""
+
+HEARTBEAT_INTERVAL = 0.2
+_NANOSECONDS = 1e9
+
+
+class VitalSigns:
+    """What a child shows of itself. It is the policy room's `EvaluationWatch`."""
+
+    def __init__(self, registry: Registry) -> None:
+        self._heartbeat = registry.gauge(HEARTBEAT, "Grows while the event loop turns.").labels()
+        self._loading = registry.gauge(LOADING, "1 while a snapshot is built.").labels()
+        evaluations: Gauge = registry.gauge(EVALUATIONS, "Grows by two an evaluation; odd during one.").labels()
+        self._evaluations = evaluations
+
+    def beat(self) -> None:
+        """The event loop has come round."""
+        self._heartbeat.set(self._heartbeat.value + 1)
+
+    def loading(self, *, now: bool) -> None:
+        """A snapshot is being built from now on, or no longer."""
+        self._loading.set(float(now))
+
+    def begin(self) -> None:
+        """An evaluation starts."""
+        self._evaluations.set(self._evaluations.value + 1)
+
+    def end(self) -> None:
+        """It ended, well or not."""
+        self._evaluations.set(self._evaluations.value + 1)
+
+
+@dataclass(slots=True)
+class _Seen:
+    value: float
+    since: float
+
+
+class Pulse:
+    """Reads a child's vital signs and says what is wrong with it."""
+
+    def __init__(self, pid: int, reader: TableReader, max_stall: Callable[[], float], heartbeat_timeout: float) -> None:
+        """Watches one child.
+
+        Args:
+            pid: its process id; its event loop runs in its main thread.
+            reader: its table.
+            max_stall: gives the seconds of CPU that one evaluation may take, by the settings in force.
+            heartbeat_timeout: seconds that the loop may stand still.
+        """
+        self._pid = pid
+        self._reader = reader
+        self._max_stall = max_stall
+        self._heartbeat_timeout = heartbeat_timeout
+        self._series: dict[str, SeriesDeclaration | None] = dict.fromkeys(PRIVATE)
+        self._beat: _Seen | None = None
+        self._evaluation: _Seen | None = None
+
+    def examine(self, now: float) -> str | None:
+        """Looks once.
+
+        Args:
+            now: monotonic seconds.
+
+        Returns:
+            `stalled` when one evaluation took too much CPU, `hung` when the loop stands still, else None.
+        """
+        if self._evaluation_stalled():
+            return "stalled"
+        beat = self._value(HEARTBEAT)
+        if self._beat is None or beat != self._beat.value or self._value(LOADING):
+            self._beat = _Seen(beat, now)
+        return "hung" if now - self._beat.since > self._heartbeat_timeout else None
+
+    def _evaluation_stalled(self) -> bool:
+        evaluation = self._value(EVALUATIONS)
+        if evaluation % 2 == 0:
+            self._evaluation = None
+            return False
+        cpu = thread_cpu_seconds(self._pid)
+        if self._evaluation is None or self._evaluation.value != evaluation:
+            self._evaluation = _Seen(evaluation, cpu)
+        return cpu - self._evaluation.since > self._max_stall()
+
+    def _value(self, name: str) -> float:
+        series = self._series[name]
+        if series is None:
+            series = self._series[name] = self._reader.find(name)
+        return 0.0 if series is None else self._reader.value(series)
+
+
+def thread_cpu_seconds(pid: int) -> float:
+    """CPU that the main thread of a process has taken (proc(5): schedstat, else stat).
+
+    Raises:
+        ProcessError: there is no such process.
+    """
+    task = Path(f"/proc/{pid}/task/{pid}")
+    try:
+        return int(task.joinpath("schedstat").read_text(encoding="ascii").split()[0]) / _NANOSECONDS
+    except FileNotFoundError:
+        pass  # the process is gone, or the kernel keeps no scheduler statistics: then stat has it in ticks
+    try:
+        fields = task.joinpath("stat").read_text(encoding="ascii").rpartition(")")[2].split()
+    except OSError as error:
+        raise ProcessError(f"no process {pid}: {error}") from error
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")

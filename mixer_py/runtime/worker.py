@@ -1,0 +1,196 @@
+"""The process that answers Envoy: one event loop, one immutable snapshot at a time.
+
+Started by the supervisor as `python -m mixer_py.runtime.worker`; ends with it. It takes its orders over the control
+channel: `start`, then any number of `prepare` followed by `activate` or `discard`, and `drain`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import gc
+import signal
+import socket
+from collections.abc import Sequence
+from pathlib import Path
+
+import structlog
+import uvloop
+
+from mixer_py.config.configuration import Configuration
+from mixer_py.errors import ConfigurationError, Fault, MixerError
+from mixer_py.instruments import Registry, SystemClock, Table
+from mixer_py.runtime.control import ControlChannel, Message, die_with_parent
+from mixer_py.runtime.logs import configure_logs
+from mixer_py.runtime.orders import WorkerOrder, read_private, write_private
+from mixer_py.runtime.rooms import Rooms
+from mixer_py.runtime.snapshot import Snapshot, Sources, build, read
+from mixer_py.runtime.vital_signs import HEARTBEAT_INTERVAL, VitalSigns
+from mixer_py.transports import Admission, GrpcioServer, ServerLimits
+
+
+class Worker:
+    """One worker's life."""
+
+    def __init__(self, control: ControlChannel, registry: Registry) -> None:
+        self._control = control
+        self._registry = registry
+        self._clock = SystemClock()
+        self._vital_signs = VitalSigns(registry)
+        self._servers: list[GrpcioServer] = []
+        self._rooms: Rooms | None = None
+        self._prepared: Snapshot | None = None
+        self._configuration = Configuration()
+        self._drained = False
+        self._log = structlog.get_logger("runtime")
+
+    async def run(self) -> int:
+        """Obeys until it is drained or the supervisor is gone; the exit code."""
+        beating = asyncio.create_task(self._beat())
+        stop = asyncio.Event()
+        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
+        stopping = asyncio.create_task(stop.wait())
+        try:
+            while not self._drained:
+                receiving = asyncio.create_task(self._control.receive())
+                await asyncio.wait({receiving, stopping}, return_when=asyncio.FIRST_COMPLETED)
+                if not receiving.done():  # SIGTERM
+                    receiving.cancel()
+                    await self._drain()
+                    break
+                message = receiving.result()
+                if message is None:  # the supervisor is gone, so nobody would ever end this process
+                    await self._drain()
+                    return 1
+                await self._control.send(await self._obey(message))
+        finally:
+            beating.cancel()
+            stopping.cancel()
+        return 0
+
+    async def _beat(self) -> None:
+        while True:
+            self._vital_signs.beat()
+            await asyncio.sleep(HEARTBEAT_INTERVAL)
+
+    async def _obey(self, message: Message) -> Message:
+        try:
+            match message["command"]:
+                case "start":
+                    return await self._start(Path(str(message["order"])))
+                case "prepare":
+                    return self._prepare(Path(str(message["order"])))
+                case "activate":
+                    return self._activate()
+                case "discard":
+                    self._prepared = None
+                    return {"event": "discarded"}
+                case "drain":
+                    await self._drain()
+                    return {"event": "drained"}
+                case unknown:
+                    return _refused([Fault(f"unknown command {unknown!r}")])
+        except ConfigurationError as error:
+            return _refused(error.faults)
+        except MixerError as error:
+            return _refused([Fault(str(error))])
+
+    async def _start(self, path: Path) -> Message:
+        order = read_private(path, WorkerOrder)
+        configuration = self._configuration = order.configuration
+        configure_logs(configuration.log, "worker")
+        reply = self._prepare(path)
+        if self._prepared is None:
+            return reply
+        self._rooms = Rooms(self._prepared, self._registry, self._clock, order.store_socket)
+        self._prepared = None
+        await self._rooms.start()
+        await self._listen(self._rooms)
+        # What is loaded by now lives as long as the process: the collector need not look at it again.
+        gc.collect()
+        gc.freeze()
+        return reply
+
+    async def _listen(self, rooms: Rooms) -> None:
+        settings = self._configuration.server
+        limits = ServerLimits(
+            settings.max_message_bytes,
+            settings.max_in_flight,
+            settings.max_connection_age,
+            settings.max_connection_age_grace,
+        )
+        admission = Admission(limits.max_in_flight, self._clock, self._registry)
+        for listener in settings.listeners:
+            address, services = str(listener.address), listener.service_names
+            server = GrpcioServer(address, rooms.table(services), limits, admission, self._clock)
+            await server.start()
+            self._servers.append(server)
+            self._log.info("listening", address=address, transport=listener.transport, services=list(services))
+
+    def _prepare(self, path: Path) -> Message:
+        """Builds a snapshot beside the one in use, and leaves what it read for other workers."""
+        order = read_private(path, WorkerOrder)
+        self._vital_signs.loading(now=True)
+        try:
+            sources = read(order.configuration) if order.sources is None else read_private(order.sources, Sources)
+            snapshot = build(order.configuration, sources, self._vital_signs)
+        finally:
+            self._vital_signs.loading(now=False)
+        self._prepared = snapshot
+        sources_path = order.sources or write_private(sources, path.parent, "sources")
+        return {
+            "event": "prepared",
+            "revision": snapshot.revision,
+            "description": snapshot.describe(),
+            "sources": str(sources_path),
+        }
+
+    def _activate(self) -> Message:
+        if self._prepared is None or self._rooms is None:
+            return _refused([Fault("nothing is prepared")])
+        self._rooms.activate(self._prepared)
+        revision, self._prepared = self._prepared.revision, None
+        return {"event": "activated", "revision": revision}
+
+    async def _drain(self) -> None:
+        """Refuses what is new, ends what runs, writes what waits."""
+        if self._drained:
+            return
+        self._drained = True
+        settings = self._configuration.server
+        for server in self._servers:
+            await server.refuse_new()
+        if self._rooms is not None:
+            streams = asyncio.create_task(self._rooms.drain_streams(settings.drain_timeout))
+            await asyncio.gather(streams, *(server.stop(settings.drain_timeout) for server in self._servers))
+            await self._rooms.close(settings.flush_timeout)
+
+
+def _refused(faults: Sequence[Fault]) -> Message:
+    return {
+        "event": "refused",
+        "faults": [[fault.message, fault.file, fault.line, fault.field, fault.way_out] for fault in faults],
+    }
+
+
+async def _run(control_fd: int, table: Path) -> int:
+    registry = Registry(Table(table))
+    control = await ControlChannel.over(socket.socket(fileno=control_fd))
+    return await Worker(control, registry).run()
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs a worker; the exit code."""
+    die_with_parent()
+    parser = argparse.ArgumentParser(prog="mixer_py.runtime.worker")
+    parser.add_argument("--control-fd", type=int, required=True)
+    parser.add_argument("--table", type=Path, required=True)
+    options = parser.parse_args(arguments)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the supervisor decides
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        return runner.run(_run(options.control_fd, options.table))
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,149 @@
+"""Take in Envoy's access logs (envoy.service.accesslog.v3.AccessLogService.StreamAccessLogs).
+
+Messages of all streams are gathered and decoded together, a slice at a time: a slice is small enough that checks do
+not wait for it long, and large enough that its cost an entry is small. Nothing is ever acknowledged by message.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from typing import Protocol
+
+import pyarrow as pa
+
+from mixer_py.calls import Call
+from mixer_py.instruments import Clock, Registry
+from mixer_py.telemetry.decoding import AccessLogDecoder, StreamIdentity, parse_identity
+
+METHOD = "/envoy.service.accesslog.v3.AccessLogService/StreamAccessLogs"
+EMPTY_RESPONSE = b""
+"""A serialized StreamAccessLogsResponse, which has no fields."""
+
+REQUESTS = "requests"
+_SLICE_BYTES = 256 * 1024
+"""About 250 entries of a kilobyte, a millisecond or two to decode."""
+_SLICE_SECONDS = 0.1
+"""How long a message may wait for others to be decoded with."""
+_QUIET_SECONDS = 0.15
+"""A draining stream that brought nothing for so long has nothing on its way."""
+_IDENTIFIER_TAG = 0x0A
+"""First byte of a message that begins with StreamAccessLogsMessage.identifier (field 1)."""
+
+
+class RowTaker(Protocol):
+    """Where decoded rows go."""
+
+    def put(self, table: str, batch: pa.RecordBatch) -> None:
+        """Takes rows; never raises, never waits."""
+
+    def count_malformed(self, table: str, rows: int) -> None:
+        """Books entries that could not be decoded as received and dropped."""
+
+
+class RowCounter(Protocol):
+    """What is computed over the rows besides."""
+
+    def count(self, rows: pa.RecordBatch) -> None:
+        """Counts a batch of finished requests."""
+
+
+@dataclass(slots=True)
+class _Stream:
+    """One open stream and when it last brought a message (monotonic seconds)."""
+
+    task: asyncio.Task[object]
+    last_message: float
+
+
+class AccessLogService:
+    """The access-log service of one process."""
+
+    def __init__(
+        self, decoder: AccessLogDecoder, counters: RowCounter, rows: RowTaker, registry: Registry, clock: Clock
+    ) -> None:
+        self._decoder = decoder
+        self._counters = counters
+        self._rows = rows
+        self._clock = clock
+        self._pending: list[tuple[bytes, StreamIdentity]] = []
+        self._pending_bytes = 0
+        self._timer: asyncio.TimerHandle | None = None
+        self._streams: set[_Stream] = set()
+        self._draining = False
+        stages = registry.histogram(
+            "mixer_stage_duration_seconds", "Time by stage of a call.", ("service", "stage", "outcome")
+        )
+        self._decode_duration = stages.labels("access_log", "decode", "ok")
+        self._count_duration = stages.labels("access_log", "metrics", "ok")
+
+    async def stream(self, messages: AsyncIterator[bytes], call: Call) -> bytes:  # noqa: ARG002 (a stream has no deadline)
+        """Reads one stream to its end.
+
+        The identifier comes with a stream's first message only and holds for all of them.
+
+        Returns:
+            One empty StreamAccessLogsResponse, when the client half-closes or this process drains.
+        """
+        task = asyncio.current_task()
+        if task is None:
+            raise RuntimeError("a stream is read by a task")
+        stream = _Stream(task, self._clock.monotonic())
+        self._streams.add(stream)
+        identity = StreamIdentity()
+        first = True
+        try:
+            async for message in messages:
+                if first or message[:1] == bytes((_IDENTIFIER_TAG,)):
+                    identity, first = parse_identity(message) or identity, False
+                stream.last_message = self._clock.monotonic()
+                self._take(message, identity)
+        except asyncio.CancelledError:
+            if not self._draining:
+                raise
+        finally:
+            self._streams.discard(stream)
+        return EMPTY_RESPONSE
+
+    def flush(self) -> None:
+        """Decodes what is gathered."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        if not self._pending:
+            return
+        pending, self._pending, self._pending_bytes = self._pending, [], 0
+        begun = self._clock.monotonic()
+        decoded = self._decoder.decode(pending)
+        now = self._clock.monotonic()
+        self._decode_duration.observe(now - begun)
+        if decoded.malformed:
+            self._rows.count_malformed(REQUESTS, decoded.malformed)
+        if decoded.rows.num_rows:
+            self._counters.count(decoded.rows)
+            self._count_duration.observe(self._clock.monotonic() - now)
+            self._rows.put(REQUESTS, decoded.rows)
+
+    async def drain(self, grace: float) -> None:
+        """Ends every stream as soon as it is quiet, at the latest after `grace` seconds, and decodes the rest.
+
+        Envoy never half-closes on its own, so waiting for it would take for ever; what it sent before is read first.
+        """
+        self._draining = True
+        deadline = self._clock.monotonic() + grace
+        while self._streams:
+            now = self._clock.monotonic()
+            for stream in tuple(self._streams):
+                if now >= deadline or now - stream.last_message >= _QUIET_SECONDS:
+                    stream.task.cancel()
+            await asyncio.sleep(_QUIET_SECONDS / 3)
+        self.flush()
+
+    def _take(self, message: bytes, identity: StreamIdentity) -> None:
+        self._pending.append((message, identity))
+        self._pending_bytes += len(message)
+        if self._pending_bytes >= _SLICE_BYTES:
+            self.flush()
+        elif self._timer is None:
+            self._timer = asyncio.get_running_loop().call_later(_SLICE_SECONDS, self.flush)

@@ -1,0 +1,183 @@
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import grpc
+import pytest
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
+
+from mixer_py.calls import Call
+from mixer_py.errors import EvaluationError, ProcessError
+from mixer_py.instruments import FakeClock, Registry, SystemClock
+from mixer_py.transports import Admission, GrpcioServer, HandlerTable, ServerLimits
+
+LIMITS = ServerLimits(max_message_bytes=1000, max_in_flight=2, max_connection_age=600, max_connection_age_grace=5)
+CHECK = "/envoy.service.auth.v3.Authorization/Check"
+STREAM = "/envoy.service.accesslog.v3.AccessLogService/StreamAccessLogs"
+
+
+class Panic(BaseException):
+    """As a native library's panic arrives."""
+
+
+async def echo(message: bytes, call: Call) -> bytes:
+    if message == b"status":
+        raise EvaluationError("policy says no")
+    if message == b"bug":
+        raise KeyError("bug")
+    if message == b"panic":
+        raise Panic
+    if message == b"exit":
+        raise SystemExit(0)
+    if message == b"slow":
+        await asyncio.sleep(5)
+    return message
+
+
+async def count(messages: AsyncIterator[bytes], call: Call) -> bytes:
+    return b"%d" % len([message async for message in messages])
+
+
+@asynccontextmanager
+async def serving(
+    path: Path, limits: ServerLimits = LIMITS
+) -> AsyncIterator[tuple[GrpcioServer, grpc.aio.Channel, Admission]]:
+    clock = SystemClock()
+    admission = Admission(limits.max_in_flight, clock, Registry())
+    address = f"unix://{path / 's'}"
+    server = GrpcioServer(address, HandlerTable({CHECK: echo}, {STREAM: count}), limits, admission, clock)
+    await server.start()
+    try:
+        async with grpc.aio.insecure_channel(address) as channel:
+            yield server, channel, admission
+    finally:
+        await server.stop(0)
+
+
+def unary(channel: grpc.aio.Channel, method: str = CHECK) -> Callable[..., grpc.aio.UnaryUnaryCall]:
+    return channel.unary_unary(method)
+
+
+async def status_of(call: grpc.aio.UnaryUnaryCall) -> tuple[grpc.StatusCode, str | None]:
+    return await call.code(), await call.details()
+
+
+async def test_bytes_go_in_and_out(tmp_path: Path) -> None:
+    async with serving(tmp_path) as (_, channel, _):
+        assert await unary(channel)(b"hello") == b"hello"
+
+
+async def test_a_client_stream_gets_one_answer(tmp_path: Path) -> None:
+    async with serving(tmp_path) as (_, channel, _):
+        call = channel.stream_unary(STREAM)(iter([b"a", b"b", b"c"]))
+        assert await call == b"3"
+
+
+@pytest.mark.parametrize(
+    ("message", "status", "words"),
+    [
+        (b"status", grpc.StatusCode.UNKNOWN, "policy says no"),
+        (b"bug", grpc.StatusCode.INTERNAL, "KeyError"),
+        (b"panic", grpc.StatusCode.INTERNAL, "Panic"),
+        (b"exit", grpc.StatusCode.INTERNAL, "SystemExit"),
+    ],
+)
+async def test_no_failure_reads_as_success_and_the_next_call_works(
+    tmp_path: Path, message: bytes, status: grpc.StatusCode, words: str
+) -> None:
+    async with serving(tmp_path) as (_, channel, _):
+        code, details = await status_of(unary(channel)(message))
+        assert code is status
+        assert words in (details or "")
+        assert await unary(channel)(b"next") == b"next"
+
+
+async def test_an_unknown_method_is_unimplemented(tmp_path: Path) -> None:
+    async with serving(tmp_path) as (_, channel, _):
+        assert (await status_of(unary(channel, "/a.B/C")(b"")))[0] is grpc.StatusCode.UNIMPLEMENTED
+
+
+async def test_a_message_above_the_limit_is_resource_exhausted(tmp_path: Path) -> None:
+    async with serving(tmp_path) as (_, channel, _):
+        assert await unary(channel)(b"x" * 1000) == b"x" * 1000
+        assert (await status_of(unary(channel)(b"x" * 1001)))[0] is grpc.StatusCode.RESOURCE_EXHAUSTED
+
+
+async def test_above_max_in_flight_a_call_is_unavailable_at_once_and_counted(tmp_path: Path) -> None:
+    async with serving(tmp_path) as (_, channel, admission):
+        slow = [unary(channel)(b"slow") for _ in range(2)]
+        while admission.in_flight < 2:
+            await asyncio.sleep(0.01)
+        code, details = await status_of(unary(channel)(b"one more"))
+        assert code is grpc.StatusCode.UNAVAILABLE
+        assert "max_in_flight" in (details or "")
+        assert admission._overloaded.value == 1
+        for call in slow:
+            call.cancel()
+        while admission.in_flight:
+            await asyncio.sleep(0.01)
+        assert await unary(channel)(b"again") == b"again"
+
+
+async def test_a_call_whose_deadline_passed_while_it_waited_is_not_worked_on() -> None:
+    clock = FakeClock()
+    registry = Registry()
+    admission = Admission(10, clock, registry)
+    worked_on: list[bytes] = []
+
+    async def work(message: bytes, call: Call) -> bytes:
+        worked_on.append(message)
+        return message
+
+    late = asyncio.create_task(admission.run(work, b"late", Call(deadline=clock.monotonic() + 1)))
+    clock.advance(2)
+    with pytest.raises(Exception, match="deadline passed"):
+        await late
+    assert worked_on == []
+    assert admission._late.value == 1
+    assert await admission.run(work, b"in time", Call(deadline=clock.monotonic() + 1)) == b"in time"
+
+
+async def test_health_says_serving_and_then_that_it_goes_away(tmp_path: Path) -> None:
+    async with serving(tmp_path) as (server, channel, _):
+        health = health_pb2_grpc.HealthStub(channel)
+        for service in ("", "envoy.service.auth.v3.Authorization"):
+            answer = await health.Check(health_pb2.HealthCheckRequest(service=service))
+            assert answer.status == health_pb2.HealthCheckResponse.SERVING
+        await server.refuse_new()
+        answer = await health.Check(health_pb2.HealthCheckRequest())
+        assert answer.status == health_pb2.HealthCheckResponse.NOT_SERVING
+
+
+async def test_reflection_lists_the_services(tmp_path: Path) -> None:
+    async with serving(tmp_path) as (_, channel, _):
+        stub = reflection_pb2_grpc.ServerReflectionStub(channel)
+        call = stub.ServerReflectionInfo(iter([reflection_pb2.ServerReflectionRequest(list_services="")]))
+        answer = await call.read()
+        names = {service.name for service in answer.list_services_response.service}
+        assert {"envoy.service.auth.v3.Authorization", "envoy.service.accesslog.v3.AccessLogService"} <= names
+        call.cancel()
+
+
+async def test_an_address_in_use_is_refused_by_name() -> None:
+    clock = SystemClock()
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        address = f"127.0.0.1:{taken.getsockname()[1]}"
+        server = GrpcioServer(address, HandlerTable(), LIMITS, Admission(1, clock, Registry()), clock)
+        with pytest.raises(ProcessError, match=address):
+            await server.start()
+        await server.stop(0)
+
+
+async def test_a_connection_is_asked_to_go_when_it_is_old(tmp_path: Path) -> None:
+    limits = ServerLimits(max_message_bytes=1000, max_in_flight=2, max_connection_age=0.3, max_connection_age_grace=5)
+    async with serving(tmp_path, limits) as (_, channel, _):
+        await unary(channel)(b"x")
+        assert channel.get_state() is grpc.ChannelConnectivity.READY
+        await asyncio.wait_for(channel.wait_for_state_change(grpc.ChannelConnectivity.READY), 20)
+        assert await unary(channel)(b"on a new connection") == b"on a new connection"
