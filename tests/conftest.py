@@ -1,0 +1,96 @@
+"""What all tests share: skips that are failures on CI, the logs of running programs beside a failure, real parts."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mixer_py.demo.processes import Ports
+from tests.parts.presence import on_ci, skip_what_is_missing
+from tests.parts.programs import Programs
+from tests.parts.upstream import Upstream
+
+_PROGRAMS = pytest.StashKey[list[Programs]]()
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.stash[_PROGRAMS] = []
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    skip_what_is_missing(items)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> Any:
+    report: pytest.TestReport = yield
+    if report.skipped and not hasattr(report, "wasxfail") and on_ci():
+        reason = report.longrepr[2] if isinstance(report.longrepr, tuple) else str(report.longrepr)
+        report.outcome = "failed"
+        report.longrepr = f"CI is set, so a skip is a failure. {reason}"
+    if report.failed:
+        for programs in item.config.stash[_PROGRAMS]:
+            report.sections.extend(programs.last_words())
+    return report
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_make_collect_report(collector: pytest.Collector) -> Any:
+    """A module that skips itself as a whole is a skip too."""
+    report: pytest.CollectReport = yield
+    if report.skipped and on_ci():
+        report.outcome = "failed"
+        report.longrepr = f"CI is set, so a skip is a failure. {report.longrepr}"
+    return report
+
+
+@pytest.fixture(scope="session")
+def ports() -> Iterator[Ports]:
+    """Free ports that nobody else takes meanwhile."""
+    free = Ports()
+    yield free
+    free.close()
+
+
+@pytest.fixture(scope="session")
+def make_programs(request: pytest.FixtureRequest) -> Callable[[Path], Programs]:
+    """Makes a group of programs whose logs stand beside a failure."""
+
+    def make(folder: Path) -> Programs:
+        group = Programs(folder)
+        request.config.stash[_PROGRAMS].append(group)
+        return group
+
+    return make
+
+
+@pytest.fixture
+def programs(tmp_path: Path, make_programs: Callable[[Path], Programs]) -> Iterator[Programs]:
+    """Programs of one test, ended with it."""
+    with make_programs(tmp_path) as group:
+        yield group
+
+
+@pytest.fixture(scope="module")
+def module_programs(
+    tmp_path_factory: pytest.TempPathFactory, make_programs: Callable[[Path], Programs]
+) -> Iterator[Programs]:
+    """Programs that the tests of a module share."""
+    with make_programs(tmp_path_factory.mktemp("programs")) as group:
+        yield group
+
+
+@pytest.fixture(scope="session")
+def upstream() -> Iterator[Upstream]:
+    """An HTTP service that answers with what it was sent."""
+    service = Upstream()
+    thread = threading.Thread(target=service.serve_forever, kwargs={"poll_interval": 0.05}, name="upstream")
+    thread.start()
+    yield service
+    service.shutdown()
+    thread.join()
+    service.server_close()

@@ -1,0 +1,63 @@
+"""Which parts this machine has. A test names by a marker what it needs; without it it is skipped, in one line."""
+
+from __future__ import annotations
+
+import functools
+import importlib.util
+import os
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+
+from mixer_py.demo.envoy import find_envoy
+from mixer_py.errors import ProcessError
+
+ROOT = Path(__file__).resolve().parents[2]
+_OWN_TOOLS = ROOT / ".tools" / "bin"
+
+WAYS: Mapping[str, str] = {
+    "envoy": "pip install 'mixer-py[envoy]'",
+    "chdb": "pip install 'mixer-py[embedded]'",
+    "clickhouse": "as root: apt-get install --no-install-recommends clickhouse-server",
+    "prometheus": "as root: apt-get install --no-install-recommends prometheus",
+    "opa": "install Go and run scripts/install-servers",
+}
+"""How to get each part, by the marker of the tests that need it."""
+
+_SERVERS = {"clickhouse": "clickhouse-server", "prometheus": "prometheus", "opa": "opa"}
+
+
+def find_server(part: str) -> Path | None:
+    """The program of a part that no Python package carries."""
+    path = os.pathsep.join((str(_OWN_TOOLS), os.environ.get("PATH", os.defpath)))
+    found = shutil.which(_SERVERS[part], path=path)
+    return None if found is None else Path(found)
+
+
+@functools.cache
+def is_here(part: str) -> bool:
+    """Whether this machine has the part."""
+    if part == "envoy":
+        try:
+            find_envoy()
+        except ProcessError:
+            return False
+        return True
+    if part == "chdb":
+        return importlib.util.find_spec("chdb") is not None
+    return find_server(part) is not None
+
+
+def skip_what_is_missing(items: list[pytest.Item]) -> None:
+    """Marks the tests whose parts are missing as skipped."""
+    for item in items:
+        for part, way in WAYS.items():
+            if item.get_closest_marker(part) is not None and not is_here(part):
+                item.add_marker(pytest.mark.skip(reason=f"{part} is not installed; {way}"))
+
+
+def on_ci() -> bool:
+    """Whether a skipped test is a failure, as it is wherever `CI` is set."""
+    return os.environ.get("CI", "").lower() not in ("", "0", "false")
