@@ -51,7 +51,7 @@ REAL: Final = Kind("Float64", pa.float64(), 0.0, "ZSTD(1)")
 
 @dataclass(frozen=True, slots=True)
 class Field:
-    """A value as it stands at a path of envoy.data.accesslog.v3.HTTPAccessLogEntry; of an enum, its value's name."""
+    """A value as it stands at a path of envoy.data.accesslog.v3.HTTPAccessLogEntry."""
 
     path: str
 
@@ -68,6 +68,10 @@ class Metadata:
 
     def __str__(self) -> str:
         return f'`common_properties.metadata.filter_metadata["{self.namespace}"]["{self.key}"]`'
+
+
+VERDICT: Final = Metadata(EXT_AUTHZ, "mixer_verdict")
+"""Read for `requests.verdict`, which has other sources too."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -202,7 +206,8 @@ REQUESTS: Final = TableOfColumns(
         Column("context_protocol", NAME, "http or grpc", Derived(
             "`grpc` if the logged content-type says so or a grpc-status was logged, else `http`",
             ("request.request_headers", "response.response_headers", "response.response_trailers"))),
-        Column("protocol_version", NAME, "version of HTTP downstream", Field("protocol_version")),
+        Column("protocol_version", NAME, "version of HTTP downstream", Derived(
+            "`protocol_version`, as Envoy writes it", ("protocol_version",))),
         Column("source_ip", TEXT, "address that the connection came from", Derived(
             "`common_properties.downstream_direct_remote_address`, else downstream_remote_address",
             (_C + "downstream_direct_remote_address.socket_address.address",
@@ -235,7 +240,7 @@ REQUESTS: Final = TableOfColumns(
             "first label of destination_service_host, else a cluster's own name", (_C + "upstream_cluster",))),
         Column("destination_service_namespace", NAME, "namespace of the service", Derived(
             "second label of a host in `.svc`, else destination_namespace", (_C + "upstream_cluster",))),
-        Column("request_method", NAME, "method", Field("request.request_method")),
+        Column("request_method", NAME, "method", Derived("`request.request_method`", ("request.request_method",))),
         Column("request_scheme", NAME, "scheme", Field("request.scheme")),
         Column("request_host", TEXT, "authority or Host header", Field("request.authority")),
         Column("request_url_path", TEXT, "path as the client sent it, without query", Derived(
@@ -243,7 +248,7 @@ REQUESTS: Final = TableOfColumns(
         Column("request_useragent", TEXT, "User-Agent", Field("request.user_agent")),
         Column("request_size", COUNT, "bytes of the request's body", Field("request.request_body_bytes")),
         Column("request_total_size", COUNT, "bytes received on the wire", Field(_C + "downstream_wire_bytes_received")),
-        Column("response_code", CODE, "HTTP status; 0 when no response was sent", Field("response.response_code")),
+        Column("response_code", CODE, "HTTP status; 0 when no response was sent", Field("response.response_code.value")),
         Column("response_code_details", NAME, "what made the response", Field("response.response_code_details")),
         Column("response_flags", NAME, "Envoy's short codes, joined by commas; - when there are none", Derived(
             "`common_properties.response_flags`", (_C + "response_flags",))),

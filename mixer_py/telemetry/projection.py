@@ -1,0 +1,223 @@
+"""The projection: a small message with Envoy's field numbers and only the fields that some column reads.
+
+Made from the table of columns and Envoy's own descriptors, decoded by ptars straight into Arrow. Where Envoy has a
+map, the projection has a list of key-value messages: the wire form is the same, and ptars panics on maps with
+messages in them. Every message is nullable, so an absent one can be told from an empty one.
+Not for: what the values mean (`decoding.py`, `derivation.py`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any, Final
+
+import pyarrow as pa
+from envoy.data.accesslog.v3 import accesslog_pb2
+from envoy.service.accesslog.v3 import als_pb2
+from google.protobuf import descriptor_pb2, descriptor_pool
+from google.protobuf.descriptor import Descriptor, FieldDescriptor
+from ptars import HandlerPool
+
+from mixer_py.telemetry.columns import REQUESTS, Derived, Field, Metadata, TableOfColumns
+
+PACKAGE: Final = "mixer_py.projection.v1"
+FILE: Final = "mixer_py/projection/v1/access_log.proto"
+ROOT: Final = "AccessLogMessage"
+METADATA: Final = "common_properties.metadata.filter_metadata"
+
+ALWAYS: Final = ("common_properties.access_log_type", "common_properties.intermediate_log_entry")
+"""What tells a finished request from one that goes on; no column, but read of each entry."""
+
+_FieldProto = descriptor_pb2.FieldDescriptorProto
+_Tree = dict[str, "_Tree"]
+
+
+def paths_of(table: TableOfColumns) -> tuple[str, ...]:
+    """Every path below HTTPAccessLogEntry that some column of the table reads, once, sorted."""
+    paths = set(ALWAYS)
+    for column in table.columns:
+        match column.source:
+            case Field(path):
+                paths.add(path)
+            case Derived():
+                paths.update(column.source.paths)
+            case Metadata():
+                paths.add(METADATA)
+    return tuple(sorted(paths))
+
+
+class _Builder:
+    """Collects the messages of the projection."""
+
+    def __init__(self) -> None:
+        self.file = descriptor_pb2.FileDescriptorProto(name=FILE, package=PACKAGE, syntax="proto3")
+        self._made: set[str] = set()
+        self._walked: dict[tuple[str, str], str] = {}
+
+    def message(self, name: str) -> descriptor_pb2.DescriptorProto | None:
+        """A new message of that name, or None when it exists."""
+        if name in self._made:
+            return None
+        self._made.add(name)
+        return self.file.message_type.add(name=name)
+
+    def add(
+        self,
+        message: descriptor_pb2.DescriptorProto,
+        name: str,
+        number: int,
+        kind: int | str,
+        *,
+        repeated: bool = False,
+    ) -> None:
+        """A field; `kind` is a scalar type or the name of one of our messages."""
+        field = message.field.add(name=name, number=number)
+        field.label = _FieldProto.LABEL_REPEATED if repeated else _FieldProto.LABEL_OPTIONAL
+        if isinstance(kind, str):
+            field.type, field.type_name = _FieldProto.TYPE_MESSAGE, f".{PACKAGE}.{kind}"
+        else:
+            field.type = _FieldProto.Type.ValueType(kind)
+
+    def walk(self, envoy: Descriptor, tree: _Tree) -> str:
+        """The message with those fields of Envoy's message that the tree names; the same tree gives the same message."""
+        key = (envoy.full_name, repr(tree))
+        name = self._walked.get(key)
+        if name is not None:
+            return name
+        name, message = envoy.name, self.message(envoy.name)
+        while message is None:
+            name += "Too"
+            message = self.message(name)
+        self._walked[key] = name
+        for field_name, below in sorted(tree.items(), key=lambda item: envoy.fields_by_name[item[0]].number):
+            field = envoy.fields_by_name[field_name]
+            self.add(message, field_name, field.number, self._kind(field, below), repeated=field.is_repeated)
+        return name
+
+    def _kind(self, field: FieldDescriptor, below: _Tree) -> int | str:
+        """The projected type of one of Envoy's fields."""
+        if field.type == FieldDescriptor.TYPE_ENUM:
+            return _FieldProto.TYPE_INT32  # the same varint; an unknown value is kept rather than refused
+        if field.message_type is None:
+            return field.type
+        if below:
+            return self.walk(field.message_type, below)
+        if field.message_type.GetOptions().map_entry:
+            value = field.message_type.fields_by_name["value"].message_type
+            return self._pair() if value is None else self._metadata()
+        return self._whole(field.message_type)
+
+    def _whole(self, envoy: Descriptor) -> str:
+        """One of the messages that a column reads as a whole: Timestamp, Duration, a wrapper, ResponseFlags."""
+        message = self.message(envoy.name)
+        if message is not None:
+            for field in envoy.fields:
+                # A message inside, as ResponseFlags.unauthorized_details, only says that it is there.
+                self.add(message, field.name, field.number, self._presence() if field.message_type else field.type)
+        return envoy.name
+
+    def _presence(self) -> str:
+        message = self.message("Presence")
+        if message is not None:
+            self.add(message, "reason", 1, _FieldProto.TYPE_INT32)
+        return "Presence"
+
+    def _pair(self) -> str:
+        message = self.message("Pair")
+        if message is not None:
+            self.add(message, "key", 1, _FieldProto.TYPE_STRING)
+            self.add(message, "value", 2, _FieldProto.TYPE_STRING)
+        return "Pair"
+
+    def _metadata(self) -> str:
+        """map<string, google.protobuf.Struct> with the scalars of the structs and nothing nested."""
+        namespace = self.message("MetadataNamespace")
+        if namespace is not None:
+            self.add(namespace, "key", 1, _FieldProto.TYPE_STRING)
+            self.add(namespace, "value", 2, "MetadataStruct")
+            struct, entry, value = map(self.message, ("MetadataStruct", "MetadataField", "MetadataValue"))
+            assert struct is not None and entry is not None and value is not None  # noqa: S101, PT018 (made here only)
+            self.add(struct, "fields", 1, "MetadataField", repeated=True)
+            self.add(entry, "key", 1, _FieldProto.TYPE_STRING)
+            self.add(entry, "value", 2, "MetadataValue")
+            value.oneof_decl.add(name="kind")
+            self.add(value, "number_value", 2, _FieldProto.TYPE_DOUBLE)
+            self.add(value, "string_value", 3, _FieldProto.TYPE_STRING)
+            for field in value.field:
+                field.oneof_index = 0  # presence: an absent scalar is null rather than zero
+        return "MetadataNamespace"
+
+
+def build(table: TableOfColumns = REQUESTS) -> descriptor_pb2.FileDescriptorProto:
+    """The projection of StreamAccessLogsMessage for the columns of a table.
+
+    Raises:
+        KeyError: a column reads a path that Envoy's message does not have.
+    """
+    tree: _Tree = {}
+    for path in paths_of(table):
+        branch = tree
+        for part in path.split("."):
+            branch = branch.setdefault(part, {})
+    builder = _Builder()
+    envoy = als_pb2.StreamAccessLogsMessage.DESCRIPTOR
+    http, tcp = envoy.fields_by_name["http_logs"], envoy.fields_by_name["tcp_logs"]
+    root = builder.message(ROOT)
+    entries, opaque = builder.message("HttpEntries"), builder.message("TcpEntries")
+    assert root is not None and entries is not None and opaque is not None  # noqa: S101, PT018 (the first three)
+    builder.add(root, http.name, http.number, "HttpEntries")
+    builder.add(root, tcp.name, tcp.number, "TcpEntries")
+    entry = builder.walk(accesslog_pb2.HTTPAccessLogEntry.DESCRIPTOR, tree)
+    builder.add(entries, "log_entry", http.message_type.fields_by_name["log_entry"].number, entry, repeated=True)
+    number = tcp.message_type.fields_by_name["log_entry"].number
+    builder.add(opaque, "log_entry", number, _FieldProto.TYPE_BYTES, repeated=True)  # they are only counted
+    return builder.file
+
+
+def render(file: descriptor_pb2.FileDescriptorProto) -> str:
+    """The projection as .proto text, for people and for proto/."""
+    lines = [
+        "// Generated from mixer_py/telemetry/columns.py by `python -m mixer_py.telemetry.documentation`; do not edit.",
+        "// StreamAccessLogsMessage with Envoy's field numbers and only what some column reads; maps as lists of pairs.",
+        f'syntax = "{file.syntax}";',
+        "",
+        f"package {file.package};",
+    ]
+    for message in file.message_type:
+        lines += ["", f"message {message.name} {{"]
+        for field in message.field:
+            kind = field.type_name.rsplit(".", 1)[-1] or _FieldProto.Type.Name(field.type)[5:].lower()
+            repeated = "repeated " if field.label == _FieldProto.LABEL_REPEATED else ""
+            indent = "    " if field.HasField("oneof_index") else "  "
+            if field.HasField("oneof_index") and field is message.field[0]:
+                lines.append(f"  oneof {message.oneof_decl[0].name} {{")
+            lines.append(f"{indent}{repeated}{kind} {field.name} = {field.number};")
+        lines += ["  }", "}"] if message.oneof_decl else ["}"]
+    return "\n".join(lines) + "\n"
+
+
+class Projection:
+    """Decodes messages of an access-log stream into Arrow."""
+
+    def __init__(self, table: TableOfColumns = REQUESTS) -> None:
+        pool = descriptor_pool.DescriptorPool()
+        pool.AddSerializedFile(build(table).SerializeToString())
+        file = pool.FindFileByName(FILE)
+        self._pool = HandlerPool([file])  # the handler borrows from it
+        self._handler: Any = self._pool.get_for_message(file.message_types_by_name[ROOT])
+
+    def decode(self, messages: Iterable[bytes]) -> pa.RecordBatch | None:
+        """One row a message, with the columns `http_logs` and `tcp_logs`.
+
+        Returns:
+            None when any of the messages is malformed; which one is not known.
+        """
+        try:
+            return self._handler.list_to_record_batch(list(messages))
+        except Exception:  # noqa: BLE001 (whatever it is, the bytes are at fault and are looked at again one by one)
+            return None
+        except BaseException as panic:
+            # PyO3's PanicException cannot be imported; anything else, such as KeyboardInterrupt, is not ours.
+            if type(panic).__name__ != "PanicException":
+                raise
+            return None
