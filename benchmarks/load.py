@@ -1,0 +1,94 @@
+"""The client of the benchmark, in a process of its own: a bounded number of calls, then figures as JSON on stdout.
+
+    python benchmarks/load.py check HOST:PORT CALLS
+    python benchmarks/load.py access-log HOST:PORT MESSAGES
+
+It talks to loopback addresses only.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import json
+import sys
+import time
+
+import grpc
+import uvloop
+from envoy.service.auth.v3.external_auth_pb2 import CheckResponse
+from payloads import ACCESS_LOG_METHOD, CHECK_METHOD, ENTRIES_PER_MESSAGE, access_log_message, check_request
+
+CONNECTIONS = 4
+IN_FLIGHT = 8
+STREAM_MESSAGES_AHEAD = 64
+"""Messages that may be under way on a stream before the client pauses, as Envoy's flush interval would make it."""
+_DEADLINE = 30.0
+
+
+def _channel(address: str, number: int) -> grpc.aio.Channel:
+    # Channels of one process share a connection unless their arguments differ.
+    return grpc.aio.insecure_channel(address, options=[("grpc.use_local_subchannel_pool", 1), ("mixer.bench", number)])
+
+
+async def checks(address: str, calls: int) -> dict[str, object]:
+    """`calls` checks, `IN_FLIGHT` at a time over `CONNECTIONS` connections."""
+    request = check_request()
+    channels = [_channel(address, number) for number in range(CONNECTIONS)]
+    latencies: list[float] = []
+    allowed = 0
+    remaining = itertools.count()
+
+    async def caller(number: int) -> None:
+        nonlocal allowed
+        call = channels[number % CONNECTIONS].unary_unary(CHECK_METHOD)
+        while next(remaining) < calls:
+            begun = time.perf_counter()
+            answer = await call(request, timeout=_DEADLINE, wait_for_ready=True)
+            latencies.append(time.perf_counter() - begun)
+            allowed += CheckResponse.FromString(answer).HasField("ok_response")
+
+    begun = time.perf_counter()
+    await asyncio.gather(*(caller(number) for number in range(IN_FLIGHT)))
+    seconds = time.perf_counter() - begun
+    for channel in channels:
+        await channel.close()
+    latencies.sort()
+    return {
+        "calls": len(latencies),
+        "allowed": allowed,
+        "seconds": seconds,
+        "p50": latencies[len(latencies) // 2],
+        "p99": latencies[len(latencies) * 99 // 100],
+    }
+
+
+async def access_log(address: str, messages: int) -> dict[str, object]:
+    """One stream of `messages` messages, ended by the server's answer to the half-close."""
+    payloads = [access_log_message(first * ENTRIES_PER_MESSAGE) for first in range(messages)]
+    channel = _channel(address, 0)
+    call = channel.stream_unary(ACCESS_LOG_METHOD)(timeout=10 * _DEADLINE, wait_for_ready=True)
+    begun = time.perf_counter()
+    for number, payload in enumerate(payloads):
+        await call.write(payload)
+        if number % STREAM_MESSAGES_AHEAD == 0:
+            await asyncio.sleep(0)
+    await call.done_writing()
+    await call
+    seconds = time.perf_counter() - begun
+    await channel.close()
+    return {"entries": messages * ENTRIES_PER_MESSAGE, "bytes": sum(map(len, payloads)), "seconds": seconds}
+
+
+def main() -> None:
+    """Runs one load and prints its figures."""
+    kind, address, count = sys.argv[1], sys.argv[2], int(sys.argv[3])
+    if not address.startswith("127."):
+        raise SystemExit(f"{address} is not a loopback address")
+    work = {"check": checks, "access-log": access_log}[kind]
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        print(json.dumps(runner.run(work(address, count))))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,230 @@
+"""`make bench`: what a check and an access-log entry cost, in units of the transport's floor, and what a worker weighs.
+
+Every figure is a ratio of two servers that were measured in turn in one run, because such a machine's speed moves
+by a factor of two from day to day. Writes benchmarks/reports/main-job.md. Loopback only; ends by itself.
+Not for: asserting anything; the tests assert behaviour, never a time.
+"""
+
+from __future__ import annotations
+
+import argparse
+import datetime as dt
+import json
+import os
+import platform
+import statistics
+import string
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from importlib.metadata import version
+from pathlib import Path
+
+from servers import CLIENT_CPU, HERE, Floor, Mixer, Server, cpu_seconds, memory, on_cpu
+
+PARTS = ("grpcio", "uvloop", "protobuf", "gordon-to-regorus", "ptars", "pyarrow", "chdb-core", "orjson")
+_WARM_UP_CALLS = 1000
+_WARM_UP_MESSAGES = 60
+_SETTLE_SECONDS = 3.0
+"""After a stream has ended, its last rows are still on their way to the store."""
+
+
+@dataclass
+class Series:
+    """What the rounds gave for one server.
+
+    Attributes:
+        cpu: microseconds of CPU per call or entry and process, one figure a round.
+        latency: p50 and p99 in milliseconds, one pair a round.
+        rate: calls or entries a second, one figure a round.
+    """
+
+    cpu: dict[str, list[float]] = field(default_factory=dict)
+    latency: list[tuple[float, float]] = field(default_factory=list)
+    rate: list[float] = field(default_factory=list)
+
+    def median(self, process: str) -> float:
+        """Microseconds of one process in the median round."""
+        return statistics.median(self.cpu[process])
+
+    def spread(self, process: str) -> str:
+        """Least and most of the rounds."""
+        values = self.cpu[process]
+        return (
+            f"{min(values):.0f} to {max(values):.0f}"
+            if min(values) >= 10
+            else f"{min(values):.1f} to {max(values):.1f}"
+        )
+
+
+def run_load(kind: str, address: str, count: int) -> dict[str, float]:
+    """One run of the client; its figures."""
+    command = on_cpu(CLIENT_CPU, [sys.executable, str(HERE / "load.py"), kind, address, str(count)])
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise SystemExit(f"the client failed against {address}:\n{done.stderr}")
+    figures: dict[str, float] = json.loads(done.stdout)
+    return figures
+
+
+def measure(series: Series, server: Server, kind: str, count: int, settle: Callable[[], None] | None = None) -> None:
+    """One round against one server."""
+    processes = server.processes()
+    before = {name: cpu_seconds(pid) for name, pid in processes.items()}
+    figures = run_load(kind, server.address, count)
+    if settle is not None:
+        settle()
+    work = figures["calls"] if kind == "check" else figures["entries"]
+    if kind == "check" and figures["allowed"] != work:
+        raise SystemExit(f"{server.name} did not allow every check: {figures}")
+    for name, pid in processes.items():
+        series.cpu.setdefault(name, []).append((cpu_seconds(pid) - before[name]) / work * 1e6)
+    series.rate.append(work / figures["seconds"])
+    if kind == "check":
+        series.latency.append((figures["p50"] * 1e3, figures["p99"] * 1e3))
+
+
+@dataclass
+class Results:
+    """Everything the report needs."""
+
+    floor: Series = field(default_factory=Series)
+    check: Series = field(default_factory=Series)
+    check_recorded: Series = field(default_factory=Series)
+    entries: Series = field(default_factory=Series)
+    idle: dict[str, int] = field(default_factory=dict)
+    loaded: dict[str, int] = field(default_factory=dict)
+    stored: dict[str, int] = field(default_factory=dict)
+
+
+def run(rounds: int, calls: int, messages: int) -> Results:
+    """All rounds, floor and mixer in turn."""
+    results = Results()
+    with ExitStack() as stack:
+        floor = stack.enter_context(Floor())
+        plain = stack.enter_context(Mixer("mixer", clickhouse=False))
+        recording = stack.enter_context(Mixer("mixer with ClickHouse", clickhouse=True))
+        results.idle = {name: memory(pid)["VmRSS"] for name, pid in plain.processes().items()}
+        checked = ((results.floor, floor), (results.check, plain), (results.check_recorded, recording))
+        for _, server in checked:
+            run_load("check", server.address, _WARM_UP_CALLS)
+        run_load("access-log", recording.address, _WARM_UP_MESSAGES)
+        time.sleep(_SETTLE_SECONDS)
+        for number in range(rounds):
+            print(f"round {number + 1} of {rounds}", flush=True)
+            for series, server in checked:
+                measure(series, server, "check", calls, settle=_settle if server is recording else None)
+            measure(results.entries, recording, "access-log", messages, settle=_settle)
+        results.loaded = {name: memory(pid)["VmRSS"] for name, pid in plain.processes().items()}
+        results.stored = {name: memory(pid)["VmHWM"] for name, pid in recording.processes().items()}
+        _nothing_was_lost(recording, rounds * messages + _WARM_UP_MESSAGES)
+    return results
+
+
+def _settle() -> None:
+    time.sleep(_SETTLE_SECONDS)
+
+
+def _nothing_was_lost(server: Mixer, messages: int) -> None:
+    """Figures of rows that were dropped would be worth nothing."""
+    from payloads import ENTRIES_PER_MESSAGE  # noqa: PLC0415 (imports protobuf's tables, which only this needs)
+
+    written = 0.0
+    for line in server.metrics().splitlines():
+        if line.startswith("mixer_rows_total{") and 'table="requests"' in line and 'state="written"' in line:
+            written += float(line.rpartition(" ")[2])
+    if written != messages * ENTRIES_PER_MESSAGE:
+        raise SystemExit(f"{messages * ENTRIES_PER_MESSAGE} entries were sent and {written:.0f} rows written")
+
+
+def check_row(name: str, series: Series, process: str, floor: float) -> str:
+    """One line of the table of checks."""
+    p50 = statistics.median(p50 for p50, _ in series.latency)
+    p99 = statistics.median(p99 for _, p99 in series.latency)
+    cost = series.median(process)
+    cells = (f"{cost:.0f}", series.spread(process), f"{cost / floor:.2f}", f"{p50:.2f}", f"{p99:.2f}",
+             f"{statistics.median(series.rate):,.0f}")  # fmt: skip
+    return f"| {name} | " + " | ".join(cells) + " |"
+
+
+def entry_row(name: str, series: Series, process: str, floor: float) -> str:
+    """One line of the table of entries."""
+    cost = series.median(process)
+    return f"| {name} | {cost:.1f} | {series.spread(process)} | {cost / floor:.3f} |"
+
+
+def mebibytes(size: int) -> str:
+    """Bytes for people."""
+    return f"{size / 2**20:.0f} MiB"
+
+
+def processor() -> str:
+    """The processor's name as Linux knows it."""
+    for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
+        if line.startswith("model name"):
+            return line.partition(":")[2].strip()
+    return platform.machine()
+
+
+def report(results: Results, rounds: int, calls: int, messages: int) -> str:
+    """The report, from its template."""
+    floor = results.floor.median("floor")
+    from payloads import ENTRIES_PER_MESSAGE  # noqa: PLC0415 (as above)
+
+    template = string.Template((HERE / "report.md.template").read_text(encoding="utf-8"))
+    return template.substitute(
+        date=dt.datetime.now(dt.UTC).date().isoformat(),
+        version=version("mixer-py"),
+        machine=f"{len(os.sched_getaffinity(0))} processors ({processor()}), Linux {platform.release()}",
+        load=f"{os.getloadavg()[2]:.1f}",
+        python=platform.python_version(),
+        parts=", ".join(f"{name} {version(name)}" for name in PARTS),
+        rounds=rounds,
+        calls=f"{calls:,}",
+        messages=f"{messages:,}",
+        entries=f"{messages * ENTRIES_PER_MESSAGE:,}",
+        checks="\n".join(
+            (
+                check_row("floor", results.floor, "floor", floor),
+                check_row("mixer, tutorial policy, evaluated each time", results.check, "worker", floor),
+                check_row("the same, every decision kept in ClickHouse", results.check_recorded, "worker", floor),
+            )
+        ),
+        store_per_check=f"{results.check_recorded.median('store'):.0f}",
+        log_entries="\n".join(
+            (
+                entry_row(
+                    "worker: stream → columns → Istio's metrics → block for ClickHouse",
+                    results.entries,
+                    "worker",
+                    floor,
+                ),
+                entry_row("store: block → verified part of a table", results.entries, "store", floor),
+            )
+        ),
+        entry_rate=f"{statistics.median(results.entries.rate):,.0f}",
+        idle=mebibytes(results.idle["worker"]),
+        loaded=mebibytes(results.loaded["worker"]),
+        supervisor=mebibytes(results.loaded["supervisor"]),
+        store=mebibytes(results.stored["store"]),
+    )
+
+
+def main() -> None:
+    """Measures and writes the report."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--calls", type=int, default=8000, help="checks a round and server")
+    parser.add_argument("--messages", type=int, default=1500, help="access-log messages a round")
+    parser.add_argument("--output", type=Path, default=HERE / "reports" / "main-job.md")
+    options = parser.parse_args()
+    text = report(run(options.rounds, options.calls, options.messages), options.rounds, options.calls, options.messages)
+    options.output.write_text(text, encoding="utf-8")
+    print(text)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,162 @@
+"""The programs under measurement: started on free ports of the loopback, weighed by /proc, and ended.
+
+Not for: what is sent to them (`load.py`) and what is made of the figures (`main_job.py`).
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.error
+import urllib.request
+from pathlib import Path
+from typing import Self
+
+HERE = Path(__file__).parent
+SERVER_CPU, CLIENT_CPU = 0, 1
+"""Servers and clients get a processor each where there are two, so that neither is counted in the other's time."""
+_TICKS = os.sysconf("SC_CLK_TCK")
+_START_SECONDS = 60
+
+
+def on_cpu(cpu: int, command: list[str]) -> list[str]:
+    """The command that runs `command`, and its children, on one processor, where there are several (taskset(1))."""
+    available = sorted(os.sched_getaffinity(0))
+    if len(available) == 1 or shutil.which("taskset") is None:
+        return command
+    return ["taskset", "--cpu-list", str(available[cpu % len(available)]), *command]
+
+
+def cpu_seconds(pid: int) -> float:
+    """User and system time of a process so far, all threads (proc(5), /proc/pid/stat, fields 14 and 15)."""
+    fields = Path(f"/proc/{pid}/stat").read_text(encoding="ascii").rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / _TICKS
+
+
+def memory(pid: int) -> dict[str, int]:
+    """Resident bytes of a process: now, and at most so far (proc(5), /proc/pid/status)."""
+    lines = Path(f"/proc/{pid}/status").read_text(encoding="ascii").splitlines()
+    values = dict(line.split(":", 1) for line in lines)
+    return {name: int(values[name].split()[0]) * 1024 for name in ("VmRSS", "VmHWM")}
+
+
+def free_port() -> int:
+    """A port of the loopback that nobody has now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+class Server:
+    """A program that listens on `address` while the block runs."""
+
+    def __init__(self, name: str, command: list[str], address: str) -> None:
+        self.name = name
+        self.address = address
+        self._command = command
+        self._log = tempfile.TemporaryFile()  # noqa: SIM115 (lives as long as the server)
+
+    def __enter__(self) -> Self:
+        self._process = subprocess.Popen(on_cpu(SERVER_CPU, self._command), stdout=self._log, stderr=self._log, cwd="/")
+        try:
+            self._wait()
+        except BaseException:
+            self.__exit__()
+            raise
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._process.send_signal(signal.SIGTERM)
+        try:
+            self._process.wait(60)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+
+    @property
+    def pid(self) -> int:
+        """The process whose time counts."""
+        return self._process.pid
+
+    def processes(self) -> dict[str, int]:
+        """Every process of this server by its part in it."""
+        return {self.name: self.pid}
+
+    def ready(self) -> bool:
+        """Whether it answers."""
+        host, _, port = self.address.rpartition(":")
+        with socket.socket() as probe:
+            return probe.connect_ex((host, int(port))) == 0
+
+    def last_words(self) -> str:
+        """What it wrote last."""
+        self._log.seek(0)
+        return self._log.read().decode(errors="replace")[-3000:]
+
+    def _wait(self) -> None:
+        deadline = time.monotonic() + _START_SECONDS
+        while not self.ready():
+            if self._process.poll() is not None or time.monotonic() > deadline:
+                raise SystemExit(f"{self.name} did not start:\n{self.last_words()}")
+            time.sleep(0.1)
+
+
+class Floor(Server):
+    """The constant server."""
+
+    def __init__(self) -> None:
+        address = f"127.0.0.1:{free_port()}"
+        super().__init__("floor", [sys.executable, str(HERE / "floor.py"), address], address)
+
+
+class Mixer(Server):
+    """`mixer serve` with the tutorial's policy, with or without an embedded ClickHouse."""
+
+    def __init__(self, name: str, *, clickhouse: bool) -> None:
+        self._folder = tempfile.TemporaryDirectory(prefix="mixer-bench-")  # ends with this object
+        folder = Path(self._folder.name)
+        address = f"127.0.0.1:{free_port()}"
+        self._admin = f"127.0.0.1:{free_port()}"
+        lines = [
+            f"server: {{listeners: [{{address: '{address}'}}], admin: '{self._admin}', socket: '{folder}/mixer.sock'}}",
+            "log: {level: warning}",
+            f"policy: {{bundles: ['{HERE}/workload/tutorial.rego'], decision: envoy/authz/result}}",
+        ]
+        if clickhouse:
+            lines.append(f"telemetry: {{clickhouse: {{url: 'chdb://{folder}/chdb'}}}}")
+        configuration = folder / "mixer.yaml"
+        configuration.write_text("\n".join(lines) + "\n", encoding="utf-8")
+        command = [sys.executable, "-m", "mixer_py.cli.main", "serve", "-c", str(configuration)]
+        super().__init__(name, command, address)
+
+    def ready(self) -> bool:
+        try:
+            with urllib.request.urlopen(f"http://{self._admin}/healthz/ready", timeout=5) as answer:
+                return bool(answer.status == 200)
+        except (urllib.error.URLError, OSError):
+            return False
+
+    def metrics(self) -> str:
+        """The whole of /metrics."""
+        with urllib.request.urlopen(f"http://{self._admin}/metrics", timeout=30) as answer:
+            body: bytes = answer.read()
+            return body.decode()
+
+    def processes(self) -> dict[str, int]:
+        """Supervisor, worker and, with ClickHouse, store."""
+        found = {"supervisor": self.pid}
+        for child in Path(f"/proc/{self.pid}/task/{self.pid}/children").read_text(encoding="ascii").split():
+            command = Path(f"/proc/{child}/cmdline").read_bytes().decode().split("\0")
+            for part in ("worker", "store"):
+                if f"mixer_py.runtime.{part}" in command:
+                    found[part] = int(child)
+        if "worker" not in found:
+            raise SystemExit(f"{self.name} has no worker:\n{self.last_words()}")
+        return found
