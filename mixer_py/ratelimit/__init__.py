@@ -1,1 +1,4 @@
-"""Count: envoyproxy/ratelimit's rules, algorithms and counter stores."""
+"""Counts: rules, matching, windows and the stores that keep counters.
+
+Not for: the calls of Envoy (`services/rate_limit.py`).
+"""

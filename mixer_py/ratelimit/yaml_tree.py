@@ -1,0 +1,161 @@
+"""YAML that remembers its lines: mappings, lists and scalars read node by node, each fault with its place.
+
+It reads scalars as Go's yaml.v2 does where envoyproxy/ratelimit relies on it (a number is good for a text, a text is
+not good for a number). Not for: what the keys of a rate-limit file mean (`parsing.py`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import yaml
+
+from mixer_py.errors import Fault
+
+_LOADER: type = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # libyaml's, where PyYAML was built with it
+_TAG = "tag:yaml.org,2002:"
+_TEXT_TAGS = frozenset({_TAG + name for name in ("str", "int", "bool", "null", "timestamp")})
+_MAX_UINT32 = 2**32 - 1
+_MAX_FAULTS = 1000
+
+Fields = dict[str, tuple[yaml.Node, yaml.Node]]
+"""The key node and value node of each key of a mapping."""
+
+
+def _kind(node: yaml.Node) -> str:
+    if isinstance(node, yaml.MappingNode):
+        return "a mapping"
+    if isinstance(node, yaml.SequenceNode):
+        return "a list"
+    return f"{node.tag.rpartition(':')[2]} {node.value!r}"
+
+
+def is_null(node: yaml.Node) -> bool:
+    """Whether the node is there but holds nothing."""
+    return bool(node.tag == _TAG + "null")
+
+
+class YamlTree:
+    """One file's nodes, and the faults found while they are read."""
+
+    def __init__(self, file: str) -> None:
+        self.file = file
+        self.faults: list[Fault] = []
+
+    def fault(self, node: yaml.Node | None, field: str, message: str, way_out: str = "") -> None:
+        """Notes what is wrong at a node."""
+        line = node.start_mark.line + 1 if node is not None else 1
+        if len(self.faults) < _MAX_FAULTS:
+            self.faults.append(Fault(message, self.file, line, field, way_out))
+        elif len(self.faults) == _MAX_FAULTS:
+            self.faults.append(Fault(f"there are more than {_MAX_FAULTS} faults in this file", self.file, line))
+
+    def compose(self, content: bytes) -> yaml.Node | None:
+        """The root node; None for an empty document, or with a fault when this is no YAML."""
+        try:
+            root: yaml.Node | None = yaml.compose(content, Loader=_LOADER)
+        except yaml.MarkedYAMLError as error:
+            mark = error.problem_mark or error.context_mark
+            problem = ", ".join(part for part in (error.context, error.problem) if part)
+            self.faults.append(Fault(f"this is not YAML: {problem}", self.file, mark.line + 1 if mark else 1))
+        except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
+            reason = " ".join(str(error).split()) or type(error).__name__
+            self.faults.append(Fault(f"this is not YAML: {reason}", self.file, 1))
+        else:
+            return root
+        return None
+
+    def fields(self, node: yaml.Node, path: str, what: str) -> Fields:
+        """The keys of a mapping, those of `<<` included; a fault for each key that is no string or comes twice."""
+        if not isinstance(node, yaml.MappingNode):
+            self.fault(node, path, f"{what} must be a mapping, not {_kind(node)}")
+            return {}
+        fields: Fields = {}
+        for key, value in node.value:
+            if key.tag == _TAG + "merge":
+                continue
+            if key.tag != _TAG + "str":
+                self.fault(key, path, f"a key must be a string, not {_kind(key)}", "put it in quotes")
+            elif key.value in fields:
+                first = fields[key.value][0].start_mark.line + 1
+                self.fault(key, join(path, key.value), f"the key {key.value!r} is given twice, first in line {first}")
+            else:
+                fields[key.value] = (key, value)
+        for key, value in self._merged(node, path, {node}):
+            fields.setdefault(key.value, (key, value))
+        return fields
+
+    def _merged(self, node: yaml.MappingNode, path: str, seen: set[yaml.Node]) -> Iterator[tuple[yaml.Node, yaml.Node]]:
+        """What `<<` adds, the nearest first; a mapping in `seen` has nothing to add a second time."""
+        for key, value in node.value:
+            if key.tag != _TAG + "merge":
+                continue
+            for source in value.value if isinstance(value, yaml.SequenceNode) else [value]:
+                if not isinstance(source, yaml.MappingNode):
+                    self.fault(key, path, "only a mapping, or a list of mappings, can be merged with `<<`")
+                elif source not in seen:
+                    seen.add(source)
+                    yield from ((name, node) for name, node in source.value if name.tag == _TAG + "str")
+                    yield from self._merged(source, path, seen)
+
+    def items(self, fields: Fields, name: str, path: str) -> Sequence[yaml.Node]:
+        """The items of the list at key `name`; none when the key is absent or null."""
+        _, node = fields.get(name, (None, None))
+        if node is None or is_null(node):
+            return ()
+        if not isinstance(node, yaml.SequenceNode):
+            self.fault(node, join(path, name), f"{name} must be a list, not {_kind(node)}")
+            return ()
+        items: Sequence[yaml.Node] = node.value
+        return items
+
+    def text(self, fields: Fields, name: str, path: str) -> str:
+        """The scalar at key `name` as it is written; empty when absent, null or (with a fault) not good for a text."""
+        _, node = fields.get(name, (None, None))
+        if node is None or is_null(node):
+            return ""
+        if not isinstance(node, yaml.ScalarNode) or node.tag not in _TEXT_TAGS:
+            way_out = "put it in quotes" if isinstance(node, yaml.ScalarNode) else ""
+            self.fault(node, join(path, name), f"{name} must be a string, not {_kind(node)}", way_out)
+            return ""
+        return str(node.value)
+
+    def uint32(self, fields: Fields, name: str, path: str) -> int:
+        """The number at key `name`; 0 when absent, null or (with a fault) no number from 0 to 4294967295."""
+        _, node = fields.get(name, (None, None))
+        if node is None or is_null(node):
+            return 0
+        number = _integer(node.value) if node.tag == _TAG + "int" else None
+        if number is None or not 0 <= number <= _MAX_UINT32:
+            self.fault(
+                node, join(path, name), f"{name} must be a whole number from 0 to {_MAX_UINT32}, not {_kind(node)}"
+            )
+            return 0
+        return number
+
+    def flag(self, fields: Fields, name: str, path: str) -> bool:
+        """The boolean at key `name`; false when absent, null or (with a fault) neither true nor false."""
+        _, node = fields.get(name, (None, None))
+        if node is None or is_null(node):
+            return False
+        if node.tag != _TAG + "bool":
+            self.fault(node, join(path, name), f"{name} must be true or false, not {_kind(node)}")
+            return False
+        return str(node.value).lower() in {"true", "yes", "on"}
+
+
+def join(path: str, name: str) -> str:
+    """The dotted name of a key below `path`."""
+    return f"{path}.{name}" if path else name
+
+
+def _integer(text: str) -> int | None:
+    """A YAML 1.1 integer: decimal, 0x…, 0b…, or octal with a leading 0; None for base 60, which yaml.v2 lacks."""
+    digits = text.replace("_", "")
+    try:
+        return int(digits, 0)
+    except ValueError:
+        try:
+            return int(digits, 8)
+        except ValueError:
+            return None

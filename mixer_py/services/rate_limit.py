@@ -1,0 +1,65 @@
+"""Speaks Envoy's rate limit service v3: request bytes to the limiter, its answer back to bytes.
+
+Not for: what is limited (`ratelimit/`).
+"""
+
+from __future__ import annotations
+
+from envoy.service.ratelimit.v3 import rls_pb2
+from google.protobuf.message import DecodeError
+
+from mixer_py.calls import Call
+from mixer_py.errors import InvalidRequestError
+from mixer_py.instruments import Clock, Registry
+from mixer_py.ratelimit.limiter import Limiter
+
+METHOD = "/envoy.service.ratelimit.v3.RateLimitService/ShouldRateLimit"
+"""The full name of its one method."""
+
+
+class RateLimitService:
+    """Answers ShouldRateLimit with whatever limiter is current.
+
+    Attributes:
+        limiter: replaced by a reload; the store behind it, and so every count, stays.
+    """
+
+    __slots__ = ("_clock", "_durations", "limiter")
+
+    def __init__(self, limiter: Limiter, clock: Clock, registry: Registry) -> None:
+        self.limiter = limiter
+        self._clock = clock
+        stages = registry.histogram(
+            "mixer_stage_duration_seconds", "Time that a stage of a call took.", ("service", "stage", "outcome")
+        )
+        self._durations = {
+            outcome: stages.labels("rate_limit", "total", outcome) for outcome in ("ok", "over_limit", "error")
+        }
+
+    async def should_rate_limit(self, message: bytes, call: Call) -> bytes:  # noqa: ARG002 (a handler's signature)
+        """Answers one call.
+
+        Args:
+            message: `envoy.service.ratelimit.v3.RateLimitRequest`.
+            call: who asks; lateness is the transport's business.
+
+        Returns:
+            `envoy.service.ratelimit.v3.RateLimitResponse`.
+
+        Raises:
+            InvalidRequestError: the message is no such request, or one that the protocol forbids.
+            CounterStoreError: a counter could not be kept, and `on_error` is `error`.
+        """
+        started = self._clock.monotonic()
+        outcome = "error"
+        try:
+            try:
+                request = rls_pb2.RateLimitRequest.FromString(message)
+            except DecodeError as error:
+                raise InvalidRequestError(f"the message is no RateLimitRequest: {error}") from error
+            response = await self.limiter.should_rate_limit(request)
+            answer: bytes = response.SerializeToString()
+            outcome = "over_limit" if response.overall_code == rls_pb2.RateLimitResponse.OVER_LIMIT else "ok"
+            return answer
+        finally:
+            self._durations[outcome].observe(self._clock.monotonic() - started)
