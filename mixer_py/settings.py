@@ -6,7 +6,9 @@ the environment. Nothing here reads a file, but for `Secret.reveal`.
 
 from __future__ import annotations
 
+import math
 import re
+from decimal import Decimal
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -53,9 +55,9 @@ def format_duration(seconds: float) -> str:
     """The shortest text that `parse_duration` reads back, for tables and `/config`."""
     for unit in ("d", "h", "m", "s", "ms", "us", "ns"):
         count = seconds / _DURATION_SECONDS[unit]
-        if count >= 1 and abs(count - round(count)) < 1e-6:  # whole units only
+        if count >= 1 and math.isclose(count, round(count), rel_tol=1e-12):  # whole units only
             return f"{round(count)}{unit}"
-    return f"{seconds:g}s"
+    return f"{Decimal(repr(float(seconds))):f}s"  # never an exponent, which would not be read back
 
 
 def parse_size(value: object) -> int:

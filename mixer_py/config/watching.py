@@ -17,6 +17,7 @@ from pydantic import BaseModel
 from watchfiles import awatch
 
 from mixer_py.config.configuration import Configuration
+from mixer_py.config.loading import find_file
 from mixer_py.settings import Secret
 
 Stamp = tuple[tuple[str, int, int, int, int], ...]
@@ -44,7 +45,21 @@ def _secret_files(value: object) -> Iterator[str]:
             yield from _secret_files(item)
 
 
-async def changes(
+def changes(
+    file: Path | None, configuration: Callable[[], Configuration], *, settle: float = 0.2, poll: float = 2.0
+) -> AsyncIterator[frozenset[Path]]:
+    """Yields what changed of all that a running mixer reads, until it is closed.
+
+    Args:
+        file: the configuration file as `load` was given it.
+        configuration: the one in use, asked again after each change because it names the other files.
+        settle: see `watch`.
+        poll: see `watch`.
+    """
+    return watch(lambda: watched_paths(configuration(), find_file(file)), settle=settle, poll=poll)
+
+
+async def watch(
     paths: Callable[[], Iterable[Path]],
     *,
     settle: float = 0.2,

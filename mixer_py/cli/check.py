@@ -1,0 +1,174 @@
+"""Decide one CheckRequest offline, with the same code as the server. A denial is a good answer: exit 0.
+
+Exit 1 when the verdict is not the expected one, when the policy failed, or when policy or request are malformed; 2
+when the request cannot be read.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from envoy.service.auth.v3.external_auth_pb2 import CheckRequest, CheckResponse
+from google.protobuf import json_format
+
+from mixer_py.calls import Call
+from mixer_py.cli.json_input import read_json
+from mixer_py.cli.main import BAD, GOOD, USAGE, complain
+from mixer_py.cli.options import add_configuration, add_format, load_configuration
+from mixer_py.cli.output import print_json, print_line, printable
+from mixer_py.config import Configuration
+from mixer_py.errors import ConfigurationError, EvaluationError, Fault
+from mixer_py.instruments import Registry, SystemClock
+from mixer_py.runtime.snapshot import build
+from mixer_py.services.ext_authz import Authorization, AuthorizationService, CheckRecord
+
+EXAMPLES = (
+    "mixer check -c mixer.yaml --request request.json",
+    "mixer check --request - --expect deny --format json < request.json",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What the server would have done.
+
+    Attributes:
+        record: what it would have logged.
+        response: what it would have answered; None when the call would have failed.
+        error: why the call would have failed; empty when it would not.
+    """
+
+    record: CheckRecord
+    response: CheckResponse | None
+    error: str
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Adds the command's arguments."""
+    add_configuration(parser)
+    parser.add_argument("--request", required=True, metavar="FILE", help="a CheckRequest as JSON; - is standard input")
+    parser.add_argument("--expect", choices=("allow", "deny"), help="exit 1 when the verdict is another")
+    add_format(parser)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Decides, prints, and compares with what was expected."""
+    source = "stdin" if arguments.request == "-" else arguments.request
+    try:
+        text = sys.stdin.buffer.read() if arguments.request == "-" else Path(arguments.request).read_bytes()
+    except OSError as error:
+        complain(f"{source}: cannot be read: {error.strerror}")
+        return USAGE
+    request = _parse(text, source)
+    outcome = asyncio.run(decide(load_configuration(arguments), request))
+    if arguments.format == "json":
+        print_json(_document(outcome))
+    else:
+        for line in _summary(outcome):
+            print_line(printable(line))
+    verdict = outcome.record.verdict.name
+    if arguments.expect is not None and verdict != arguments.expect:
+        complain(f"expected {arguments.expect}, got {verdict}")
+        return BAD
+    return BAD if verdict == "error" else GOOD
+
+
+async def decide(configuration: Configuration, request: CheckRequest) -> Outcome:
+    """One check through the service that the server runs.
+
+    Raises:
+        ConfigurationError: policies or limits cannot be loaded.
+    """
+    snapshot = build(configuration)
+    policy = configuration.policy
+    authorization = Authorization(snapshot.policy, snapshot.revision, policy.on_error, policy.dry_run)
+    recorder = _Recorder()
+    service = AuthorizationService(authorization, recorder, Registry(), SystemClock())
+    response, failure = None, ""
+    try:
+        response = CheckResponse.FromString(await service.check(request.SerializeToString(), Call()))
+    except EvaluationError as error:
+        failure = str(error)
+    return Outcome(recorder.records[0], response, failure)
+
+
+class _Recorder:
+    """A decision log that remembers."""
+
+    def __init__(self) -> None:
+        self.records: list[CheckRecord] = []
+
+    def record(self, check: CheckRecord) -> None:
+        self.records.append(check)
+
+
+def _parse(text: bytes, source: str) -> CheckRequest:
+    document = read_json(text, source)
+    if not isinstance(document, dict):
+        raise ConfigurationError([Fault("a CheckRequest is a JSON object", source, 1)])
+    try:
+        return json_format.ParseDict(document, CheckRequest())
+    except json_format.ParseError as error:
+        reason = " ".join(str(error).split())
+        raise ConfigurationError([Fault(f"not a CheckRequest: {reason}", source)]) from None
+
+
+def _document(outcome: Outcome) -> dict[str, Any]:
+    verdict = outcome.record.verdict
+    response = None if outcome.response is None else json_format.MessageToDict(outcome.response)
+    return {
+        "verdict": verdict.name,
+        "decision_id": verdict.decision_id,
+        "decision": verdict.decision,
+        "revision": verdict.revision,
+        "rule": verdict.rule,
+        "reasons": _reasons(outcome),
+        "error": outcome.error or None,
+        "response": response,
+    }
+
+
+def _reasons(outcome: Outcome) -> list[str]:
+    joined = outcome.record.verdict.reasons
+    return joined.split("; ") if joined else []
+
+
+def _summary(outcome: Outcome) -> Iterator[str]:
+    verdict = outcome.record.verdict
+    yield f"verdict      {verdict.name}"
+    for reason in _reasons(outcome):
+        yield f"reason       {reason}"
+    if verdict.rule:
+        yield f"rule         {verdict.rule}"
+    yield f"decision     {verdict.decision} at revision {verdict.revision}"
+    yield f"decision id  {verdict.decision_id}"
+    if outcome.response is None:
+        yield "response     none: the call fails, and Envoy's failure_mode_allow decides"
+    else:
+        yield from (f"response     {line}" for line in _answer(outcome.response))
+
+
+def _answer(response: CheckResponse) -> Iterator[str]:
+    """What Envoy is told to do, one thing a line."""
+    if response.HasField("denied_response"):
+        denied = response.denied_response
+        yield f"HTTP {denied.status.code or 403}"
+        yield from (f"with {option.header.key}: {option.header.value}" for option in denied.headers)
+        if denied.body:
+            yield f"body {denied.body}"
+        return
+    yield "pass the request on" if response.status.code == 0 else "HTTP 403"
+    passed = response.ok_response
+    yield from (f"with {option.header.key}: {option.header.value}" for option in passed.headers)
+    yield from (f"without {name}" for name in passed.headers_to_remove)
+    yield from (f"query {parameter.key}={parameter.value}" for parameter in passed.query_parameters_to_set)
+    yield from (f"query without {name}" for name in passed.query_parameters_to_remove)
+    yield from (
+        f"answered with {option.header.key}: {option.header.value}" for option in passed.response_headers_to_add
+    )

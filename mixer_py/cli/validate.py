@@ -1,0 +1,109 @@
+"""Find every fault in configuration, policies and rate limits, each with its file and line. Exit 1 when there is one.
+
+Warnings are things that work and are seldom meant; they do not change the exit code.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from mixer_py.cli.options import add_configuration, add_format
+from mixer_py.cli.output import print_json, print_line, printable
+from mixer_py.config import Configuration, find_file, load
+from mixer_py.errors import ConfigurationError, Fault
+from mixer_py.policy.policy import Policy
+from mixer_py.ratelimit.rules import Rules
+
+EXAMPLES = ("mixer validate -c mixer.yaml", "mixer validate --format json")
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What was found: faults, and what works but is seldom meant."""
+
+    faults: tuple[Fault, ...]
+    warnings: tuple[Fault, ...]
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Adds the command's arguments."""
+    add_configuration(parser)
+    add_format(parser)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Validates, and prints what it found."""
+    report = _validate(arguments)
+    file = find_file(arguments.config)
+    checked = str(file) if file is not None else "the defaults (no configuration file)"
+    if arguments.format == "json":
+        faults, warnings = ([_plain(fault) for fault in found] for found in (report.faults, report.warnings))
+        print_json({"checked": checked, "good": not report.faults, "faults": faults, "warnings": warnings})
+    else:
+        for kind, found in (("error", report.faults), ("warning", report.warnings)):
+            for fault in found:
+                print_line(printable(f"{kind}: {fault}"))
+        count = len(report.faults)
+        print_line(printable(f"{checked}: {'good' if not count else f'{count} fault' + 's' * (count > 1)}"))
+    return 1 if report.faults else 0
+
+
+def _validate(arguments: argparse.Namespace) -> Report:
+    try:
+        configuration = load(arguments.config, os.environ, arguments.overrides)
+    except ConfigurationError as error:
+        return Report(error.faults, ())
+    faults: list[Fault] = []
+    for room in (lambda: Policy.load(configuration.policy), lambda: Rules.load(configuration.rate_limit)):
+        try:
+            room()
+        except ConfigurationError as error:
+            faults.extend(error.faults)
+    faults.extend(_unreadable_secrets(configuration))
+    return Report(tuple(faults), tuple(_warnings(configuration)))
+
+
+def _unreadable_secrets(configuration: Configuration) -> Iterator[Fault]:
+    clickhouse = configuration.telemetry.clickhouse
+    named = (
+        ("server.admin_token", configuration.server.admin_token),
+        ("telemetry.clickhouse.password", clickhouse.password if clickhouse is not None else None),
+    )
+    for field, secret in named:
+        try:
+            empty = secret is not None and not secret.reveal()
+        except (OSError, UnicodeDecodeError) as error:
+            reason = error.strerror if isinstance(error, OSError) else "is not UTF-8 text"
+            yield Fault(f"cannot be read: {reason}", str(secret.file if secret else ""), field=field)
+        else:
+            if empty:
+                yield Fault("is empty", str(secret.file or "") if secret else "", field=field)
+
+
+def _warnings(configuration: Configuration) -> Iterator[Fault]:
+    server = configuration.server
+    if not configuration.policy.bundles:
+        yield Fault("no policy is loaded, so every check is denied", field="policy.bundles", way_out="name a folder")
+    for index, listener in enumerate(server.listeners):
+        if not listener.address.is_loopback:
+            message = f"{listener.address} can be reached by other machines, without TLS and without a password"
+            way_out = "let only Envoy reach it, by a network policy, or listen on a unix socket"
+            yield Fault(message, field=f"server.listeners.{index}.address", way_out=way_out)
+    if not server.admin.is_loopback and server.admin_token is None:
+        message = f"on {server.admin} only /metrics and /healthz answer other machines"
+        yield Fault(message, field="server.admin", way_out="set server.admin_token for the other pages")
+    if configuration.policy.dry_run:
+        yield Fault("denials are not enforced", field="policy.dry_run")
+    if configuration.telemetry.clickhouse is None:
+        message = "no rows are written, and `mixer query` has nothing to read"
+        yield Fault(
+            message, field="telemetry.clickhouse", way_out="name a folder, as {url: chdb:///var/lib/mixer/chdb}"
+        )
+
+
+def _plain(fault: Fault) -> dict[str, object]:
+    names = ("file", "line", "field", "message", "way_out")
+    return {name: getattr(fault, name) for name in names}
