@@ -187,7 +187,7 @@ REQUESTS: Final = TableOfColumns(
             "`common_properties.start_time`, or when it was received if that is absent", (_C + "start_time",))),
         Column("request_id", TEXT, "x-request-id, the same at every proxy it passed", Field("request.request_id")),
         Column("decision_id", TEXT, "the decision that let it through or not", Metadata(EXT_AUTHZ, "decision_id")),
-        Column("verdict", NAME, "allow, deny, error, bypassed (Envoy let it through without an answer) or none", Derived(
+        Column("verdict", NAME, "allow, deny, error, bypassed (Envoy went on without an answer) or none", Derived(
             "mixer_verdict of ext_authz's metadata; else `error` if response_code_details has ext_authz_error; else "
             "`bypassed` if the request header x-envoy-auth-failure-mode-allowed was logged as true; else `none`",
             ("response.response_code_details", "request.request_headers"))),
@@ -198,11 +198,11 @@ REQUESTS: Final = TableOfColumns(
         Column("quota_name", NAME, "the attribute quota that decided", Metadata(EXT_AUTHZ, "mixer_quota")),
         Column("quota_remaining", LEFT, "what was left of that quota", Metadata(EXT_AUTHZ, "mixer_quota_remaining")),
         Column("limit_name", NAME, "the rate-limit rule that decided", Metadata(RATE_LIMIT, "mixer_limit")),
-        Column("limit_code", NAME, "OK or OVER_LIMIT; empty when no limit was asked", Metadata(RATE_LIMIT, "mixer_code")),
+        Column("limit_code", NAME, "OK or OVER_LIMIT; empty when none was asked", Metadata(RATE_LIMIT, "mixer_code")),
         Column("limit_remaining", LEFT, "what was left of that limit", Metadata(RATE_LIMIT, "mixer_remaining")),
         Column("reporter", NAME, "which side's proxy reports: source, destination or waypoint", Party(
             f"the log's name, else the prefix of {_CLUSTER}, else the node's id, else `source`")),
-        Column("context_reporter_uid", NAME, "id of the proxy that reports", Party("the stream's `identifier.node.id`")),
+        Column("context_reporter_uid", NAME, "id of the proxy that reports", Party("`identifier.node.id`")),
         Column("context_protocol", NAME, "http or grpc", Derived(
             "`grpc` if the logged content-type says so or a grpc-status was logged, else `http`",
             ("request.request_headers", "response.response_headers", "response.response_trailers"))),
@@ -244,11 +244,12 @@ REQUESTS: Final = TableOfColumns(
         Column("request_scheme", NAME, "scheme", Field("request.scheme")),
         Column("request_host", TEXT, "authority or Host header", Field("request.authority")),
         Column("request_url_path", TEXT, "path as the client sent it, without query", Derived(
-            "`request.original_path`, else `request.path`, up to `?` or `#`", ("request.original_path", "request.path"))),
+            "`request.original_path`, else `request.path`, up to `?` or `#`",
+            ("request.original_path", "request.path"))),
         Column("request_useragent", TEXT, "User-Agent", Field("request.user_agent")),
         Column("request_size", COUNT, "bytes of the request's body", Field("request.request_body_bytes")),
         Column("request_total_size", COUNT, "bytes received on the wire", Field(_C + "downstream_wire_bytes_received")),
-        Column("response_code", CODE, "HTTP status; 0 when no response was sent", Field("response.response_code.value")),
+        Column("response_code", CODE, "HTTP status; 0 when none was sent", Field("response.response_code.value")),
         Column("response_code_details", NAME, "what made the response", Field("response.response_code_details")),
         Column("response_flags", NAME, "Envoy's short codes, joined by commas; - when there are none", Derived(
             "`common_properties.response_flags`", (_C + "response_flags",))),

@@ -53,7 +53,7 @@ class DecodedLogs:
     @property
     def received(self) -> int:
         """All entries."""
-        return self.rows.num_rows + self.malformed + self.unfinished + self.unsupported
+        return len(self.rows) + self.malformed + self.unfinished + self.unsupported
 
 
 class AccessLogDecoder:
@@ -84,7 +84,7 @@ class AccessLogDecoder:
             batch = self._projection.decode(message for _, message in kept)
             if batch is None:  # each decodes by itself and all do not: nothing to point at, so none is kept
                 malformed += len(kept)
-                batch, streams = self._projection.decode(()), streams[:0]
+                batch, streams = self._projection.empty, streams[:0]
         lists = batch.column(0).field(0)
         unsupported = len(batch.column(1).field(0).flatten())
         structs, streams = lists.flatten(), streams[numbers(pc.list_parent_indices(lists))]

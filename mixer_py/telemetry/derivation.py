@@ -6,7 +6,7 @@ Not for: columns that are copied from one place (`decoding.py`).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from functools import cached_property
 from typing import Final
 
@@ -151,6 +151,7 @@ class Slice:
     # --- one method a column; its name is the column's ---
 
     def timestamp(self) -> pa.Array:
+        """The start, within what nanoseconds of 64 bits can say."""
         path = _C + "start_time"
         seconds = np.clip(self.entries.numbers(path + ".seconds"), 0, _LAST_SECOND)
         nanos = np.clip(self.entries.numbers(path + ".nanos"), 0, 999_999_999)
@@ -158,6 +159,7 @@ class Slice:
         return pa.array(instants).cast(pa.timestamp("ns", tz="UTC"))
 
     def verdict(self) -> pa.Array:
+        """What mixer said, else what Envoy's details and headers let one conclude (DESIGN 3.5)."""
         told = self.entries.metadata.text(VERDICT)
         silent = pc.equal(told, "")
         if not pc.any(silent).as_py():
@@ -168,6 +170,7 @@ class Slice:
         return pc.if_else(silent, otherwise, told)
 
     def context_protocol(self) -> pa.Array:
+        """What is spoken: grpc or http."""
         content_type = pc.fill_null(self.entries.request_headers.get("content-type"), "")
         is_grpc = pc.or_(
             pc.starts_with(content_type, "application/grpc"), pc.not_equal(self.response_grpc_status(), "")
@@ -175,21 +178,27 @@ class Slice:
         return pc.if_else(is_grpc, "grpc", "http")
 
     def protocol_version(self) -> pa.Array:
+        """As Envoy writes it."""
         return named(self.entries.numbers("protocol_version"), _VERSIONS)
 
     def request_method(self) -> pa.Array:
+        """Empty for a method that Envoy has no value for."""
         return named(self.entries.numbers("request.request_method"), _METHODS)
 
     def source_ip(self) -> pa.Array:
+        """Address of the connection, not of x-forwarded-for."""
         return self._choose(self._direct, "downstream_direct_remote_address", "downstream_remote_address", "address")
 
     def source_port(self) -> pa.Array:
+        """Of the same address."""
         return self._choose(self._direct, "downstream_direct_remote_address", "downstream_remote_address", "port_value")
 
     def destination_ip(self) -> pa.Array:
+        """Upstream for reporter `source`, else where the connection came in."""
         return self._choose(self._from_source, "upstream_remote_address", "downstream_local_address", "address")
 
     def destination_port(self) -> pa.Array:
+        """Of the same address."""
         return self._choose(self._from_source, "upstream_remote_address", "downstream_local_address", "port_value")
 
     def _choose(self, which: pa.Array, one: str, other: str, name: str) -> pa.Array:
@@ -197,12 +206,15 @@ class Slice:
         return pc.if_else(which, self.entries.at(_C + one + below), self.entries.at(_C + other + below))
 
     def source_principal(self) -> pa.Array:
+        """Name of the caller's certificate."""
         return self.peer
 
     def connection_mtls(self) -> pa.Array:
+        """Both certificates carry an alternative name."""
         return pc.and_(pc.not_equal(self.peer_san, ""), pc.not_equal(self.own_san, ""))
 
     def destination_service_host(self) -> pa.Array:
+        """The cluster's, else the authority's."""
         known = self.parties["destination_service_host"]
         missing = pc.equal(known, "")
         if not pc.any(missing).as_py():
@@ -210,6 +222,7 @@ class Slice:
         return pc.if_else(missing, self.authority_host.dictionary_decode(), known)
 
     def destination_service_name(self) -> pa.Array:
+        """The cluster's, else the first label of the authority; an IP address is kept whole."""
         known = self.parties["destination_service_name"]
         missing = pc.equal(known, "")
         if not pc.any(missing).as_py():
@@ -219,6 +232,7 @@ class Slice:
         return pc.if_else(missing, names.take(hosts.indices), known)
 
     def destination_service_namespace(self) -> pa.Array:
+        """The host's, else the server's."""
         known = self.parties["destination_service_namespace"]
         if not pc.any(pc.equal(known, "")).as_py():
             return known
@@ -230,12 +244,14 @@ class Slice:
         return text_or(known, text_or(told, self.parties["destination_namespace"]))
 
     def request_url_path(self) -> pa.Array:
+        """As the client sent it, without query and fragment."""
         path = text_or(self.entries.at("request.original_path"), self.entries.at("request.path"))
         if not pc.any(pc.match_substring_regex(path, "[?#]")).as_py():
             return path
         return pc.replace_substring_regex(path, r"(?s)[?#].*$", "")
 
     def response_flags(self) -> pa.Array:
+        """Short codes in the order of ResponseFlags."""
         bits: Indices = np.zeros(len(self.entries), dtype=np.int64)
         for bit, name in enumerate(RESPONSE_FLAGS):
             path = f"{_C}response_flags.{name}"
@@ -254,9 +270,11 @@ class Slice:
         return pa.array(texts).take(pa.array(group))
 
     def response_grpc_status(self) -> pa.Array:
+        """From trailers, else from headers (a trailers-only response)."""
         return self._trailer("grpc-status")
 
     def response_grpc_message(self) -> pa.Array:
+        """From trailers, else from headers."""
         return self._trailer("grpc-message")
 
     def _trailer(self, name: str) -> pa.Array:
@@ -266,6 +284,7 @@ class Slice:
         return pc.fill_null(values, "")
 
     def response_duration(self) -> pa.Array:
+        """Microseconds."""
         total, last = _C + "duration", _C + "time_to_last_downstream_tx_byte"
         micros = np.where(self.entries.present(total), self._micros(total), self._micros(last))
         return pa.array(micros.astype(np.uint64))
@@ -274,6 +293,3 @@ class Slice:
         seconds = np.clip(self.entries.numbers(path + ".seconds"), -_LONGEST, _LONGEST)
         micros: Indices = np.maximum(seconds * 1_000_000 + self.entries.numbers(path + ".nanos") // 1000, 0)
         return micros
-
-
-Derivation = Callable[[Slice], pa.Array]

@@ -34,7 +34,8 @@ _KEY_SET: Final = pa.array(_KEYS)
 
 def numbers(array: pa.Array) -> npt.NDArray[Any]:
     """The array's values as numpy sees them, without a copy where that is possible; nulls are not expected."""
-    return array.to_numpy(zero_copy_only=False)
+    values: npt.NDArray[Any] = array.to_numpy(zero_copy_only=False)
+    return values
 
 
 def _codes(keys: pa.Array, wanted: pa.Array) -> Indices:

@@ -79,7 +79,7 @@ class _Builder:
             field.type = _FieldProto.Type.ValueType(kind)
 
     def walk(self, envoy: Descriptor, tree: _Tree) -> str:
-        """The message with those fields of Envoy's message that the tree names; the same tree gives the same message."""
+        """The message with those fields of Envoy's message that the tree names, once for each tree."""
         key = (envoy.full_name, repr(tree))
         name = self._walked.get(key)
         if name is not None:
@@ -178,7 +178,7 @@ def render(file: descriptor_pb2.FileDescriptorProto) -> str:
     """The projection as .proto text, for people and for proto/."""
     lines = [
         "// Generated from mixer_py/telemetry/columns.py by `python -m mixer_py.telemetry.documentation`; do not edit.",
-        "// StreamAccessLogsMessage with Envoy's field numbers and only what some column reads; maps as lists of pairs.",
+        "// StreamAccessLogsMessage with Envoy's field numbers and what some column reads; maps as lists of pairs.",
         f'syntax = "{file.syntax}";',
         "",
         f"package {file.package};",
@@ -205,6 +205,7 @@ class Projection:
         file = pool.FindFileByName(FILE)
         self._pool = HandlerPool([file])  # the handler borrows from it
         self._handler: Any = self._pool.get_for_message(file.message_types_by_name[ROOT])
+        self.empty: pa.RecordBatch = self._handler.list_to_record_batch([])
 
     def decode(self, messages: Iterable[bytes]) -> pa.RecordBatch | None:
         """One row a message, with the columns `http_logs` and `tcp_logs`.
