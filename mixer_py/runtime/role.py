@@ -64,6 +64,11 @@ class Role:
         """A child fills the role and is ready."""
         return self._ready.is_set()
 
+    async def wait_ready(self, timeout: float) -> None:  # noqa: ASYNC109 (giving up is the normal end here)
+        """Waits until a ready child fills the role, but not longer than `timeout` seconds."""
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._ready.wait(), timeout)
+
     async def start(self) -> None:
         """Fills the role for the first time.
 

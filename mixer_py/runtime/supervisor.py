@@ -21,15 +21,14 @@ from prometheus_client.core import GaugeMetricFamily, Metric
 
 import mixer_py
 from mixer_py.admin import Access, AdminServer, Pages, make_application
-from mixer_py.config import find_file, load, redacted, socket_path
+from mixer_py.config import load, redacted, socket_path
 from mixer_py.config.configuration import Configuration
-from mixer_py.config.watching import changes, watched_paths
+from mixer_py.config.watching import changes
 from mixer_py.errors import ConfigurationError, Fault, MixerError
 from mixer_py.instruments import Registry, SystemClock
 from mixer_py.runtime.child import private_folder
 from mixer_py.runtime.logs import configure_logs
 from mixer_py.runtime.metrics import ProcessMetrics
-from mixer_py.runtime.store_role import StoreRole
 from mixer_py.runtime.workers import Workers
 
 FIXED = ("listeners", "workers", "admin", "socket", "admin_token", "max_message_bytes", "max_in_flight",
@@ -52,10 +51,8 @@ class Supervisor:
         for outcome in ("activated", "refused", "failed"):
             self._reloads.labels(outcome)
         self._log = structlog.get_logger("runtime")
-        self._store = StoreRole.when_embedded(
-            configuration.telemetry, folder, self._metrics, self._registry, self._clock
-        )
-        socket = self._store.socket if self._store else None
+        self._store: StoreRole | None = None
+        socket = None
         self._workers = Workers(configuration, socket, folder, self._metrics, self._registry, self._clock)
         self._stop = asyncio.Event()
         self._reload = asyncio.Event()
@@ -86,7 +83,7 @@ class Supervisor:
             if not self._stop.is_set():
                 self._log.info("ready", revision=self._workers.deployed.revision)
                 tasks = [asyncio.create_task(self._watch_files()), asyncio.create_task(self._reload_when_asked())]
-                await self._stop.wait()
+                await self._until_stopped(lambda: _first_failure(tasks))
         finally:
             self._draining = True
             for task in tasks:
@@ -122,8 +119,7 @@ class Supervisor:
             await self._store.stop(server.flush_timeout + _STOP_MARGIN)
 
     async def _watch_files(self) -> None:
-        file = find_file(self._path)
-        async for _ in changes(lambda: watched_paths(self._workers.deployed.configuration, file)):
+        async for _ in changes(self._path, lambda: self._workers.deployed.configuration):
             self._reload.set()
 
     async def _reload_when_asked(self) -> None:
@@ -192,6 +188,13 @@ class Supervisor:
 
     async def _query(self, sql: str) -> bytes:
         raise NotImplementedError
+
+
+async def _first_failure(tasks: Sequence[asyncio.Task[None]]) -> None:
+    """Waits for tasks that never end by themselves, and raises what one of them raised."""
+    done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+    for task in done:
+        task.result()
 
 
 def _refuse_fixed(before: Configuration, after: Configuration) -> None:

@@ -19,6 +19,9 @@ from mixer_py.runtime.role import Role
 _ANSWER_SECONDS = 600.0
 """How long a worker may take to answer: as long as it may load. That it still lives, its heartbeat tells."""
 
+_READY_SECONDS = 20.0
+"""How long a reload waits for a worker that is just being replaced."""
+
 
 @dataclass(frozen=True, slots=True)
 class Deployed:
@@ -86,6 +89,7 @@ class Workers:
             ConfigurationError: policies or rules are faulty; the old snapshot stays.
             ProcessError: a worker ended meanwhile; the old snapshot stays.
         """
+        await asyncio.gather(*(role.wait_ready(_READY_SECONDS) for role in self._roles))
         async with self._turn:
             children = [role.child for role in self._roles if role.ready and role.child is not None]
             if len(children) < len(self._roles):
