@@ -1,0 +1,36 @@
+"""A limiter over a clock that the test moves."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+from mixer_py.instruments import FakeClock, Registry
+from mixer_py.ratelimit.limiter import Limiter
+from mixer_py.ratelimit.rules import Rules
+from mixer_py.ratelimit.settings import OnError
+from mixer_py.ratelimit.stores import CounterStore
+from mixer_py.ratelimit.stores.memory import MemoryStore
+
+
+@pytest.fixture
+def clock() -> FakeClock:
+    return FakeClock()
+
+
+@pytest.fixture
+def registry() -> Registry:
+    return Registry()
+
+
+@pytest.fixture
+def make_limiter(clock: FakeClock, registry: Registry) -> Callable[..., Limiter]:
+    def make(
+        rules: Rules | str, store: CounterStore | None = None, on_error: OnError = "error", capacity: int = 1000
+    ) -> Limiter:
+        if isinstance(rules, str):
+            rules = Rules.parse([("rules.yaml", rules.encode())])
+        return Limiter(rules, store or MemoryStore(clock, registry, capacity), clock, registry, on_error)
+
+    return make
