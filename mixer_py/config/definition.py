@@ -209,12 +209,14 @@ def suggest(path: Sequence[str], root: Shape) -> str:
     shape: Shape | None = root
     for step in parents:
         shape = shape.child(step) if shape is not None else None
+    if shape is not None and shape.kind == "list":
+        return "the items of a list are counted from 0"
     siblings = list(shape.members()) if shape is not None else []
     close = difflib.get_close_matches(name, siblings, n=1, cutoff=0.6)
     if close:
         return f"did you mean {'.'.join([*parents, close[0]])}?"
     section = root.sections[0]
-    everywhere = [key.path for key in keys(section)]
+    everywhere = [key.path for key in keys(section) if not f"{dotted}.".startswith(f"{key.path}.")]
     same_name = [known for known in everywhere if known.rsplit(".", 1)[-1] == name]
     if same_name:
         return f"did you mean {same_name[0]}?"

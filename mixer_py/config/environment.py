@@ -157,14 +157,16 @@ def _assign(node: Node, step: str, child: Node, override: Override) -> Fault | N
 
 
 def _value(override: Override, shape: Shape) -> Node:
-    """The value as YAML, or as text where it is no YAML or where it is a secret."""
+    """The value as YAML; as text where it is no YAML, or where it is a secret and not written as `{file: path}`."""
     text = Node(override.text, override.place, override.text)
+    if shape.secret and not override.text.startswith("{"):
+        return text
     faults: list[Fault] = []
     try:
         node = parse(override.text, override.place, faults)
     except ConfigurationError:
         return text
-    if faults or (shape.secret and not isinstance(node.value, dict)):
+    if faults:
         return text
     node.text = node.text or override.text
     return node

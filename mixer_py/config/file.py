@@ -85,7 +85,10 @@ def parse(text: str, place: Place, faults: list[Fault]) -> Node:
         mark = error.problem_mark or error.context_mark
         line = mark.line + 1 if mark is not None else 0
         message = " ".join(part for part in (error.context, error.problem) if part)
-        raise ConfigurationError([Fault(f"is not YAML: {message}", place.file, line if place.line else 0)]) from None
+        begin = error.context_mark.line + 1 if error.context_mark is not None else line
+        way_out = f"what is not complete there begins on line {begin}" if begin != line else ""
+        fault = Fault(f"is not YAML: {message}", place.file, line if place.line else 0, way_out=way_out)
+        raise ConfigurationError([fault]) from None
     except yaml.YAMLError as error:  # a character that YAML forbids
         reason = " ".join(str(error).split())
         raise ConfigurationError([Fault(f"is not YAML: {reason}", place.file)]) from None

@@ -41,8 +41,10 @@ def socket_candidates(server: ServerSettings, environment: Mapping[str, str]) ->
     if server.socket is not None:
         return (Path(server.socket),)
     runtime = _runtime_folder(environment)
+    temporary = _temporary_folder(environment)
     folders = [runtime] if runtime is not None else []
-    return tuple(folder / _name(server) for folder in (*folders, _RUN, _temporary_folder(environment)))
+    folders += [_RUN, temporary] if not temporary.exists() or _is_own(temporary) else [_RUN]
+    return tuple(folder / _name(server) for folder in folders)
 
 
 def _name(server: ServerSettings) -> str:
@@ -70,9 +72,14 @@ def _can_use(folder: Path) -> bool:
 def _own_folder(folder: Path) -> Path:
     try:
         folder.mkdir(mode=0o700, exist_ok=True)
-        found = folder.lstat()
     except OSError as error:
         raise ProcessError(f"no folder for the control socket: {folder}: {error.strerror}; set server.socket") from None
-    if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid() or stat.S_IMODE(found.st_mode) & 0o077:
-        raise ProcessError(f"{folder} belongs to somebody else or others may write to it; set server.socket")
+    if not _is_own(folder):
+        raise ProcessError(f"{folder} belongs to somebody else, or others may look into it; set server.socket")
     return folder
+
+
+def _is_own(folder: Path) -> bool:
+    """Whether it is a folder, no link, that only this user can use: anybody may make one in a temporary folder."""
+    found = folder.lstat()
+    return stat.S_ISDIR(found.st_mode) and found.st_uid == os.getuid() and not stat.S_IMODE(found.st_mode) & 0o077
