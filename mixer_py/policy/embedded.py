@@ -14,6 +14,7 @@ import orjson
 import regorus
 
 from mixer_py.errors import EvaluationError, Fault, PolicyLoadError, RequestParseError, UndefinedDecisionError
+from mixer_py.policy.builtins import check_calls
 from mixer_py.policy.bundles import Bundle
 
 _PACKAGE: Final = "mixer_decision"
@@ -67,6 +68,9 @@ class EmbeddedEngine:
             PolicyLoadError: a module cannot be parsed or compiled.
         """
         self._pristine = _load(bundle, decision)
+        faults = check_calls(self.syntax_tree())
+        if faults:
+            raise PolicyLoadError(faults)
         self._engine = self._pristine.clone()
 
     def syntax_tree(self) -> list[Any]:

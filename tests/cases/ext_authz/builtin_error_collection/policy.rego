@@ -1,0 +1,8 @@
+package envoy.authz
+
+default allow := false
+
+allow if {
+	some role in input.parsed_body.roles
+	role == "admin"
+}

@@ -1,0 +1,3 @@
+package envoy.authz
+
+allow := {"http_status": 403}

@@ -1,0 +1,80 @@
+"""The case folders of ext_authz, offline: the same request, policy and answer as over gRPC and through Envoy."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from envoy.service.auth.v3.external_auth_pb2 import CheckRequest, CheckResponse
+from google.protobuf import json_format
+
+from mixer_py.calls import Call
+from mixer_py.errors import UNKNOWN, EvaluationError
+from mixer_py.instruments import FakeClock, Registry
+from mixer_py.policy import Policy, PolicySettings
+from mixer_py.services.ext_authz import Authorization, AuthorizationService, CheckRecord
+
+CASES = Path(__file__).parents[1] / "cases" / "ext_authz"
+FOLDERS = sorted(path.parent for path in CASES.glob("*/want.json"))
+
+
+class Recorder:
+    def __init__(self) -> None:
+        self.checks: list[CheckRecord] = []
+
+    def record(self, check: CheckRecord) -> None:
+        self.checks.append(check)
+
+
+def load_settings(folder: Path) -> PolicySettings:
+    config = folder / "config.yaml"
+    keys: dict[str, Any] = yaml.safe_load(config.read_text())["policy"] if config.exists() else {}
+    files = [str(folder / name) for name in ("policy.rego", "data.json") if (folder / name).exists()]
+    return PolicySettings(bundles=tuple(files), **keys)
+
+
+def assert_part(part: Any, whole: Any, where: str) -> None:
+    """`part` is in `whole`: keys of objects that it names, and whole lists."""
+    if isinstance(part, dict):
+        assert isinstance(whole, dict), where
+        for key, value in part.items():
+            assert key in whole, f"{where}.{key} is missing in {whole}"
+            assert_part(value, whole[key], f"{where}.{key}")
+    elif isinstance(part, list):
+        assert isinstance(whole, list), where
+        assert len(whole) == len(part), f"{where}: {whole}"
+        for index, (wanted, given) in enumerate(zip(part, whole, strict=True)):
+            assert_part(wanted, given, f"{where}[{index}]")
+    else:
+        assert whole == part, where
+
+
+@pytest.mark.parametrize("folder", FOLDERS, ids=lambda folder: folder.name)
+async def test_case(folder: Path) -> None:
+    settings = load_settings(folder)
+    request = json_format.Parse((folder / "request.json").read_text(), CheckRequest())
+    want = json.loads((folder / "want.json").read_text())
+    recorder, registry = Recorder(), Registry()
+    policy = Policy.load(settings)
+    authorization = Authorization(policy, policy.revision, settings.on_error, settings.dry_run)
+    service = AuthorizationService(authorization, recorder, registry, FakeClock())
+
+    if "error" in want:
+        with pytest.raises(EvaluationError, match=re.escape(want["error"]["contains"])) as caught:
+            await service.check(request.SerializeToString(), Call())
+        assert want["error"]["grpc_status"] == "UNKNOWN"
+        assert caught.value.grpc_status == UNKNOWN
+    else:
+        answer = await service.check(request.SerializeToString(), Call())
+        response = json_format.MessageToDict(CheckResponse.FromString(answer))
+        assert_part(want["response"], response, "response")
+        assert response["dynamicMetadata"]["decision_id"] == recorder.checks[0].verdict.decision_id
+    assert [check.verdict.name for check in recorder.checks] == [want["verdict"]]
+
+
+def test_there_are_cases() -> None:
+    assert len(FOLDERS) >= 30
