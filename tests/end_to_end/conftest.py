@@ -1,0 +1,80 @@
+"""Mixers, Envoys and policies for tests from outside."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mixer_py.demo.processes import Ports
+from tests.parts.envoy_proxy import EnvoyProxy
+from tests.parts.mixer_process import Mixer
+from tests.parts.programs import Programs
+from tests.parts.upstream import Upstream
+
+MakeMixer = Callable[..., Mixer]
+MakeEnvoy = Callable[[Mixer], EnvoyProxy]
+
+ALLOW_ALL = "package envoy.authz\n\nallow := true\n"
+
+LIMITS = """
+domain: mesh
+descriptors:
+  - key: tenant
+    value: acme
+    descriptors:
+      - key: service
+        value: reviews
+        rate_limit: {unit: day, requests_per_unit: 3}
+  - key: tenant
+    descriptors:
+      - key: service
+        rate_limit: {unit: day, requests_per_unit: 1000000}
+"""
+
+
+def settings(folder: Path, **rooms: Any) -> dict[str, Any]:
+    """A configuration with chDB, the policies in `policy/` and the limits in `limits.yaml`."""
+    return {
+        "policy": {"bundles": ["policy"], **rooms.get("policy", {})},
+        "rate_limit": {"config": ["limits.yaml"]},
+        "telemetry": {"clickhouse": {"url": f"chdb://{folder}/chdb"}, **rooms.get("telemetry", {})},
+        "server": rooms.get("server", {}),
+    }
+
+
+def _make_mixer(programs: Programs, ports: Ports, folder: Path) -> MakeMixer:
+    def make(policy: str = ALLOW_ALL, **rooms: Any) -> Mixer:
+        mixer = Mixer(programs, ports, folder)
+        mixer.write("policy/policy.rego", policy)
+        mixer.write("limits.yaml", LIMITS)
+        mixer.configure(settings(folder, **rooms))
+        return mixer
+
+    return make
+
+
+@pytest.fixture
+def make_mixer(programs: Programs, ports: Ports, tmp_path: Path) -> MakeMixer:
+    """Makes a mixer with its files written, not yet started; ended with the test."""
+    return _make_mixer(programs, ports, tmp_path)
+
+
+@pytest.fixture(scope="module")
+def make_module_mixer(module_programs: Programs, ports: Ports, tmp_path_factory: pytest.TempPathFactory) -> MakeMixer:
+    """The same, ended with the module."""
+    return _make_mixer(module_programs, ports, tmp_path_factory.mktemp("mixer"))
+
+
+@pytest.fixture
+def make_envoy(programs: Programs, ports: Ports, upstream: Upstream) -> MakeEnvoy:
+    """Makes an Envoy before the echoing upstream, not yet started; ended with the test."""
+    return lambda mixer: EnvoyProxy(programs, ports, mixer=mixer.grpc, upstream=upstream.port)
+
+
+@pytest.fixture(scope="module")
+def make_module_envoy(module_programs: Programs, ports: Ports, upstream: Upstream) -> MakeEnvoy:
+    """The same, ended with the module."""
+    return lambda mixer: EnvoyProxy(module_programs, ports, mixer=mixer.grpc, upstream=upstream.port)
