@@ -146,10 +146,13 @@ def _compile(attribute: Attribute) -> Reader:
 
 
 def _compile_path(path: str, value_type: ValueType) -> Reader:
+    """A reader of one path; what can be absent in the message is None where it is."""
+    above, _, name = path.rpartition(".")
     get: Callable[[Context], Any] = attrgetter(path)
+    parent: Callable[[Context], Any] = attrgetter(above) if above else lambda context: context
+    if value_type is ValueType.STRING_MAP:
+        return lambda context: dict(get(context))
     if value_type is ValueType.TIMESTAMP:
-        above, _, name = path.rpartition(".")
-        parent: Callable[[Context], Any] = attrgetter(above)
 
         def nanoseconds(context: Context) -> int | None:
             instant: timestamp_pb2.Timestamp = get(context)
@@ -157,9 +160,9 @@ def _compile_path(path: str, value_type: ValueType) -> Reader:
 
         return nanoseconds
     if value_type is ValueType.INT64:
-        return lambda context: value if (value := get(context)) > 0 else None  # Envoy sends size -1 for unknown
-    if value_type is ValueType.STRING_MAP:
-        return lambda context: dict(get(context))
+        if parent(Context()).DESCRIPTOR.fields_by_name[name].has_presence:
+            return lambda context: get(context) if parent(context).HasField(name) else None
+        return lambda context: value if (value := get(context)) >= 0 else None  # Envoy sends size -1 for unknown
     return lambda context: get(context) or None
 
 
