@@ -25,7 +25,7 @@ from mixer_py.cli.output import print_json, print_line, printable
 from mixer_py.config import Configuration
 from mixer_py.errors import ConfigurationError, EvaluationError, Fault
 from mixer_py.instruments import Registry, SystemClock
-from mixer_py.runtime.snapshot import build
+from mixer_py.runtime.snapshot import build, read
 from mixer_py.services.ext_authz import Authorization, AuthorizationService, CheckRecord
 
 EXAMPLES = (
@@ -85,7 +85,7 @@ async def decide(configuration: Configuration, request: CheckRequest) -> Outcome
     Raises:
         ConfigurationError: policies or limits cannot be loaded.
     """
-    snapshot = build(configuration)
+    snapshot = build(configuration, read(configuration))
     policy = configuration.policy
     authorization = Authorization(snapshot.policy, snapshot.revision, policy.on_error, policy.dry_run)
     recorder = _Recorder()

@@ -82,9 +82,8 @@ def _connect(candidates: tuple[Path, ...]) -> http.client.HTTPConnection:
         else:
             return connection
     tried = ", ".join(refused)
-    raise NotRunningError(
-        f"no mixer answers at {tried}; start one with `mixer serve`, or name its configuration with -c"
-    )
+    way_out = "start one with `mixer serve`, or name its configuration with -c"
+    raise NotRunningError(f"no mixer answers at {tried}; {way_out}")
 
 
 class _UnixConnection(http.client.HTTPConnection):

@@ -7,10 +7,7 @@ from mixer_py.config.server import ServerSettings
 from mixer_py.policy.settings import PolicySettings
 from mixer_py.ratelimit.settings import RateLimitSettings
 from mixer_py.settings import Settings
-
-
-class TelemetrySettings(Settings):
-    """Stands here until the room has its own."""
+from mixer_py.telemetry.settings import TelemetrySettings
 
 
 class Configuration(Settings):

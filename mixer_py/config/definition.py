@@ -148,7 +148,7 @@ def _generic(origin: object, arguments: tuple[Any, ...]) -> Shape:
 def _plain(annotation: object) -> Shape:
     if annotation is type(None):
         return Shape("value", "null", optional=True)
-    if not isinstance(annotation, type):
+    if not isinstance(annotation, type) or annotation is object:
         return Shape("value", "value", scalar=True)
     if issubclass(annotation, Settings):
         return shape_of_settings(annotation)

@@ -137,7 +137,7 @@ def _plain(node: Node) -> object:
 def _validate(root: Node, shape: Shape, faults: list[Fault]) -> Configuration | None:
     for attempt in range(2):
         try:
-            return Configuration.model_validate(_plain(root))
+            return Configuration.model_validate(_plain(root), context={"base": root.place.base})
         except ValidationError as error:
             details = error.errors(include_url=False)
             if attempt == 0 and _take_as_text(root, shape, [detail["loc"] for detail in details]):

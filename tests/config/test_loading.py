@@ -96,6 +96,13 @@ def test_a_relative_path_is_relative_to_where_it_is_written(folder):
     assert found.server.admin_token.file == f"{folder}/token"
 
 
+def test_an_embedded_store_is_relative_to_the_file(folder):
+    path = write(folder, "telemetry: {clickhouse: {url: 'chdb://rows'}}\n", "etc/mixer.yaml")
+    assert load(path, {}).telemetry.clickhouse.target.directory == folder / "etc" / "rows"
+    absolute = load(None, {"MIXER_TELEMETRY__CLICKHOUSE__URL": "chdb:///rows"}).telemetry.clickhouse
+    assert absolute.target.directory == Path("/rows")
+
+
 def test_lists_are_reached_by_index(folder):
     path = write(
         folder, 'server: {listeners: [{address: "127.0.0.1:1", services: [health]}, {address: "127.0.0.1:2"}]}\n'
