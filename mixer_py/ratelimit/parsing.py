@@ -37,7 +37,7 @@ _PLACES: Mapping[str, frozenset[str]] = {
 }
 _FLAGS_NOT_BUILT = ("quota_mode", "share_threshold", "detailed_metric", "value_to_metric")
 _MAX_DEPTH = 64
-_MAX_DESCRIPTORS = 1_000_000
+_MAX_DESCRIPTORS = 250_000
 """Descriptors of one file after its YAML aliases are followed: a few lines of aliases can stand for billions."""
 
 

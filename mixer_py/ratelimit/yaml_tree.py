@@ -17,6 +17,8 @@ _TAG = "tag:yaml.org,2002:"
 _TEXT_TAGS = frozenset({_TAG + name for name in ("str", "int", "bool", "null", "timestamp")})
 _MAX_UINT32 = 2**32 - 1
 _MAX_FAULTS = 1000
+_MAX_DEPTH = 500
+"""Nested nodes; libyaml's composer calls itself for each, and the process would end when its stack does."""
 
 Fields = dict[str, tuple[yaml.Node, yaml.Node]]
 """The key node and value node of each key of a mapping."""
@@ -53,6 +55,7 @@ class YamlTree:
     def compose(self, content: bytes) -> yaml.Node | None:
         """The root node; None for an empty document, or with a fault when this is no YAML."""
         try:
+            self._measure_depth(content)
             root: yaml.Node | None = yaml.compose(content, Loader=_LOADER)
         except yaml.MarkedYAMLError as error:
             mark = error.problem_mark or error.context_mark
@@ -64,6 +67,19 @@ class YamlTree:
         else:
             return root
         return None
+
+    @staticmethod
+    def _measure_depth(content: bytes) -> None:
+        depth = 0
+        for event in yaml.parse(content, Loader=_LOADER):
+            if isinstance(event, yaml.CollectionStartEvent):
+                depth += 1
+                if depth > _MAX_DEPTH:
+                    raise yaml.MarkedYAMLError(
+                        problem=f"it is nested deeper than {_MAX_DEPTH} levels", problem_mark=event.start_mark
+                    )
+            elif isinstance(event, yaml.CollectionEndEvent):
+                depth -= 1
 
     def fields(self, node: yaml.Node, path: str, what: str) -> Fields:
         """The keys of a mapping, those of `<<` included; a fault for each key that is no string or comes twice."""

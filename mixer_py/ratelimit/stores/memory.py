@@ -32,7 +32,11 @@ class _Window:
 
 
 class MemoryStore:
-    """A CounterStore in memory, for one event loop."""
+    """A CounterStore in memory, for one event loop.
+
+    Attributes:
+        capacity: most counters at one time; a reload may change it, and a smaller one drops nothing that lives.
+    """
 
     def __init__(self, clock: Clock, registry: Registry, capacity: int) -> None:
         """Starts empty.
@@ -42,8 +46,8 @@ class MemoryStore:
             registry: gets `mixer_store_errors_total{reason="memory_full"}`.
             capacity: most counters at one time, at least 1. Live ones are never evicted.
         """
+        self.capacity = capacity
         self._clock = clock
-        self._capacity = capacity
         self._windows: dict[tuple[int, int], _Window] = {}
         self._next_deadline = inf
         self._dead: deque[dict[Identity, int]] = deque()
@@ -94,9 +98,9 @@ class MemoryStore:
     def _open(self, counts: dict[Identity, int], identity: Identity, hits: int) -> int | None:
         if not hits:
             return 0
-        if self._size >= self._capacity:
+        if self._size >= self.capacity:
             self._reap(1)
-            if self._size >= self._capacity:
+            if self._size >= self.capacity:
                 self._full.add()
                 return None
         self._size += 1

@@ -1,0 +1,142 @@
+"""Files that are refused, with the place of every fault; and how files are found."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mixer_py.errors import ConfigurationError
+from mixer_py.ratelimit.parsing import parse
+from mixer_py.ratelimit.rules import Rules
+from mixer_py.ratelimit.settings import RateLimitSettings
+
+FILES = Path(__file__).parents[1] / "cases" / "rate_limit_files"
+GOOD = b"domain: shop\ndescriptors:\n  - key: tenant\n    rate_limit: {unit: day, requests_per_unit: 1}\n"
+
+
+def load(*paths: Path) -> Rules:
+    return Rules.load(RateLimitSettings(config=tuple(map(str, paths))))
+
+
+def faults_of(*paths: Path) -> list[str]:
+    with pytest.raises(ConfigurationError) as raised:
+        load(*paths)
+    return [str(fault) for fault in raised.value.faults]
+
+
+@pytest.mark.parametrize("file", sorted(FILES.glob("*.yaml")), ids=lambda file: file.stem)
+def test_file_is_refused(file: Path) -> None:
+    """Each line of the .want file is the beginning of one fault, without the path of the file."""
+    wanted = [f"{file}:{line}" for line in file.with_suffix(".want").read_text(encoding="utf-8").splitlines()]
+    got = faults_of(file)
+    assert len(got) == len(wanted), got
+    for fault, begin in zip(got, wanted, strict=True):
+        assert fault.startswith(begin)
+
+
+def test_every_refused_file_has_its_faults_written_down() -> None:
+    assert {file.stem for file in FILES.glob("*.yaml")} == {file.stem for file in FILES.glob("*.want")}
+
+
+def test_domain_in_two_files(tmp_path: Path) -> None:
+    (tmp_path / "a.yaml").write_bytes(b"# one\n" + GOOD)
+    (tmp_path / "b.yaml").write_bytes(b"descriptors: []\n" + GOOD.splitlines()[0])
+    first = f"first in {tmp_path}/a.yaml:2 (keep a domain in one file)"
+    assert faults_of(tmp_path) == [f"{tmp_path}/b.yaml:2: domain: duplicate domain 'shop', {first}"]
+
+
+def test_faults_of_all_files_come_at_once(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        (tmp_path / f"{name}.yaml").write_bytes(b"domian: shop\n")
+    missing = tmp_path / "missing.yaml"
+    (tmp_path / "empty").mkdir()
+    got = faults_of(tmp_path, missing, tmp_path / "empty")
+    assert len(got) == 6
+    assert f"{missing}: rate_limit.config: cannot be read: No such file or directory" in got
+    assert f"{tmp_path}/empty: rate_limit.config: the folder holds no .yaml or .yml file" in got
+
+
+def test_config_map_is_read_once(tmp_path: Path) -> None:
+    """Kubernetes mounts `..data` → `..2024_01_01`, and `shop.yaml` → `..data/shop.yaml`."""
+    (tmp_path / "..2024_01_01").mkdir()
+    (tmp_path / "..2024_01_01" / "shop.yaml").write_bytes(GOOD)
+    (tmp_path / "..data").symlink_to("..2024_01_01")
+    (tmp_path / "shop.yaml").symlink_to("..data/shop.yaml")
+    rules = load(tmp_path, tmp_path / "shop.yaml", tmp_path / "..data")
+    assert [rule.place for rule in rules] == [f"{tmp_path}/shop.yaml:3"]
+
+
+def test_no_files_are_no_rules() -> None:
+    rules = load()
+    assert len(rules) == 0
+    assert rules.describe() == []
+
+
+def test_not_utf8(tmp_path: Path) -> None:
+    file = tmp_path / "latin.yaml"
+    file.write_bytes(b"domain: caf\xe9\n")
+    assert faults_of(file)[0].startswith(f"{file}:1: this is not YAML")
+
+
+def test_aliases_cannot_blow_up(tmp_path: Path) -> None:
+    """Sixty lines that stand for 10^20 descriptors."""
+    file = tmp_path / "laughs.yaml"
+    lines = ["domain: shop", "descriptors:", "  - key: level", "    descriptors: &a0 []"]
+    for level in range(1, 21):
+        children = ", ".join(f"{{key: k{n}, descriptors: *a{level - 1}}}" for n in range(10))
+        lines += [f"  - key: l{level}", f"    descriptors: &a{level} [{children}]"]
+    file.write_text("\n".join(lines), encoding="utf-8")
+    assert faults_of(file) == [f"{file}:1: descriptors: its aliases stand for more than 250000 descriptors"]
+
+
+def test_merges_cannot_blow_up(tmp_path: Path) -> None:
+    file = tmp_path / "merges.yaml"
+    lines = ["domain: shop", "descriptors:", "  - &m0 {key: k0}"]
+    lines += [f"  - &m{level} {{key: k{level}, <<: [*m{level - 1}, *m{level - 1}]}}" for level in range(1, 60)]
+    file.write_text("\n".join(lines), encoding="utf-8")
+    assert len(load(file).domains) == 1
+
+
+def test_deep_nesting_is_a_fault(tmp_path: Path) -> None:
+    file = tmp_path / "deep.yaml"
+    file.write_text("domain: shop\ndescriptors: " + "[{key: a, descriptors: " * 70 + "[]" + "}]" * 70, encoding="utf-8")
+    (fault,) = faults_of(file)
+    assert "descriptors are nested deeper than 64 levels" in fault
+    file.write_text("[" * 100_000, encoding="utf-8")
+    assert faults_of(file) == [f"{file}:1: this is not YAML: it is nested deeper than 500 levels"]
+
+
+def test_faults_are_bounded(tmp_path: Path) -> None:
+    file = tmp_path / "many.yaml"
+    file.write_text("domain: shop\ndescriptors: [" + "x, " * 3000 + "x]", encoding="utf-8")
+    got = faults_of(file)
+    assert len(got) == 1001
+    assert got[-1].endswith("there are more than 1000 faults in this file")
+
+
+@given(
+    st.binary(max_size=200) | st.text(alphabet="domainescrptky:-[]{}&*<!?\"'\n\t ,01.", max_size=200).map(str.encode)
+)
+def test_any_bytes_are_rules_or_faults(content: bytes) -> None:
+    declaration, faults = parse("any.yaml", content)
+    assert faults or (declaration is not None and declaration.domain)
+    assert all(fault.file == "any.yaml" and fault.line >= 1 for fault in faults)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"quotas": [{"name": "per-tenant"}]}, "rate_limit.quotas is not built yet in this version"),
+        ({"store": "redis://localhost"}, "rate_limit.store redis:// is not built yet in this version; use memory://"),
+        ({"store": "memory"}, "rate_limit.store is no address of a counter store"),
+        ({"on_error": "ignore"}, "Input should be 'error', 'allow' or 'deny'"),
+        ({"max_counters": 0}, "greater than or equal to 1"),
+        ({"confg": []}, "Extra inputs are not permitted"),
+    ],
+)
+def test_settings_are_refused(settings: dict[str, object], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        RateLimitSettings.model_validate(settings)
