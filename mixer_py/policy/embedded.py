@@ -8,14 +8,16 @@ an undefined rule reads as the text `<undefined>`; an error's text ends with a R
 from __future__ import annotations
 
 import re
+from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 import orjson
 import regorus
 
 from mixer_py.errors import EvaluationError, Fault, PolicyLoadError, RequestParseError, UndefinedDecisionError
-from mixer_py.policy.builtins import check_calls
-from mixer_py.policy.bundles import Bundle
+from mixer_py.policy.builtins import Functions, check_calls
+from mixer_py.policy.bundles import Bundle, Module
+from mixer_py.policy.tolerant import EXTENSION, can_rewrite, functions_module, make_attempt, rewrite, trials_module
 
 _PACKAGE: Final = "mixer_decision"
 _FILE: Final = "mixer/decision.rego"
@@ -52,8 +54,20 @@ def engine_fault(error: BaseException, file: str = "") -> Fault:
     return Fault(message["message"] if message else text, place["file"], int(place["line"]))
 
 
-def _is_panic(error: BaseException) -> bool:
-    return type(error).__name__ == "PanicException"
+class _PanicError(RuntimeError):
+    """The engine panicked."""
+
+
+def _call(function: Callable[..., Any], *arguments: object) -> Any:  # noqa: ANN401 (whatever the engine gives)
+    """Call into the engine; a panic, which PyO3 raises as a `BaseException` of no importable type, is an error."""
+    try:
+        return function(*arguments)
+    except Exception:
+        raise
+    except BaseException as error:
+        if type(error).__name__ == "PanicException":
+            raise _PanicError(str(error)) from None
+        raise
 
 
 class EmbeddedEngine:
@@ -65,18 +79,23 @@ class EmbeddedEngine:
         """Parse and prepare the bundle's modules.
 
         Raises:
-            PolicyLoadError: a module cannot be parsed or compiled.
+            PolicyLoadError: a module cannot be parsed or compiled, or calls what the engine lacks.
         """
-        self._pristine = _load(bundle, decision)
-        faults = check_calls(self.syntax_tree())
+        with_data = _load_data(bundle)
+        self._pristine = _add_modules(with_data.clone(), bundle.modules, decision)
+        trees: list[Any] = orjson.loads(self._pristine.get_ast_as_json())
+        faults = check_calls(trees)
         if faults:
             raise PolicyLoadError(faults)
+        _try_without_input(self._pristine)
         self._engine = self._pristine.clone()
+        self._pristine_tolerant: Any = _make_tolerant(with_data, trees, decision)
+        self._tolerant: Any = self._pristine_tolerant
 
-    def syntax_tree(self) -> list[Any]:
-        """The modules' syntax trees as regorus gives them."""
-        trees: list[Any] = orjson.loads(self._pristine.get_ast_as_json())
-        return trees
+    @property
+    def tolerates_builtin_errors(self) -> bool:
+        """Whether a builtin's error is undefined, as in OPA; else it fails the evaluation."""
+        return self._tolerant is not None
 
     def packages(self) -> list[str]:
         """Names of the packages, as `data.envoy.authz`."""
@@ -84,46 +103,99 @@ class EmbeddedEngine:
 
     def evaluate(self, input_json: str) -> object:
         """See `Engine.evaluate`."""
-        engine = self._engine
         try:
-            engine.set_input_json(input_json)
+            self._engine.set_input_json(input_json)
         except RuntimeError as error:
             raise RequestParseError(f"the engine cannot read the request: {_text(error)}") from None
         try:
-            text: str = engine.eval_rule_as_json(_RULE)
-        except RuntimeError as error:
-            raise EvaluationError(str(engine_fault(error))) from None
-        except BaseException as error:
-            if not _is_panic(error):
-                raise
+            text: str = _call(self._engine.eval_rule_as_json, _RULE)
+        except _PanicError as error:
             self._engine = self._pristine.clone()  # what a panic leaves behind is not to be trusted
             raise EvaluationError(f"the engine panicked: {_text(error)}") from None
+        except RuntimeError as error:
+            text = self._evaluate_tolerant(input_json, error)
         if text == _UNDEFINED:
             raise UndefinedDecisionError("the decision is undefined for this request")
         value: list[object] = orjson.loads(text)
         return value[0]
 
-
-def _load(bundle: Bundle, decision: str) -> Any:  # noqa: ANN401 (regorus has no types)
-    engine = regorus.Engine()
-    faults: list[Fault] = []
-    for module in bundle.modules:
+    def _evaluate_tolerant(self, input_json: str, failure: RuntimeError) -> str:
+        """Evaluate again after a failure, with builtins' errors undefined."""
+        engine = self._tolerant
+        if engine is None:
+            raise EvaluationError(str(engine_fault(failure))) from None
         try:
-            engine.add_policy(module.file, module.text)
-        except BaseException as error:
-            if not (isinstance(error, RuntimeError) or _is_panic(error)):
-                raise
-            faults.append(engine_fault(error, module.file))
-    if faults:
-        raise PolicyLoadError(faults)
-    # The value is wrapped in an array, so that a policy's own text cannot look like an undefined one.
-    engine.add_policy(_FILE, f"package {_PACKAGE}\nimport rego.v1\nvalue := [{reference(decision)}]\nready := true\n")
+            engine.set_input_json(input_json)
+            text: str = _call(engine.eval_rule_as_json, _RULE)
+        except _PanicError as error:
+            self._tolerant = self._pristine_tolerant.clone()
+            raise EvaluationError(f"the engine panicked: {_text(error)}") from None
+        except RuntimeError as error:
+            raise EvaluationError(str(engine_fault(error))) from None
+        return text
+
+
+def _load_data(bundle: Bundle) -> Any:  # noqa: ANN401 (regorus has no types)
+    engine = regorus.Engine()
     try:
         engine.add_data_json(orjson.dumps(bundle.data).decode())
-        engine.set_input_json("{}")
-        engine.eval_rule_as_json(_READY)  # prepares all modules: unsafe variables and the like show here
-    except BaseException as error:
-        if not (isinstance(error, RuntimeError) or _is_panic(error)):
-            raise
-        raise PolicyLoadError([engine_fault(error)]) from None
+    except (RuntimeError, TypeError) as error:
+        raise PolicyLoadError([Fault(f"the data documents cannot be loaded: {_text(error)}")]) from None
     return engine
+
+
+def _add_modules(engine: Any, modules: Sequence[Module], decision: str) -> Any:  # noqa: ANN401 (regorus has no types)
+    """Add modules to an engine and prepare it, so that unsafe variables and the like are found now."""
+    faults = [fault for module in modules if (fault := _add_module(engine, module.file, module.text)) is not None]
+    # The value is wrapped in an array, so that a policy's own text cannot look like an undefined one.
+    query = f"package {_PACKAGE}\nimport rego.v1\nvalue := [{reference(decision)}]\nready := true\n"
+    own = _add_module(engine, _FILE, query)
+    if own is not None:
+        faults.append(own)
+    if not faults:
+        engine.set_input_json("{}")
+        try:
+            _call(engine.eval_rule_as_json, _READY)
+        except RuntimeError as error:
+            faults.append(engine_fault(error))
+    if faults:
+        raise PolicyLoadError(faults)
+    return engine
+
+
+def _add_module(engine: Any, file: str, text: str) -> Fault | None:  # noqa: ANN401 (regorus has no types)
+    try:
+        _call(engine.add_policy, file, text)
+    except RuntimeError as error:
+        return engine_fault(error, file)
+    return None
+
+
+def _try_without_input(engine: Any) -> None:  # noqa: ANN401 (regorus has no types)
+    """Evaluate once with an empty input, because the engine finds a recursion only when it runs into it.
+
+    Any other error may be that of an empty input, which no request is, and counts for nothing.
+    """
+    try:
+        _call(engine.eval_rule_as_json, _RULE)
+    except RuntimeError as error:
+        fault = engine_fault(error)
+        if "recursion" in fault.message or "cyclic" in fault.message:
+            raise PolicyLoadError([fault]) from None
+
+
+def _make_tolerant(with_data: Any, trees: list[Any], decision: str) -> Any:  # noqa: ANN401 (regorus has no types)
+    """The engine in which a builtin's error is undefined; None for policies that cannot be written that way."""
+    if not can_rewrite(trees):
+        return None
+    own = [tree for tree in trees if tree["source"]["file"] != _FILE]
+    functions = Functions(trees)
+    trials = regorus.Engine()
+    trials.add_policy(f"{_FILE}#trials", trials_module())
+    engine = with_data.clone()
+    engine.add_extension(EXTENSION, 2, make_attempt(trials))
+    try:
+        modules = [Module(tree["source"]["file"], rewrite(tree, functions)) for tree in own]
+        return _add_modules(engine, [*modules, Module(f"{_FILE}#attempts", functions_module())], decision)
+    except (PolicyLoadError, ValueError):
+        return None

@@ -84,12 +84,14 @@ class Policy:
         return read_result(value, self._rule)
 
     def describe(self) -> dict[str, Any]:
-        """What is loaded, for `/policies`: files, packages, decision, revision and tier."""
+        """What is loaded, for `/policies`: files, packages, decision, revision, tier, and what a builtin's error is."""
+        engine = self._engine if isinstance(self._engine, EmbeddedEngine) else None
         return {
             "revision": self.revision,
             "decision": self.decision,
             "tier": self.tier,
             "modules": [module.file for module in self._bundle.modules],
             "data": list(self._bundle.data_files),
-            "packages": self._engine.packages() if isinstance(self._engine, EmbeddedEngine) else [],
+            "packages": engine.packages() if engine is not None else [],
+            "builtin_errors": "undefined" if engine is not None and engine.tolerates_builtin_errors else "failure",
         }
