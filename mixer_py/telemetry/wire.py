@@ -7,6 +7,7 @@ Not for: decoding (`projection.py`).
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Iterator, Sequence
 from typing import Final
 
@@ -74,23 +75,21 @@ def _encoded(number: int, content: bytes) -> bytes:
     return bytes(prefix) + content
 
 
-def _entries(message: bytes) -> tuple[list[bytes], int]:
-    """Each entry as a message of its own, and how many places made no sense."""
-    found: list[bytes] = []
-    broken = 0
-    try:
-        for kind, logs in _fields(message):
-            if kind not in {HTTP_LOGS, TCP_LOGS}:
-                continue
-            try:
-                for number, entry in _fields(logs):
-                    if number == LOG_ENTRY:
-                        found.append(_encoded(kind, _encoded(LOG_ENTRY, entry)))
-            except _TruncatedError:
-                broken += 1
-    except _TruncatedError:
-        broken += 1
-    return found, broken
+def _readable(data: bytes) -> Iterator[tuple[int, bytes]]:
+    """The fields before the place where the bytes stop making sense."""
+    with contextlib.suppress(_TruncatedError):
+        yield from _fields(data)
+
+
+def _entries(message: bytes) -> list[bytes]:
+    """Each entry as a message of its own."""
+    return [
+        _encoded(kind, _encoded(LOG_ENTRY, entry))
+        for kind, logs in _readable(message)
+        if kind in {HTTP_LOGS, TCP_LOGS}
+        for number, entry in _readable(logs)
+        if number == LOG_ENTRY
+    ]
 
 
 def _sound(messages: Sequence[bytes], decodes: Decodes) -> list[bool]:
@@ -120,17 +119,13 @@ def salvage(messages: Sequence[bytes], decodes: Decodes) -> tuple[list[tuple[int
         if good:
             kept.append((index, message))
             continue
-        entries, broken = _entries(message)
+        entries = _entries(message)
         verdicts = _sound(entries, decodes)
         kept.extend((index, entry) for entry, fine in zip(entries, verdicts, strict=True) if fine)
-        # A length that overruns its message also truncates its last entry: that is one fault, not two.
-        malformed += max(verdicts.count(False), broken, 1)
+        malformed += max(verdicts.count(False), 1)
     return kept, malformed
 
 
 def first_field(message: bytes, number: int) -> bytes | None:
     """Content of the first length-delimited field of that number, or None; what follows it is not looked at."""
-    try:
-        return next((content for found, content in _fields(message) if found == number), None)
-    except _TruncatedError:
-        return None
+    return next((content for found, content in _readable(message) if found == number), None)

@@ -1,0 +1,288 @@
+"""A slow decoder of access logs: one entry, one dictionary, through protobuf's own classes; and random entries.
+
+It says once more, in plain Python and entry by entry, what the columns must hold.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+
+from envoy.config.core.v3 import base_pb2
+from envoy.data.accesslog.v3 import accesslog_pb2
+from hypothesis import strategies as st
+
+SHORT = re.split(
+    " ",
+    "LH UH UT LR UR UF UC UO NR DI FI RL UAEX RLSE DC URX SI IH DPE UMSDR RFCF NFCF DT UPE NC OM DF DR",
+)
+
+
+def san(properties) -> str:
+    for kind in ("uri", "dns"):
+        for name in properties.subject_alt_name:
+            if getattr(name, kind):
+                return getattr(name, kind)
+    return ""
+
+
+def spiffe_part(principal: str, key: str) -> str:
+    match = re.fullmatch(r"spiffe://[a-z0-9._-]+/ns/([A-Za-z0-9_.-]+)/sa/([A-Za-z0-9_.-]+)", principal)
+    return "" if match is None else match[1 if key == "ns" else 2]
+
+
+def metadata(entry, namespace: str, key: str):
+    fields = entry.common_properties.metadata.filter_metadata
+    if namespace not in fields or key not in fields[namespace].fields:
+        return None
+    value = fields[namespace].fields[key]
+    return (
+        getattr(value, value.WhichOneof("kind"))
+        if value.WhichOneof("kind") in {"string_value", "number_value"}
+        else None
+    )
+
+
+def text(entry, namespace: str, key: str) -> str:
+    value = metadata(entry, namespace, key)
+    return value if isinstance(value, str) else ""
+
+
+def count(entry, namespace: str, key: str):
+    value = metadata(entry, namespace, key)
+    good = isinstance(value, float) and math.isfinite(value) and 0 <= value < 2**32
+    return int(value) if good else None
+
+
+def nanoseconds(message) -> int:
+    return min(max(message.seconds, 0), 9_223_372_035) * 10**9 + min(max(message.nanos, 0), 999_999_999)
+
+
+def microseconds(message) -> int:
+    return max(min(max(message.seconds, -(10**12)), 10**12) * 10**6 + message.nanos // 1000, 0)
+
+
+def ends(entry) -> bool:
+    common = entry.common_properties
+    kind = common.access_log_type
+    return kind in {accesslog_pb2.NotSet, accesslog_pb2.DownstreamEnd} and not common.intermediate_log_entry
+
+
+def row(entry, identity, now: int) -> dict:  # noqa: PLR0912, PLR0915 (everything in one place, on purpose)
+    common, request, response = entry.common_properties, entry.request, entry.response
+    tls = common.tls_properties
+    peer_san, own_san = san(tls.peer_certificate_properties), san(tls.local_certificate_properties)
+    peer = peer_san or tls.peer_certificate_properties.subject
+    own = own_san or tls.local_certificate_properties.subject
+    cluster = common.upstream_cluster
+    if "inbound" in identity.log_name:
+        reporter = "destination"
+    elif "outbound" in identity.log_name:
+        reporter = "source"
+    elif cluster.startswith(("inbound|", "InboundPassthrough")):
+        reporter = "destination"
+    else:
+        reporter = "source"
+    ext_authz, ratelimit = "envoy.filters.http.ext_authz", "envoy.filters.http.ratelimit"
+    verdict = text(entry, ext_authz, "mixer_verdict")
+    if not verdict:
+        if "ext_authz_error" in response.response_code_details:
+            verdict = "error"
+        elif request.request_headers.get("x-envoy-auth-failure-mode-allowed") == "true":
+            verdict = "bypassed"
+        else:
+            verdict = "none"
+    grpc = {
+        name: response.response_trailers.get(name, response.response_headers.get(name, ""))
+        for name in ("grpc-status", "grpc-message")
+    }
+    is_grpc = request.request_headers.get("content-type", "").startswith("application/grpc") or grpc["grpc-status"]
+    direct = common.downstream_direct_remote_address.WhichOneof("address") == "socket_address"
+    caller = (common.downstream_direct_remote_address if direct else common.downstream_remote_address).socket_address
+    server = common.upstream_remote_address if reporter == "source" else common.downstream_local_address
+    principal = own if reporter == "destination" else ""
+    host = re.sub(r":\d*\Z", "", request.authority)
+    name = re.match(r"\[[^\]]*\]|\d+\.\d+\.\d+\.\d+|[^.:]*", host)[0]
+    namespace = host.split(".")[1] if re.fullmatch(r"[^.]+\.[^.]+\.svc(\..*)?", host, re.DOTALL) else ""
+    if cluster.endswith("PassthroughCluster"):
+        name = cluster
+    elif cluster.count("|") >= 3:
+        fqdn = cluster.split("|")[3]
+        if fqdn:
+            host, name = fqdn, fqdn.split(".")[0]
+            namespace = fqdn.split(".")[1] if fqdn.split(".")[2:3] == ["svc"] else ""
+    elif cluster and "|" not in cluster:
+        host, name, namespace = cluster, cluster, ""
+    flags = [
+        code
+        for code, field in zip(SHORT, accesslog_pb2.ResponseFlags.DESCRIPTOR.fields, strict=True)
+        if (
+            common.response_flags.HasField(field.name)
+            if field.message_type
+            else getattr(common.response_flags, field.name)
+        )
+    ]
+    local = {
+        "workload_name": identity.node_metadata.get("WORKLOAD_NAME") or identity.node_cluster,
+        "namespace": identity.node_metadata.get("NAMESPACE", ""),
+        "cluster": identity.node_metadata.get("CLUSTER_ID", ""),
+        "app": identity.node_metadata.get("LABELS.app", ""),
+        "version": identity.node_metadata.get("LABELS.version", ""),
+        "canonical_service": identity.node_metadata.get("LABELS.service.istio.io/canonical-name", ""),
+        "canonical_revision": identity.node_metadata.get("LABELS.service.istio.io/canonical-revision", ""),
+    }
+    sides = {}
+    for side, who in (("source", peer), ("destination", principal)):
+        facts = local if side == reporter else dict.fromkeys(local, "")
+        sides |= {f"{side}_{key}": value for key, value in facts.items()}
+        sides[f"{side}_namespace"] = facts["namespace"] or spiffe_part(who, "ns")
+        sides[f"{side}_workload_namespace"] = sides[f"{side}_namespace"]
+        sides[f"{side}_workload_name"] = facts["workload_name"] or spiffe_part(who, "sa")
+    methods = dict(base_pb2.RequestMethod.items())
+    known = {number: label for label, number in methods.items() if number}
+    return sides | {
+        "timestamp": nanoseconds(common.start_time) if common.HasField("start_time") else now,
+        "request_id": request.request_id,
+        "decision_id": text(entry, ext_authz, "decision_id"),
+        "verdict": verdict,
+        "decision": text(entry, ext_authz, "mixer_decision"),
+        "policy_revision": text(entry, ext_authz, "mixer_revision"),
+        "rule": text(entry, ext_authz, "mixer_rule"),
+        "reasons": text(entry, ext_authz, "mixer_reasons"),
+        "quota_name": text(entry, ext_authz, "mixer_quota"),
+        "quota_remaining": count(entry, ext_authz, "mixer_quota_remaining"),
+        "limit_name": text(entry, ratelimit, "mixer_limit"),
+        "limit_code": text(entry, ratelimit, "mixer_code"),
+        "limit_remaining": count(entry, ratelimit, "mixer_remaining"),
+        "reporter": reporter,
+        "context_reporter_uid": identity.node_id,
+        "context_protocol": "grpc" if is_grpc else "http",
+        "protocol_version": {1: "HTTP/1.0", 2: "HTTP/1.1", 3: "HTTP/2", 4: "HTTP/3"}.get(entry.protocol_version, ""),
+        "source_ip": caller.address,
+        "source_port": min(caller.port_value, 65535),
+        "origin_ip": common.downstream_remote_address.socket_address.address,
+        "source_principal": peer,
+        "destination_ip": server.socket_address.address,
+        "destination_port": min(server.socket_address.port_value, 65535),
+        "destination_principal": principal,
+        "destination_service_host": host,
+        "destination_service_name": name,
+        "destination_service_namespace": namespace or sides["destination_namespace"],
+        "request_method": known.get(request.request_method, ""),
+        "request_scheme": request.scheme,
+        "request_host": request.authority,
+        "request_url_path": re.split("[?#]", request.original_path or request.path)[0],
+        "request_useragent": request.user_agent,
+        "request_size": request.request_body_bytes,
+        "request_total_size": common.downstream_wire_bytes_received,
+        "response_code": min(response.response_code.value, 65535),
+        "response_code_details": response.response_code_details,
+        "response_flags": ",".join(flags) or "-",
+        "response_grpc_status": grpc["grpc-status"],
+        "response_grpc_message": grpc["grpc-message"],
+        "response_size": response.response_body_bytes,
+        "response_total_size": common.downstream_wire_bytes_sent,
+        "response_duration": microseconds(
+            common.duration if common.HasField("duration") else common.time_to_last_downstream_tx_byte
+        ),
+        "connection_mtls": bool(peer_san and own_san),
+        "connection_requested_server_name": tls.tls_sni_hostname,
+        "upstream_cluster": cluster,
+        "upstream_transport_failure_reason": common.upstream_transport_failure_reason,
+        "route_name": common.route_name,
+    }
+
+
+# --- random entries ---
+
+words = st.text(st.characters(codec="utf-8"), max_size=8)
+uint32, uint64 = st.integers(0, 2**32 - 1), st.integers(0, 2**64 - 1)
+int64, int32 = st.integers(-(2**63), 2**63 - 1), st.integers(-(2**31), 2**31 - 1)
+spiffe_ids = st.builds("spiffe://td/ns/{}/sa/{}".format, st.sampled_from("ab"), st.sampled_from("cd"))
+clusters = st.sampled_from(
+    ["", "inbound|80||", "outbound|80|v1|reviews.shop.svc.cluster.local", "outbound|443||example.com", "reviews",
+     "PassthroughCluster", "InboundPassthroughCluster", "BlackHole", "a|b"]
+)  # fmt: skip
+authorities = st.one_of(
+    words,
+    st.sampled_from(
+        ["reviews:80", "a.b.svc", "a.b.svc.cluster.local:9080", "10.0.0.1:80", "[::1]:80", "a.b.c", "a.\nb.svc.\n"]
+    ),
+)
+paths = st.one_of(words, st.sampled_from(["/a?b=c", "/a#b", "?", "/a\n?b", "/ä?ö\nü"]))
+headers = st.dictionaries(
+    st.sampled_from(
+        ["content-type", "grpc-status", "grpc-message", "x-envoy-auth-failure-mode-allowed", "x-other", ""]
+    ),
+    st.one_of(words, st.sampled_from(["true", "application/grpc", "application/grpc+proto", "0"])),
+)
+scalars = st.one_of(words, st.floats(), st.integers(0, 100).map(float), st.booleans(), st.none(),
+                    st.lists(words, max_size=2), st.dictionaries(words, words, max_size=1))  # fmt: skip
+KEYS = [
+    "decision_id", "mixer_verdict", "mixer_revision", "mixer_decision", "mixer_rule", "mixer_reasons", "mixer_quota",
+    "mixer_quota_remaining", "mixer_limit", "mixer_code", "mixer_remaining", "other",
+]  # fmt: skip
+namespaces = st.dictionaries(
+    st.sampled_from(["envoy.filters.http.ext_authz", "envoy.filters.http.ratelimit", "other", ""]),
+    st.dictionaries(st.sampled_from(KEYS), scalars),
+)
+
+
+@st.composite
+def entries(draw) -> accesslog_pb2.HTTPAccessLogEntry:  # noqa: C901, PLR0912 (one entry)
+    entry = accesslog_pb2.HTTPAccessLogEntry()
+    entry.protocol_version = draw(st.integers(0, 6))
+    flip = st.booleans()
+    if draw(flip):
+        common = entry.common_properties
+        common.access_log_type = draw(st.sampled_from([0, 0, 0, 6, 6, 4, 5, 9, 10, 77, -1]))
+        common.intermediate_log_entry = draw(st.sampled_from([False, False, False, True]))
+        for field in ("downstream_remote_address", "downstream_local_address", "upstream_remote_address",
+                      "downstream_direct_remote_address"):  # fmt: skip
+            which = draw(st.integers(0, 3))
+            if which > 1:
+                getattr(common, field).socket_address.address = draw(words)
+                getattr(common, field).socket_address.port_value = draw(st.one_of(st.integers(0, 65535), uint32))
+            elif which:
+                getattr(common, field).pipe.path = draw(words)
+        for field in ("start_time", "duration", "time_to_last_downstream_tx_byte"):
+            if draw(flip):
+                getattr(common, field).seconds = draw(st.one_of(st.integers(0, 2 * 10**9), int64))
+                getattr(common, field).nanos = draw(st.one_of(st.integers(0, 999_999_999), int32))
+        if draw(flip):
+            tls = common.tls_properties
+            tls.tls_sni_hostname = draw(words)
+            for side in (tls.peer_certificate_properties, tls.local_certificate_properties):
+                for _ in range(draw(st.integers(0, 3))):
+                    which = draw(st.integers(0, 4))
+                    name = side.subject_alt_name.add()
+                    if which:
+                        setattr(name, "uri" if which < 3 else "dns", draw(st.one_of(spiffe_ids, words)))
+                side.subject = draw(words)
+        for field in draw(st.lists(st.sampled_from(list(accesslog_pb2.ResponseFlags.DESCRIPTOR.fields)), max_size=4)):
+            if field.message_type:
+                common.response_flags.unauthorized_details.reason = draw(st.integers(0, 1))
+            else:
+                setattr(common.response_flags, field.name, draw(flip))
+        for namespace, values in draw(namespaces).items():
+            common.metadata.filter_metadata[namespace].update(values)
+        common.upstream_cluster = draw(clusters)
+        common.route_name, common.upstream_transport_failure_reason = draw(words), draw(words)
+        common.downstream_wire_bytes_received, common.downstream_wire_bytes_sent = draw(uint64), draw(uint64)
+    if draw(flip):
+        request = entry.request
+        request.request_method = draw(st.integers(0, 12))
+        request.authority = draw(authorities)
+        request.scheme, request.user_agent, request.request_id = draw(words), draw(words), draw(words)
+        request.path, request.original_path = draw(paths), draw(st.one_of(st.just(""), paths))
+        request.request_body_bytes = draw(uint64)
+        request.request_headers.update(draw(headers))
+    if draw(flip):
+        response = entry.response
+        if draw(flip):
+            response.response_code.value = draw(st.one_of(st.sampled_from([200, 403, 429]), uint32))
+        response.response_code_details = draw(st.one_of(words, st.sampled_from(["ext_authz_error", "via_upstream"])))
+        response.response_body_bytes = draw(uint64)
+        response.response_headers.update(draw(headers))
+        response.response_trailers.update(draw(headers))
+    return entry
