@@ -48,8 +48,9 @@ format: $(STAMP) ## put the code into the house's style
 	$(BIN)/ruff format .
 
 .PHONY: docs
-docs: $(STAMP) ## write the generated pages of docs/ anew
-	$(BIN)/python scripts/generate_docs.py
+docs: $(STAMP) ## write anew what is generated: pages of docs/, and proto/
+	$(BIN)/python -m mixer_py.telemetry.documentation
+	$(BIN)/python -m mixer_py.config.document > docs/configuration.md
 
 .PHONY: bench
 bench: $(STAMP) ## measure (some minutes) and write benchmarks/reports/
