@@ -135,9 +135,18 @@ class CounterStoreError(MixerError):
 
 
 class SinkError(MixerError):
-    """A block of rows was not written; it is kept and tried again."""
+    """A block of rows was not written; it is kept and tried again.
+
+    Attributes:
+        reason: one word for `mixer_store_errors_total`: `invalid` (these rows will never be taken), `away`, `timeout`,
+            `disk_full`, `insert_failed`, `unverified`, `stopping`.
+    """
 
     grpc_status = UNAVAILABLE
+
+    def __init__(self, message: str, reason: str = "invalid") -> None:
+        super().__init__(message)
+        self.reason = reason
 
 
 class QueryRefusedError(MixerError):
