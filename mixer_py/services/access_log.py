@@ -38,8 +38,8 @@ class RowTaker(Protocol):
     def put(self, table: str, batch: pa.RecordBatch) -> None:
         """Takes rows; never raises, never waits."""
 
-    def count_malformed(self, table: str, rows: int) -> None:
-        """Books entries that could not be decoded as received and dropped."""
+    def count_dropped(self, table: str, rows: int, reason: str) -> None:
+        """Books entries that became no rows as received and dropped."""
 
 
 class RowCounter(Protocol):
@@ -119,7 +119,9 @@ class AccessLogService:
         now = self._clock.monotonic()
         self._decode_duration.observe(now - begun)
         if decoded.malformed:
-            self._rows.count_malformed(REQUESTS, decoded.malformed)
+            self._rows.count_dropped(REQUESTS, decoded.malformed, "malformed")
+        if decoded.unsupported:
+            self._rows.count_dropped(REQUESTS, decoded.unsupported, "tcp")
         if decoded.rows.num_rows:
             self._counters.count(decoded.rows)
             self._count_duration.observe(self._clock.monotonic() - now)

@@ -19,6 +19,7 @@ from mixer_py.instruments import Clock, Counter, Histogram, Registry
 from mixer_py.policy.decision import Decision
 from mixer_py.policy.policy import Policy
 from mixer_py.services.check_response import BAD_REQUEST, Verdict, let_pass, refuse, respond
+from mixer_py.telemetry.decision_log import DecisionRecord
 
 METHOD = "/envoy.service.auth.v3.Authorization/Check"
 FORBIDDEN = 403
@@ -26,32 +27,11 @@ _BYPASS = "bypass"
 """Label `cache` of a check that no cache could answer."""
 
 
-@dataclass(frozen=True, slots=True)
-class CheckRecord:
-    """One check as the decision log keeps it.
-
-    Attributes:
-        request: what was asked.
-        verdict: what was answered, and why.
-        http_status: of a denial; 0 when the request was let through or the call failed.
-        tier: which engine tier decided.
-        started: wall clock, nanoseconds since the epoch.
-        duration: seconds that the check took.
-    """
-
-    request: CheckRequest
-    verdict: Verdict
-    http_status: int
-    tier: str
-    started: int
-    duration: float
-
-
 class DecisionRecorder(Protocol):
     """Where checks are remembered."""
 
-    def record(self, check: CheckRecord) -> None:
-        """Keeps one check; never raises, never waits."""
+    def record(self, record: DecisionRecord) -> None:
+        """Keeps one decision; never raises, never waits."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,11 +108,18 @@ class AuthorizationService:
             verdict, response, status = self._decided(authorization, decision)
         self._count(verdict.name, begun)
         if self._decisions is not None:
-            tier = authorization.policy.tier
-            self._decisions.record(CheckRecord(request, verdict, status, tier, started, clock.monotonic() - begun))
+            reasons, error = (verdict.reasons, "") if failure is None else ("", verdict.reasons)
+            self._decisions.record(
+                DecisionRecord(
+                    request, started, clock.monotonic() - begun, verdict.name, verdict.decision_id, verdict.decision,
+                    verdict.rule, reasons, error, verdict.revision, status, authorization.policy.tier, _BYPASS,
+                    authorization.dry_run,
+                )
+            )  # fmt: skip
         if failure is not None and authorization.on_error == "error":
             raise type(failure)(f"{failure} (decision {verdict.decision_id})") from failure
-        return response.SerializeToString()
+        answer: bytes = response.SerializeToString()
+        return answer
 
     def _decided(self, authorization: Authorization, decision: Decision) -> tuple[Verdict, CheckResponse, int]:
         name = "allow" if decision.allowed else "deny"

@@ -1,0 +1,136 @@
+"""The keys of `telemetry:` in a configuration: where rows go, and how many may wait."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import SplitResult, parse_qs, unquote, urlsplit
+
+from pydantic import Field, ValidationInfo, field_validator
+
+from mixer_py.settings import Duration, Secret, Settings
+
+DEFAULT_DATABASE = "mesh"
+NATIVE_PORT = 9000
+_DATABASE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+
+
+@dataclass(frozen=True, slots=True)
+class EmbeddedTarget:
+    """A folder that the store process opens with chDB."""
+
+    directory: Path
+    database: str
+
+
+@dataclass(frozen=True, slots=True)
+class ServerTarget:
+    """A ClickHouse server, spoken to over its native protocol."""
+
+    host: str
+    port: int
+    user: str
+    database: str
+    secure: bool
+
+
+class ClickHouseSettings(Settings):
+    """The ClickHouse that keeps the rows."""
+
+    url: str
+    """`chdb:///folder` keeps them in that folder, in a process of mixer's own (extra `embedded`); `chdb://folder` is
+    relative to the configuration file. `clickhouse://user@host:9000/database` is a server, `clickhouses://` one with
+    TLS. The database is `mesh` unless the URL names one, with chDB as `?database=`."""
+    password: Secret | None = None
+    """The server's password; never in the URL."""
+
+    @field_validator("url")
+    @classmethod
+    def _resolve(cls, url: str, info: ValidationInfo) -> str:
+        target = parse_target(url)
+        if not isinstance(target, EmbeddedTarget):
+            return url
+        base = (info.context or {}).get("base")
+        directory = target.directory if base is None else Path(base, target.directory)
+        return f"chdb://{directory}?database={target.database}"
+
+    @property
+    def target(self) -> EmbeddedTarget | ServerTarget:
+        """What the URL names."""
+        return parse_target(self.url)
+
+
+class QueueSettings(Settings):
+    """Rows that wait to be written."""
+
+    rows: int = Field(default=200_000, ge=1)
+    """Rows of one table that may wait, at about a kilobyte each; above it the oldest are dropped and counted."""
+    block_rows: int = Field(default=10_000, ge=1)
+    """A block is written as soon as it has so many rows."""
+    block_interval: Duration = 1.0
+    """Or as soon as its first row has waited so long."""
+
+
+class PrometheusSettings(Settings):
+    """Istio's standard metrics; its keys come with a later version."""
+
+
+class TelemetrySettings(Settings):
+    """Where rows and metrics go."""
+
+    clickhouse: ClickHouseSettings | None = None
+    """Where rows are written; without it there are metrics only."""
+    queue: QueueSettings = QueueSettings()
+    """Rows that wait to be written."""
+    prometheus: PrometheusSettings = PrometheusSettings()
+    """Istio's standard metrics."""
+
+
+def parse_target(url: str) -> EmbeddedTarget | ServerTarget:
+    """What a URL names.
+
+    Raises:
+        ValueError: it names nothing that rows can be written to; the message says what would.
+    """
+    parts = urlsplit(url)
+    match parts.scheme:
+        case "chdb":
+            return _embedded(url, parts)
+        case "clickhouse" | "clickhouses":
+            return _server(url, parts)
+        case _:
+            raise ValueError(f"{url!r} is neither chdb:///folder nor clickhouse://user@host:9000/database")
+
+
+def _embedded(url: str, parts: SplitResult) -> EmbeddedTarget:
+    query = parse_qs(parts.query, keep_blank_values=True)
+    unknown = sorted(set(query) - {"database"})
+    if unknown or parts.fragment:
+        raise ValueError(f"{url!r}: only ?database= may follow the folder, not {', '.join(unknown) or parts.fragment}")
+    folder = unquote(parts.netloc + parts.path)
+    if not folder:
+        raise ValueError(f"{url!r} names no folder; write chdb:///var/lib/mixer/chdb")
+    return EmbeddedTarget(Path(folder), _database(url, query.get("database", [DEFAULT_DATABASE])[-1]))
+
+
+def _server(url: str, parts: SplitResult) -> ServerTarget:
+    if parts.password is not None:
+        raise ValueError("a password does not belong into the URL; write password: {file: path} beside it")
+    if not parts.hostname:
+        raise ValueError(f"{url!r} names no host; write clickhouse://user@host:9000/mesh")
+    try:
+        port = parts.port or NATIVE_PORT
+    except ValueError as error:
+        raise ValueError(f"{url!r}: {error}") from None
+    if parts.query or parts.fragment:
+        raise ValueError(f"{url!r}: nothing may follow the database")
+    database = _database(url, parts.path.strip("/") or DEFAULT_DATABASE)
+    user = unquote(parts.username or "default")
+    return ServerTarget(parts.hostname, port, user, database, secure=parts.scheme == "clickhouses")
+
+
+def _database(url: str, name: str) -> str:
+    if _DATABASE.fullmatch(name) is None:
+        raise ValueError(f"{url!r}: {name!r} is no name of a database; use letters, digits and _")
+    return name

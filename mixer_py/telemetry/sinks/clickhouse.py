@@ -1,0 +1,100 @@
+"""Write blocks to a ClickHouse server over its native protocol, as columns of numpy.
+
+The driver blocks, so it lives in one thread; the event loop only waits. Names, types and ranges were validated
+before (`validation.py`): neither the driver nor the server would refuse a value that does not fit.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from clickhouse_driver import Client
+from clickhouse_driver.errors import Error as DriverError
+
+from mixer_py.errors import SinkError
+from mixer_py.telemetry.ddl import create_statements
+from mixer_py.telemetry.settings import ServerTarget
+
+CONNECT_SECONDS = 2
+SEND_RECEIVE_SECONDS = 30
+_DEDUPLICATION = (22, 2)
+"""First version whose MergeTree takes insert_deduplication_token."""
+
+
+class ClickHouseSink:
+    """A connection to a server, made when it is first needed and again when it was lost."""
+
+    def __init__(self, target: ServerTarget, password: str, statements: Sequence[str] | None = None) -> None:
+        """Prepares a sink.
+
+        Args:
+            target: the server.
+            password: empty for none.
+            statements: what makes the tables; the product's own when None.
+        """
+        self._target = target
+        self._password = password
+        self._statements = create_statements(target.database) if statements is None else tuple(statements)
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="clickhouse")
+        self._client: Client | None = None
+        self._settings: dict[str, Any] = {}
+
+    async def write(self, table: str, batch: pa.RecordBatch, token: str) -> None:
+        """See `Sink.write`. A server too old to know tokens may store a block twice after an answer that was lost."""
+        await asyncio.get_running_loop().run_in_executor(self._thread, self._insert, table, batch, token)
+
+    async def close(self) -> None:
+        """Disconnects."""
+        await asyncio.get_running_loop().run_in_executor(self._thread, self._disconnect)
+        self._thread.shutdown()
+
+    def _insert(self, table: str, batch: pa.RecordBatch, token: str) -> None:
+        try:
+            client = self._connected()
+            settings = {"insert_deduplication_token": token} if self._settings["deduplicates"] else {}
+            names = ", ".join(f"`{name}`" for name in batch.schema.names)
+            client.execute(
+                f"INSERT INTO {self._target.database}.{table} ({names}) VALUES",
+                [_numpy(column) for column in batch.columns],
+                columnar=True,
+                settings=settings,
+            )
+        except (DriverError, OSError, EOFError) as error:
+            self._disconnect()
+            raise SinkError(f"ClickHouse at {self._target.host}:{self._target.port}: {error}") from error
+
+    def _connected(self) -> Client:
+        if self._client is None:
+            target = self._target
+            client = Client(
+                target.host, target.port, user=target.user, password=self._password, secure=target.secure,
+                connect_timeout=CONNECT_SECONDS, send_receive_timeout=SEND_RECEIVE_SECONDS,
+                settings={"use_numpy": True},
+            )  # fmt: skip
+            for statement in self._statements:
+                client.execute(statement)
+            info = client.connection.server_info
+            self._settings["deduplicates"] = (info.version_major, info.version_minor) >= _DEDUPLICATION
+            self._client = client
+        return self._client
+
+    def _disconnect(self) -> None:
+        if self._client is not None:
+            self._client.disconnect()
+            self._client = None
+
+
+def _numpy(column: pa.Array) -> np.ndarray[Any, Any] | list[Any]:
+    """A column as the driver takes it: numbers and instants without a copy a row, text as objects."""
+    if pa.types.is_timestamp(column.type):
+        return np.asarray(column.cast(pa.int64()).to_numpy(zero_copy_only=False)).view("datetime64[ns]")
+    if pa.types.is_boolean(column.type):
+        return np.asarray(column.to_numpy(zero_copy_only=False)).astype("uint8")
+    if column.null_count or pa.types.is_string(column.type):
+        return np.array(column.to_pylist(), dtype=object)
+    return np.asarray(column.to_numpy(zero_copy_only=False))
