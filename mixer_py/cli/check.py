@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import contextlib
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -26,7 +27,8 @@ from mixer_py.config import Configuration
 from mixer_py.errors import ConfigurationError, EvaluationError, Fault
 from mixer_py.instruments import Registry, SystemClock
 from mixer_py.runtime.snapshot import build, read
-from mixer_py.services.ext_authz import Authorization, AuthorizationService, CheckRecord
+from mixer_py.services.ext_authz import Authorization, AuthorizationService
+from mixer_py.telemetry.decision_log import DecisionRecord
 
 EXAMPLES = (
     "mixer check -c mixer.yaml --request request.json",
@@ -41,12 +43,10 @@ class Outcome:
     Attributes:
         record: what it would have logged.
         response: what it would have answered; None when the call would have failed.
-        error: why the call would have failed; empty when it would not.
     """
 
-    record: CheckRecord
+    record: DecisionRecord
     response: CheckResponse | None
-    error: str
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -72,7 +72,7 @@ def run(arguments: argparse.Namespace) -> int:
     else:
         for line in _summary(outcome):
             print_line(printable(line))
-    verdict = outcome.record.verdict.name
+    verdict = outcome.record.verdict
     if arguments.expect is not None and verdict != arguments.expect:
         complain(f"expected {arguments.expect}, got {verdict}")
         return BAD
@@ -90,22 +90,20 @@ async def decide(configuration: Configuration, request: CheckRequest) -> Outcome
     authorization = Authorization(snapshot.policy, snapshot.revision, policy.on_error, policy.dry_run)
     recorder = _Recorder()
     service = AuthorizationService(authorization, recorder, Registry(), SystemClock())
-    response, failure = None, ""
-    try:
+    response = None
+    with contextlib.suppress(EvaluationError):  # the record says what failed
         response = CheckResponse.FromString(await service.check(request.SerializeToString(), Call()))
-    except EvaluationError as error:
-        failure = str(error)
-    return Outcome(recorder.records[0], response, failure)
+    return Outcome(recorder.records[0], response)
 
 
 class _Recorder:
     """A decision log that remembers."""
 
     def __init__(self) -> None:
-        self.records: list[CheckRecord] = []
+        self.records: list[DecisionRecord] = []
 
-    def record(self, check: CheckRecord) -> None:
-        self.records.append(check)
+    def record(self, record: DecisionRecord) -> None:
+        self.records.append(record)
 
 
 def _parse(text: bytes, source: str) -> CheckRequest:
@@ -120,34 +118,35 @@ def _parse(text: bytes, source: str) -> CheckRequest:
 
 
 def _document(outcome: Outcome) -> dict[str, Any]:
-    verdict = outcome.record.verdict
+    record = outcome.record
     response = None if outcome.response is None else json_format.MessageToDict(outcome.response)
     return {
-        "verdict": verdict.name,
-        "decision_id": verdict.decision_id,
-        "decision": verdict.decision,
-        "revision": verdict.revision,
-        "rule": verdict.rule,
-        "reasons": _reasons(outcome),
-        "error": outcome.error or None,
+        "verdict": record.verdict,
+        "decision_id": record.decision_id,
+        "decision": record.decision,
+        "revision": record.revision,
+        "rule": record.rule,
+        "reasons": _reasons(record),
+        "error": record.error or None,
         "response": response,
     }
 
 
-def _reasons(outcome: Outcome) -> list[str]:
-    joined = outcome.record.verdict.reasons
-    return joined.split("; ") if joined else []
+def _reasons(record: DecisionRecord) -> list[str]:
+    return record.reasons.split("; ") if record.reasons else []
 
 
 def _summary(outcome: Outcome) -> Iterator[str]:
-    verdict = outcome.record.verdict
-    yield f"verdict      {verdict.name}"
-    for reason in _reasons(outcome):
+    record = outcome.record
+    yield f"verdict      {record.verdict}"
+    if record.error:
+        yield f"error        {record.error}"
+    for reason in _reasons(record):
         yield f"reason       {reason}"
-    if verdict.rule:
-        yield f"rule         {verdict.rule}"
-    yield f"decision     {verdict.decision} at revision {verdict.revision}"
-    yield f"decision id  {verdict.decision_id}"
+    if record.rule:
+        yield f"rule         {record.rule}"
+    yield f"decision     {record.decision} at revision {record.revision}"
+    yield f"decision id  {record.decision_id}"
     if outcome.response is None:
         yield "response     none: the call fails, and Envoy's failure_mode_allow decides"
     else:

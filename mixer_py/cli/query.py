@@ -61,8 +61,12 @@ def _rows(configuration: Configuration, sql: str) -> Iterator[str]:
         if response.status != http.client.OK:
             raise QueryFailedError(_error_of(response))
         for line in response:
+            if response.length and not line.endswith(b"\n"):
+                break
             if line.strip():
                 yield line.decode("utf-8", "replace").rstrip("\n")
+        if response.length:  # http.client ends its lines in silence when the other side goes away
+            raise http.client.IncompleteRead(b"", response.length)
     except (OSError, http.client.HTTPException) as error:
         raise NotRunningError(f"mixer stopped answering: {error or type(error).__name__}") from error
     finally:

@@ -21,11 +21,11 @@ _HEAD = """\
 <!-- Made from the definition by `python -m mixer_py.config.document`; change the settings classes, not this page. -->
 
 Every key is optional. The file is the one named with `-c`, else the first of {files}
-that exists, else none. A value on the command line (`--set server.admin=127.0.0.1:15014`) takes the place of one in the environment
-(`MIXER_SERVER__ADMIN=127.0.0.1:15014`), that of one in the file, that of the default. In the environment two
-underscores stand for a dot, values are YAML (`MIXER_POLICY__BUNDLES='["policies"]'`), and a number counts items of a
-list from 0 (`MIXER_SERVER__LISTENERS__0__ADDRESS`). Variables that Kubernetes makes for a Service named `mixer` are
-passed over.
+that exists, else none. A value on the command line (`--set server.admin=127.0.0.1:15014`) takes the place of one in
+the environment (`MIXER_SERVER__ADMIN=127.0.0.1:15014`), that of one in the file, that of the default. In the
+environment two underscores stand for a dot, values are YAML (`MIXER_POLICY__BUNDLES='["policies"]'`), and a number
+counts items of a list from 0 (`MIXER_SERVER__LISTENERS__0__ADDRESS`). Variables that Kubernetes makes for a Service
+named `mixer` are passed over.
 
 Relative paths are relative to the file that names them; those of the environment and the command line, to the
 working folder. A duration is a number with a unit (`150ms`, `1m30s`), a size is bytes or a number with a unit (`4MiB`).

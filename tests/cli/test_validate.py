@@ -1,0 +1,87 @@
+"""`mixer validate` finds everything that is wrong, and says what is seldom meant."""
+
+import json
+
+import pytest
+
+
+def warnings(result):
+    return {warning["field"] for warning in json.loads(result.out)["warnings"]}
+
+
+def test_a_good_configuration(mixer, configuration):
+    result = mixer("validate", "-c", configuration)
+    assert result.code == 0
+    assert result.out.splitlines()[-1] == f"{configuration}: good"
+
+
+def test_without_a_file_the_defaults_are_checked(mixer):
+    result = mixer("validate")
+    assert result.code == 0
+    assert "policy.bundles" in result.out
+    assert result.out.splitlines()[-1] == "the defaults (no configuration file): good"
+
+
+def test_every_fault_of_the_configuration(mixer, tmp_path):
+    (tmp_path / "mixer.yaml").write_text("server: {workers: x, admni: y}\nlog:\n  level: loud\n")
+    result = mixer("validate")
+    assert result.code == 1
+    assert [line.partition(": ")[2].partition(": ")[0] for line in result.out.splitlines()[:-1]] == [
+        "mixer.yaml:1", "mixer.yaml:1", "mixer.yaml:3",
+    ]  # fmt: skip
+    assert result.out.splitlines()[-1] == "mixer.yaml: 3 faults"
+    found = json.loads(mixer("validate", "--format", "json").out)
+    assert found["good"] is False
+    assert found["checked"] == "mixer.yaml"
+    assert [fault["field"] for fault in found["faults"]] == ["server.admni", "server.workers", "log.level"]
+    assert found["faults"][0]["line"] == 1
+    assert found["faults"][0]["way_out"] == "did you mean server.admin?"
+
+
+def test_faults_of_policies_and_limits_at_once(mixer, tmp_path, configuration):
+    (tmp_path / "policies" / "bad.rego").write_text("package bad\n\nallow := \n")
+    (tmp_path / "limits.yaml").write_text("domain: a\ndescriptors:\n  - kye: b\n")
+    configuration.write_text("policy: {bundles: [policies]}\nrate_limit: {config: [limits.yaml]}\n")
+    found = json.loads(mixer("validate", "--format", "json").out)
+    files = {fault["file"]: fault["line"] for fault in found["faults"]}
+    assert f"{tmp_path}/policies/bad.rego" in files
+    assert f"{tmp_path}/limits.yaml" in files
+    assert all(files.values())
+
+
+@pytest.mark.parametrize("content", [None, b"", b"\xff"])
+def test_a_secret_that_cannot_be_used(mixer, tmp_path, configuration, content):
+    if content is not None:
+        (tmp_path / "token").write_bytes(content)
+    result = mixer("validate", "-c", configuration, "--set", "server.admin_token={file: token}")
+    assert result.code == 1
+    assert f"error: {tmp_path}/token: server.admin_token: " in result.out
+
+
+def test_what_is_seldom_meant(mixer, configuration):
+    settings = [
+        "server.listeners.0.address=0.0.0.0:9091", "server.admin=0.0.0.0:15014", "policy.dry_run=true",
+        "telemetry.clickhouse={url: 'chdb:///nowhere'}",
+    ]  # fmt: skip
+    words = [word for one in settings for word in ("--set", one)]
+    result = mixer("validate", "-c", configuration, "--format", "json", *words)
+    assert result.code == 0
+    assert warnings(result) == {"server.listeners.0.address", "server.admin", "policy.dry_run"}
+
+
+def test_what_is_meant_gives_no_warning(mixer, tmp_path, configuration):
+    (tmp_path / "token").write_text("t")
+    settings = [
+        "server.listeners.0.address=unix:///run/mixer.sock", "server.admin=0.0.0.0:15014",
+        "server.admin_token={file: token}", "telemetry.clickhouse={url: 'chdb:///nowhere'}",
+    ]  # fmt: skip
+    words = [word for one in settings for word in ("--set", one)]
+    result = mixer("validate", "-c", configuration, "--format", "json", *words)
+    assert result.code == 0
+    assert warnings(result) == set()
+
+
+def test_a_file_that_is_not_there(mixer):
+    result = mixer("validate", "-c", "none.yaml")
+    assert result.code == 1
+    assert "error: none.yaml: there is no such file" in result.out
