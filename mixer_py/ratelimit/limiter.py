@@ -62,6 +62,7 @@ class Limiter:
             ("domain", "rule", "code"),
             max_label_sets=100_000,
         )
+        self._decided = decided
         self._targets = [rule_target(rule, decided) for rule in rules]
         self._overrides = {name: outcomes(decided, name, override_name(name)) for name in rules.domains}
         self._unmatched = {name: decided.labels(name, _NO_RULE, "OK") for name in rules.domains}
@@ -101,7 +102,9 @@ class Limiter:
                 counts = await self._store.add(charges)
             except CounterStoreError:
                 if self._on_error == "error":
-                    self._count_failures(targets)
+                    for target in targets:
+                        if target is not None and not target.unlimited:
+                            self._count_failure(target)
                     raise
                 counts = (None,) * len(charges)
         return self._respond(domain, targets, charges, counts)
@@ -192,15 +195,14 @@ class Limiter:
         Raises:
             CounterStoreError: `on_error` is `error`.
         """
-        target.outcomes.failed.add()
+        self._count_failure(target)
         if self._on_error == "error":
             raise CounterStoreError(f"no room for a new counter of {target.name}; raise rate_limit.max_counters")
         return self._on_error == "allow"
 
-    def _count_failures(self, targets: Sequence[Target | None]) -> None:
-        for target in targets:
-            if target is not None and not target.unlimited:
-                target.outcomes.failed.add()
+    def _count_failure(self, target: Target) -> None:
+        """Looked up when it happens: it seldom does, and every rule would need a series for it."""
+        self._decided.labels(target.domain, target.name, "ERROR").add()
 
 
 def _nothing_limited(descriptors: int) -> RateLimitResponse:

@@ -27,12 +27,10 @@ class Outcomes:
     Attributes:
         ok: the hit is let in.
         over_limit: it is not; under shadow mode it is let in.
-        failed: its counter could not be kept, whatever `on_error` then answered.
     """
 
     ok: Counter
     over_limit: Counter
-    failed: Counter
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +65,6 @@ def outcomes(decided: Family[Counter], domain: str, rule: str, *, shadow_mode: b
     return Outcomes(
         ok=decided.labels(domain, rule, "OK"),
         over_limit=decided.labels(domain, rule, "SHADOW_OVER_LIMIT" if shadow_mode else "OVER_LIMIT"),
-        failed=decided.labels(domain, rule, "ERROR"),
     )
 
 

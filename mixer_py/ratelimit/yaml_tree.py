@@ -37,6 +37,19 @@ def is_null(node: yaml.Node) -> bool:
     return bool(node.tag == _TAG + "null")
 
 
+def _line_too_deep(content: bytes) -> int:
+    """The line where nodes are nested deeper than _MAX_DEPTH; 0 when they never are."""
+    depth = 0
+    for event in yaml.parse(content, Loader=_LOADER):
+        if isinstance(event, yaml.CollectionStartEvent):
+            depth += 1
+            if depth > _MAX_DEPTH:
+                return event.start_mark.line + 1 if event.start_mark is not None else 1
+        elif isinstance(event, yaml.CollectionEndEvent):
+            depth -= 1
+    return 0
+
+
 class YamlTree:
     """One file's nodes, and the faults found while they are read."""
 
@@ -55,7 +68,10 @@ class YamlTree:
     def compose(self, content: bytes) -> yaml.Node | None:
         """The root node; None for an empty document, or with a fault when this is no YAML."""
         try:
-            self._measure_depth(content)
+            line = _line_too_deep(content)
+            if line:
+                self.faults.append(Fault(f"it is nested deeper than {_MAX_DEPTH} levels", self.file, line))
+                return None
             root: yaml.Node | None = yaml.compose(content, Loader=_LOADER)
         except yaml.MarkedYAMLError as error:
             mark = error.problem_mark or error.context_mark
@@ -67,19 +83,6 @@ class YamlTree:
         else:
             return root
         return None
-
-    @staticmethod
-    def _measure_depth(content: bytes) -> None:
-        depth = 0
-        for event in yaml.parse(content, Loader=_LOADER):
-            if isinstance(event, yaml.CollectionStartEvent):
-                depth += 1
-                if depth > _MAX_DEPTH:
-                    raise yaml.MarkedYAMLError(
-                        problem=f"it is nested deeper than {_MAX_DEPTH} levels", problem_mark=event.start_mark
-                    )
-            elif isinstance(event, yaml.CollectionEndEvent):
-                depth -= 1
 
     def fields(self, node: yaml.Node, path: str, what: str) -> Fields:
         """The keys of a mapping, those of `<<` included; a fault for each key that is no string or comes twice."""

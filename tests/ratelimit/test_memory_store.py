@@ -132,6 +132,25 @@ async def test_setting_the_wall_clock_drops_no_live_counter(clock: FakeClock, re
     assert await store.add([charge(clock, "a")]) == [2]
 
 
+async def test_a_window_that_the_clock_makes_longer_keeps_its_counters(clock: FakeClock, registry: Registry) -> None:
+    """12:00:20 set back to 12:00:00: what was to end in 40 s ends in 60."""
+    store = MemoryStore(clock, registry, 10)
+    assert await store.add([charge(clock, "a")]) == [1]
+    clock.jump(-20)
+    assert await store.add([charge(clock, "a")]) == [2]
+    clock.advance(59)
+    assert await store.add([charge(clock, "a")]) == [3]
+    clock.advance(1)
+    assert await store.add([charge(clock, "a")]) == [1]
+
+
+async def test_the_dead_make_room_for_as_many_new(clock: FakeClock, registry: Registry) -> None:
+    store = MemoryStore(clock, registry, 100)
+    for _ in range(3):
+        assert await store.add([charge(clock, str(number)) for number in range(101)]) == [1] * 100 + [None]
+        clock.advance(60)
+
+
 PARTS = st.lists(st.text(max_size=4) | st.text(min_size=300, max_size=310), max_size=6).map(tuple)
 
 
