@@ -7,7 +7,7 @@ import re
 import sys
 from collections.abc import Iterable, Sequence
 
-# C0 (a tab too, which would break a table), DEL, C1, and the marks that turn the direction of text: a terminal would obey them.
+# What a terminal obeys: C0 (a tab too, which would break a table), DEL, C1, and what turns the direction of text.
 _CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069\u2028\u2029\ud800-\udfff]")
 
 

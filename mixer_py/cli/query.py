@@ -6,6 +6,7 @@ Tables without a database are those of the configured one: requests, decisions, 
 from __future__ import annotations
 
 import argparse
+import asyncio
 import http.client
 import json
 import os
@@ -15,8 +16,9 @@ from pathlib import Path
 
 from mixer_py.cli.options import add_configuration, add_format, load_configuration
 from mixer_py.cli.output import print_json_text, print_table
-from mixer_py.config import Configuration, socket_candidates
-from mixer_py.errors import NotRunningError, QueryFailedError
+from mixer_py.config import Configuration, secret_faults, socket_candidates
+from mixer_py.errors import ConfigurationError, NotRunningError, QueryFailedError
+from mixer_py.telemetry.settings import ClickHouseSettings, ServerTarget
 
 EXAMPLES = (
     "mixer query 'SELECT timestamp, verdict, response_code FROM requests ORDER BY timestamp DESC LIMIT 10'",
@@ -34,7 +36,12 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Asks, and prints the rows."""
-    lines = _rows(load_configuration(arguments), arguments.sql)
+    configuration = load_configuration(arguments)
+    clickhouse = configuration.telemetry.clickhouse
+    if clickhouse is not None and isinstance(clickhouse.target, ServerTarget):
+        lines = _rows_of_server(clickhouse, arguments.sql)
+    else:
+        lines = _rows_of_mixer(configuration, arguments.sql)
     if arguments.format == "json":
         for line in lines:
             print_json_text(line)
@@ -47,8 +54,25 @@ def run(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _rows(configuration: Configuration, sql: str) -> Iterator[str]:
-    """The rows as JSON, one a line.
+def _rows_of_server(clickhouse: ClickHouseSettings, sql: str) -> Iterator[str]:
+    """The rows as JSON, one a line, from the server: no mixer needs to run.
+
+    Raises:
+        ConfigurationError: the server's password cannot be read.
+        MixerError: what `Reader.query` raises.
+    """
+    from mixer_py.queries.reader import open_reader  # noqa: PLC0415 (slow to import, and a running mixer needs none)
+
+    faults = secret_faults(clickhouse, "telemetry.clickhouse")
+    if faults:
+        raise ConfigurationError(faults)
+    reader = open_reader(clickhouse, None)
+    for line in asyncio.run(reader.query(sql)).splitlines():
+        yield line.decode()
+
+
+def _rows_of_mixer(configuration: Configuration, sql: str) -> Iterator[str]:
+    """The rows as JSON, one a line, from the running mixer.
 
     Raises:
         NotRunningError: nobody answers.

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from mixer_py.cli.options import add_configuration, add_format
 from mixer_py.cli.output import print_json, print_line, printable
-from mixer_py.config import Configuration, find_file, load
+from mixer_py.config import Configuration, find_file, load, secret_faults
 from mixer_py.errors import ConfigurationError, Fault
 from mixer_py.policy.policy import Policy
 from mixer_py.ratelimit.rules import Rules
@@ -62,25 +62,8 @@ def _validate(arguments: argparse.Namespace) -> Report:
             room()
         except ConfigurationError as error:
             faults.extend(error.faults)
-    faults.extend(_unreadable_secrets(configuration))
+    faults.extend(secret_faults(configuration))
     return Report(tuple(faults), tuple(_warnings(configuration)))
-
-
-def _unreadable_secrets(configuration: Configuration) -> Iterator[Fault]:
-    clickhouse = configuration.telemetry.clickhouse
-    named = (
-        ("server.admin_token", configuration.server.admin_token),
-        ("telemetry.clickhouse.password", clickhouse.password if clickhouse is not None else None),
-    )
-    for field, secret in named:
-        try:
-            empty = secret is not None and not secret.reveal()
-        except (OSError, UnicodeDecodeError) as error:
-            reason = error.strerror if isinstance(error, OSError) else "is not UTF-8 text"
-            yield Fault(f"cannot be read: {reason}", str(secret.file if secret else ""), field=field)
-        else:
-            if empty:
-                yield Fault("is empty", str(secret.file or "") if secret else "", field=field)
 
 
 def _warnings(configuration: Configuration) -> Iterator[Fault]:

@@ -5,6 +5,7 @@ from mixer_py.config.configuration import Configuration
 from mixer_py.config.loading import DEFAULT_FILES, find_file, load
 from mixer_py.config.log import LogSettings
 from mixer_py.config.redaction import redacted
+from mixer_py.config.secrets import secret_faults
 from mixer_py.config.server import ListenerSettings, ServerSettings
 from mixer_py.config.sockets import socket_candidates, socket_path
 
@@ -19,6 +20,7 @@ __all__ = [
     "load",
     "parse_address",
     "redacted",
+    "secret_faults",
     "socket_candidates",
     "socket_path",
 ]

@@ -13,12 +13,11 @@ from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from contextlib import aclosing
 from pathlib import Path
 
-from pydantic import BaseModel
 from watchfiles import awatch
 
 from mixer_py.config.configuration import Configuration
 from mixer_py.config.loading import find_file
-from mixer_py.settings import Secret
+from mixer_py.config.secrets import secrets_of
 
 Stamp = tuple[tuple[str, int, int, int, int], ...]
 """What a path leads to: for it, or for each file below it, its name, device, inode, size and time of change."""
@@ -28,21 +27,10 @@ _SETTLED_AFTER = 20  # looks; a file that changes for longer than that is report
 
 def watched_paths(configuration: Configuration, file: Path | None) -> tuple[Path, ...]:
     """What a running mixer reads from this machine: its configuration file, policies, limits and files of secrets."""
-    named = [*configuration.policy.bundles, *configuration.rate_limit.config, *_secret_files(configuration)]
+    secret_files = [secret.file for _, secret in secrets_of(configuration) if secret.file is not None]
+    named = [*configuration.policy.bundles, *configuration.rate_limit.config, *secret_files]
     paths = [Path(text).absolute() for text in named if "://" not in text]
     return tuple(dict.fromkeys(([file.absolute()] if file is not None else []) + paths))
-
-
-def _secret_files(value: object) -> Iterator[str]:
-    if isinstance(value, Secret):
-        if value.file is not None:
-            yield value.file
-    elif isinstance(value, BaseModel):
-        for name in type(value).model_fields:
-            yield from _secret_files(getattr(value, name))
-    elif isinstance(value, (list, tuple)):
-        for item in value:
-            yield from _secret_files(item)
 
 
 def changes(

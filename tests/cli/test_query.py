@@ -110,3 +110,39 @@ def test_no_running_mixer_is_told_with_the_socket(mixer, path, tmp_path, monkeyp
     assert f"{path} (Connection refused)" in mixer("query", "SELECT 1", "--set", f"server.socket={path}").err
     monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
     assert f"{tmp_path}/mixer-1.sock" in mixer("query", "SELECT 1", "--set", "server.admin=127.0.0.1:1").err
+
+
+def test_a_clickhouse_server_is_asked_without_a_running_mixer(mixer, monkeypatch):
+    from mixer_py.queries import reader
+
+    asked = []
+
+    class FakeReader:
+        async def query(self, sql):
+            asked.append(sql)
+            return ROWS
+
+    monkeypatch.setattr(
+        reader, "open_reader", lambda settings, socket: asked.append((settings.url, socket)) or FakeReader()
+    )
+    words = ("query", "SELECT 1", "--format", "json", "--set", "telemetry.clickhouse.url=clickhouse://me@db:9000/mesh")
+    result = mixer(*words)
+    assert result.code == 0
+    assert len(result.out.splitlines()) == 2
+    assert asked == [("clickhouse://me@db:9000/mesh", None), "SELECT 1"]
+
+
+@pytest.mark.parametrize(
+    ("sql", "said"), [("SELECT 1", "ClickHouse at 127.0.0.1:1 does not answer"), ("DROP TABLE requests", "SELECT")]
+)
+def test_a_server_that_is_away_and_a_query_that_is_refused(mixer, sql, said):
+    result = mixer("query", sql, "--set", "telemetry.clickhouse.url=clickhouse://127.0.0.1:1/mesh")
+    assert (result.code, result.out) == (1, "")
+    assert said in result.err
+
+
+def test_a_password_that_cannot_be_read(mixer, tmp_path):
+    settings = "telemetry.clickhouse={url: 'clickhouse://127.0.0.1:1', password: {file: none}}"
+    result = mixer("query", "SELECT 1", "--set", settings)
+    assert result.code == 1
+    assert f"{tmp_path}/none: telemetry.clickhouse.password: cannot be read: No such file" in result.err
