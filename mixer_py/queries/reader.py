@@ -22,7 +22,7 @@ from mixer_py.telemetry.settings import ClickHouseSettings, EmbeddedTarget, Serv
 from mixer_py.telemetry.store.client import StoreClient
 from mixer_py.telemetry.store.protocol import QueryLimits
 
-LIMITS = QueryLimits(seconds=30, rows=100_000, memory_bytes=1 << 30)
+LIMITS = QueryLimits()
 """What one query of a person may take."""
 
 
@@ -71,13 +71,14 @@ class ServerReader:
         target = self.target
         client = Client(
             target.host, target.port, user=target.user, password=self.password, database=target.database,
-            secure=target.secure, connect_timeout=2, send_receive_timeout=self.limits.seconds + 10,
+            secure=target.secure, connect_timeout=2, send_receive_timeout=int(self.limits.seconds) + 10,
         )  # fmt: skip
         settings = {
             "readonly": 2,
-            "max_execution_time": self.limits.seconds,
+            "max_execution_time": int(self.limits.seconds),
             "max_result_rows": self.limits.rows,
-            "max_memory_usage": self.limits.memory_bytes,
+            "max_result_bytes": self.limits.result_bytes,
+            "max_memory_usage": self.limits.memory,
         }
         try:
             rows, columns = client.execute(sql, with_column_types=True, settings=settings)

@@ -58,11 +58,11 @@ def check_query(sql: str, database: str) -> str:
     return statement.sql(dialect="clickhouse", normalize_functions=False, comments=False)
 
 
-def _names_of_ctes(statement: exp.Expression) -> frozenset[str]:
+def _names_of_ctes(statement: exp.Query) -> frozenset[str]:
     return frozenset(cte.alias.lower() for cte in statement.find_all(exp.CTE))
 
 
-def _check_node(node: exp.Expression, database: str, ctes: frozenset[str]) -> None:
+def _check_node(node: exp.Expr, database: str, ctes: frozenset[str]) -> None:
     if isinstance(node, (exp.DDL, exp.DML, exp.Command, exp.Into)) and not isinstance(node, exp.Query):
         raise QueryRefusedError(f"{node.key.upper()} is not allowed in a query")
     if isinstance(node, exp.Query):

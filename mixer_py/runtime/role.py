@@ -55,7 +55,7 @@ class Role:
             "mixer_worker_restarts_total", "Children that were replaced.", ("process", "reason")
         )
         self._log = structlog.get_logger("runtime").bind(child=program.name)
-        self._stopping = False
+        self._stopping = asyncio.Event()
         self._ready = asyncio.Event()
         self.child: Child | None = None
 
@@ -87,13 +87,13 @@ class Role:
     async def run(self) -> None:
         """Watches the child that `start` began, and its successors, until `stop`."""
         back_off = BackOff(self._clock.monotonic)
-        while not self._stopping:
+        while not self._stopping.is_set():
             child = self.child
             if child is not None:
                 reason = await self._until_it_ends(child)
                 self._ready.clear()
                 self._leave(child)
-                if self._stopping:
+                if self._stopping.is_set():
                     return
                 self._restarts.labels(self._program.name, reason).add()
                 self._log.error("child ended; it is replaced", reason=reason, pid=child.pid)
@@ -107,7 +107,7 @@ class Role:
         Returns:
             Its exit code; None when there was no child.
         """
-        self._stopping = True
+        self._stopping.set()
         child = self.child
         return None if child is None else await child.end(grace)
 
@@ -118,7 +118,7 @@ class Role:
         return child
 
     async def _try_again(self) -> None:
-        if self._stopping:
+        if self._stopping.is_set():
             return
         try:
             await self.start()
@@ -138,7 +138,7 @@ class Role:
             with contextlib.suppress(TimeoutError):
                 code = await asyncio.wait_for(asyncio.shield(exited), _EXAMINE_SECONDS)
                 return "killed" if code < 0 else "exited"
-            if self._stopping:
+            if self._stopping.is_set():
                 continue
             try:
                 fault = pulse.examine(self._clock.monotonic())

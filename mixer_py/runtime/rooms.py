@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable
 from pathlib import Path
 
 from mixer_py.calls import ClientStreamHandler, UnaryHandler
@@ -10,9 +10,18 @@ from mixer_py.instruments import Clock, Registry
 from mixer_py.ratelimit.limiter import Limiter
 from mixer_py.ratelimit.stores.memory import MemoryStore
 from mixer_py.runtime.snapshot import Snapshot
-from mixer_py.services import ext_authz, rate_limit
+from mixer_py.services import access_log, ext_authz, rate_limit
+from mixer_py.services.access_log import AccessLogService
 from mixer_py.services.ext_authz import Authorization, AuthorizationService
 from mixer_py.services.rate_limit import RateLimitService
+from mixer_py.telemetry.decision_log import DecisionLog
+from mixer_py.telemetry.decoding import AccessLogDecoder
+from mixer_py.telemetry.istio_metrics import IstioMetrics
+from mixer_py.telemetry.recorder import Recorder
+from mixer_py.telemetry.settings import EmbeddedTarget, TelemetrySettings
+from mixer_py.telemetry.sinks import Sink
+from mixer_py.telemetry.sinks.clickhouse import ClickHouseSink
+from mixer_py.telemetry.store.client import StoreClient
 from mixer_py.transports import HandlerTable
 
 
@@ -23,16 +32,24 @@ class Rooms:
         self._registry = registry
         self._clock = clock
         settings = snapshot.configuration
+        sink = _sink(settings.telemetry, store_socket)
+        self._recorder = Recorder(settings.telemetry.queue, registry, clock, sink)
+        self._decisions = DecisionLog(self._recorder) if sink is not None else None
         self._counters = MemoryStore(clock, registry, settings.rate_limit.max_counters)
-        self._authorization = AuthorizationService(_authorization(snapshot), None, registry, clock)
+        self._authorization = AuthorizationService(_authorization(snapshot), self._decisions, registry, clock)
         self._rate_limit = RateLimitService(self._limiter(snapshot), clock, registry)
+        self._access_log = AccessLogService(
+            AccessLogDecoder(clock), IstioMetrics(registry), self._recorder, registry, clock
+        )
 
-    async def start(self) -> None:
+    def start(self) -> None:
         """Begins to write rows."""
+        self._recorder.start()
 
     def activate(self, snapshot: Snapshot) -> None:
         """Decides by another snapshot from the next call on; counters and rows stay."""
         self._authorization.activate(_authorization(snapshot))
+        self._counters.capacity = snapshot.configuration.rate_limit.max_counters
         self._rate_limit.limiter = self._limiter(snapshot)
 
     def table(self, services: Iterable[str]) -> HandlerTable:
@@ -46,23 +63,41 @@ class Rooms:
             "ext_authz": (ext_authz.METHOD, self._authorization.check),
             "rate_limit": (rate_limit.METHOD, self._rate_limit.should_rate_limit),
         }
+        streams: dict[str, tuple[str, ClientStreamHandler]] = {
+            "access_log": (access_log.METHOD, self._access_log.stream),
+        }
         return HandlerTable(
             dict(handler for name, handler in unary.items() if name in named),
-            {},
+            dict(handler for name, handler in streams.items() if name in named),
             health="health" in named,
             reflection="reflection" in named,
         )
 
     async def drain_streams(self, grace: float) -> None:
         """Ends the access-log streams once what is on its way has arrived."""
+        await self._access_log.drain(grace)
 
     async def close(self, grace: float) -> None:
-        """Writes what waits, for up to `grace` seconds; the rest is counted as dropped."""
+        """Writes what waits, for up to `grace` seconds; the rest is booked as dropped."""
+        self._access_log.flush()
+        if self._decisions is not None:
+            self._decisions.flush()
+        await self._recorder.drain(grace)
 
     def _limiter(self, snapshot: Snapshot) -> Limiter:
         return Limiter(
             snapshot.rules, self._counters, self._clock, self._registry, snapshot.configuration.rate_limit.on_error
         )
+
+
+def _sink(settings: TelemetrySettings, store_socket: Path | None) -> Sink | None:
+    clickhouse = settings.clickhouse
+    if clickhouse is None:
+        return None
+    target = clickhouse.target
+    if isinstance(target, EmbeddedTarget):
+        return None if store_socket is None else StoreClient(store_socket)
+    return ClickHouseSink(target, clickhouse.password.reveal() if clickhouse.password else "")
 
 
 def _authorization(snapshot: Snapshot) -> Authorization:

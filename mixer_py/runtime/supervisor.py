@@ -24,11 +24,13 @@ from mixer_py.admin import Access, AdminServer, Pages, make_application
 from mixer_py.config import load, redacted, socket_path
 from mixer_py.config.configuration import Configuration
 from mixer_py.config.watching import changes
-from mixer_py.errors import ConfigurationError, Fault, MixerError
+from mixer_py.errors import ConfigurationError, Fault, MixerError, NotRunningError
 from mixer_py.instruments import Registry, SystemClock
+from mixer_py.queries import open_reader
 from mixer_py.runtime.child import private_folder
 from mixer_py.runtime.logs import configure_logs
 from mixer_py.runtime.metrics import ProcessMetrics
+from mixer_py.runtime.store_role import StoreRole
 from mixer_py.runtime.workers import Workers
 
 FIXED = ("listeners", "workers", "admin", "socket", "admin_token", "max_message_bytes", "max_in_flight",
@@ -51,8 +53,10 @@ class Supervisor:
         for outcome in ("activated", "refused", "failed"):
             self._reloads.labels(outcome)
         self._log = structlog.get_logger("runtime")
-        self._store: StoreRole | None = None
-        socket = None
+        telemetry = configuration.telemetry
+        self._store = StoreRole.when_embedded(telemetry, folder, self._metrics, self._registry, self._clock)
+        socket = self._store.socket if self._store else None
+        self._reader = open_reader(telemetry.clickhouse, socket) if telemetry.clickhouse else None
         self._workers = Workers(configuration, socket, folder, self._metrics, self._registry, self._clock)
         self._stop = asyncio.Event()
         self._reload = asyncio.Event()
@@ -187,7 +191,9 @@ class Supervisor:
         return {"revision": deployed.revision, what: deployed.description.get(what)}
 
     async def _query(self, sql: str) -> bytes:
-        raise NotImplementedError
+        if self._reader is None:
+            raise NotRunningError("no rows are kept; name a place in telemetry.clickhouse")
+        return await self._reader.query(sql)
 
 
 async def _first_failure(tasks: Sequence[asyncio.Task[None]]) -> None:

@@ -1,7 +1,7 @@
 """The process that answers Envoy: one event loop, one immutable snapshot at a time.
 
 Started by the supervisor as `python -m mixer_py.runtime.worker`; ends with it. It takes its orders over the control
-channel: `start`, then any number of `prepare` followed by `activate` or `discard`, and `drain`.
+channel: `start`, then any number of `prepare` followed by `activate` or `discard`. SIGTERM drains it.
 """
 
 from __future__ import annotations
@@ -74,26 +74,24 @@ class Worker:
             await asyncio.sleep(HEARTBEAT_INTERVAL)
 
     async def _obey(self, message: Message) -> Message:
+        order = Path(str(message.get("order", "")))
         try:
             match message["command"]:
                 case "start":
-                    return await self._start(Path(str(message["order"])))
+                    answer = await self._start(order)
                 case "prepare":
-                    return self._prepare(Path(str(message["order"])))
+                    answer = self._prepare(order)
                 case "activate":
-                    return self._activate()
+                    answer = self._activate()
                 case "discard":
-                    self._prepared = None
-                    return {"event": "discarded"}
-                case "drain":
-                    await self._drain()
-                    return {"event": "drained"}
+                    answer = self._discard()
                 case unknown:
-                    return _refused([Fault(f"unknown command {unknown!r}")])
+                    answer = _refused([Fault(f"unknown command {unknown!r}")])
         except ConfigurationError as error:
             return _refused(error.faults)
         except MixerError as error:
             return _refused([Fault(str(error))])
+        return answer
 
     async def _start(self, path: Path) -> Message:
         order = read_private(path, WorkerOrder)
@@ -104,7 +102,7 @@ class Worker:
             return reply
         self._rooms = Rooms(self._prepared, self._registry, self._clock, order.store_socket)
         self._prepared = None
-        await self._rooms.start()
+        self._rooms.start()
         await self._listen(self._rooms)
         # What is loaded by now lives as long as the process: the collector need not look at it again.
         gc.collect()
@@ -144,6 +142,10 @@ class Worker:
             "description": snapshot.describe(),
             "sources": str(sources_path),
         }
+
+    def _discard(self) -> Message:
+        self._prepared = None
+        return {"event": "discarded"}
 
     def _activate(self) -> Message:
         if self._prepared is None or self._rooms is None:

@@ -100,12 +100,12 @@ class Workers:
                     deployed = await self._prepare(child, "prepare", deployed or Deployed(configuration))
             except (ConfigurationError, ProcessError):
                 await asyncio.gather(
-                    *(_ask(child, {"command": "discard"}) for child in children), return_exceptions=True
+                    *(ask(child, {"command": "discard"}) for child in children), return_exceptions=True
                 )
                 raise
             if deployed is None:
                 return
-            await asyncio.gather(*(_ask(child, {"command": "activate"}) for child in children))
+            await asyncio.gather(*(ask(child, {"command": "activate"}) for child in children))
             self._replace(deployed)
 
     async def stop(self, grace: float) -> bool:
@@ -128,7 +128,7 @@ class Workers:
             WorkerOrder(wanted.configuration, self._store_socket, wanted.sources), self._folder, "order"
         )
         try:
-            answer = await _ask(child, {"command": command, "order": str(order)})
+            answer = await ask(child, {"command": command, "order": str(order)})
         finally:
             order.unlink()
         description = answer["description"]
@@ -143,20 +143,20 @@ class Workers:
             before.unlink(missing_ok=True)
 
 
-async def _ask(child: Child, message: Message) -> Message:
+async def ask(child: Child, message: Message) -> Message:
     """Sends a command and waits for its answer.
 
     Raises:
-        ConfigurationError: the worker refused, with its faults.
+        ConfigurationError: it refused, with its faults.
         ProcessError: it ended instead.
     """
     await child.control.send(message)
     try:
         answer = await asyncio.wait_for(child.control.receive(), _ANSWER_SECONDS)
     except TimeoutError:
-        raise ProcessError(f"the worker did not answer {message['command']!r}") from None
+        raise ProcessError(f"the {child.program.name} did not answer {message['command']!r}") from None
     if answer is None:
-        raise ProcessError(f"the worker ended instead of answering {message['command']!r}")
+        raise ProcessError(f"the {child.program.name} ended instead of answering {message['command']!r}")
     if answer["event"] == "refused":
         raise ConfigurationError(_faults(answer["faults"]))
     return answer

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from envoy.config.core.v3.base_pb2 import HeaderValueOption
 from envoy.service.auth.v3.external_auth_pb2 import CheckResponse
@@ -45,7 +46,7 @@ class Verdict:
     rule: str
     reasons: str
 
-    def fill(self, metadata: Struct, policy_metadata: Mapping[str, object]) -> None:
+    def fill(self, metadata: Struct, policy_metadata: Mapping[str, Any]) -> None:
         """Writes the policy's metadata, then ours, so that ours cannot be replaced (DESIGN 3.4)."""
         if policy_metadata:
             metadata.update({key: value for key, value in policy_metadata.items() if not key.startswith("mixer_")})

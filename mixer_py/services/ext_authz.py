@@ -108,11 +108,11 @@ class AuthorizationService:
             verdict, response, status = self._decided(authorization, decision)
         self._count(verdict.name, begun)
         if self._decisions is not None:
-            reasons, error = (verdict.reasons, "") if failure is None else ("", verdict.reasons)
+            reasons, fault = (verdict.reasons, "") if failure is None else ("", verdict.reasons)
             self._decisions.record(
                 DecisionRecord(
                     request, started, clock.monotonic() - begun, verdict.name, verdict.decision_id, verdict.decision,
-                    verdict.rule, reasons, error, verdict.revision, status, authorization.policy.tier, _BYPASS,
+                    verdict.rule, reasons, fault, verdict.revision, status, authorization.policy.tier, _BYPASS,
                     authorization.dry_run,
                 )
             )  # fmt: skip

@@ -24,6 +24,9 @@ from mixer_py.telemetry.settings import QueueSettings
 from mixer_py.telemetry.sinks import Sink
 
 ROWS = "mixer_rows_total"
+INVALID = "invalid"
+"""Reason of rows that no sink will ever take."""
+_BLOCK_BYTES = 16 << 20
 _FIRST_RETRY = 0.1
 _LONGEST_RETRY = 5.0
 
@@ -95,9 +98,9 @@ class _TableQueue:
         self._received = self._booked.labels(table, "received", "")
         self._written = self._booked.labels(table, "written", "")
         self._full = self._booked.labels(table, "dropped", "queue_full")
+        self._invalid = self._booked.labels(table, "dropped", INVALID)
         self._gauge = registry.gauge("mixer_queue_rows", "Rows that wait to be written.", ("table",)).labels(table)
         self._errors = registry.counter("mixer_store_errors_total", "Failures of stores by reason.", ("reason",))
-        self._errors.labels("write")
         self._log = structlog.get_logger("telemetry").bind(table=table)
 
     def put(self, batch: pa.RecordBatch) -> None:
@@ -106,7 +109,7 @@ class _TableQueue:
             validation.check(self._table, batch)
         except SinkError as error:
             self._log.error("rows cannot be stored; they are dropped", rows=rows, error=str(error))
-            self.count_dropped(rows, "invalid")
+            self.count_dropped(rows, INVALID)
             return
         self._received.add(rows)
         if not self._batches:
@@ -133,9 +136,9 @@ class _TableQueue:
             await self._until_due()
             block = self._take()
             if block is not None:
-                await self._write(sink, block, uuid.uuid4().hex)
+                written = await self._write(sink, block, uuid.uuid4().hex)
                 self._in_hand = 0
-                self._written.add(len(block))
+                (self._written if written else self._invalid).add(len(block))
                 self._show()
 
     async def empty(self) -> None:
@@ -165,9 +168,11 @@ class _TableQueue:
     def _take(self) -> pa.RecordBatch | None:
         """Takes whole batches for one block; None when they were all dropped meanwhile."""
         taken: list[pa.RecordBatch] = []
-        while self._batches and self._in_hand < self._settings.block_rows:
+        size = 0
+        while self._batches and self._in_hand < self._settings.block_rows and size < _BLOCK_BYTES:
             taken.append(self._batches.popleft())
             self._in_hand += len(taken[-1])
+            size += taken[-1].nbytes
         self._rows -= self._in_hand
         self._oldest = self._clock.monotonic()
         if not self._batches:
@@ -176,16 +181,20 @@ class _TableQueue:
             self._hurry.clear()
         return pa.Table.from_batches(taken).combine_chunks().to_batches()[0] if self._in_hand else None
 
-    async def _write(self, sink: Sink, block: pa.RecordBatch, token: str) -> None:
+    async def _write(self, sink: Sink, block: pa.RecordBatch, token: str) -> bool:
+        """Writes a block, however long that takes; False when the sink says that it never will."""
         delay = _FIRST_RETRY
         while True:
             try:
                 await sink.write(self._table, block, token)
             except SinkError as error:
-                self._errors.labels("write").add()
+                self._errors.labels(error.reason).add()
+                if error.reason == INVALID:
+                    self._log.error("block refused; its rows are dropped", rows=len(block), error=str(error))
+                    return False
                 self._log.warning("block not written; it is tried again", rows=len(block), error=str(error))
             else:
-                return
+                return True
             await asyncio.sleep(delay * random.uniform(0.5, 1.0))  # noqa: S311 (spreads retries; no secret)
             delay = min(delay * 2, _LONGEST_RETRY)
 

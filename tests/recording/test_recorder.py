@@ -36,6 +36,7 @@ class Shelf:
     def __init__(self, failures: float = 0.0) -> None:
         self.blocks: dict[str, list[str]] = {}
         self.failures = failures
+        self.begun = asyncio.Event()
         self.hanging = asyncio.Event()
         self.hanging.set()
         self.at_once = Counter[str]()
@@ -44,13 +45,14 @@ class Shelf:
     async def write(self, table: str, batch: pa.RecordBatch, token: str) -> None:
         self.at_once[table] += 1
         assert self.at_once[table] == 1, "one block a table at a time"
+        self.begun.set()
         try:
             await asyncio.sleep(0)
             await self.hanging.wait()
             if self._random.random() < self.failures:
                 if self._random.random() < 0.5:  # stored, but the answer is lost
                     self.blocks[token] = batch.column("decision_id").to_pylist()
-                raise SinkError("away")
+                raise SinkError("no answer", "away")
             self.blocks[token] = batch.column("decision_id").to_pylist()
         finally:
             self.at_once[table] -= 1
@@ -107,8 +109,7 @@ async def test_above_the_bound_the_oldest_are_dropped_and_booked_and_putting_nev
     recorder = Recorder(QUICK, registry, SystemClock(), shelf)
     recorder.start()
     recorder.put("decisions", rows(10))
-    while not shelf.at_once["decisions"]:
-        await asyncio.sleep(0.001)
+    await asyncio.wait_for(shelf.begun.wait(), 10)
     for first in range(10, 210, 10):
         recorder.put("decisions", rows(10, first))
     assert booked(registry) == {"received": 210, "dropped:queue_full": 110, "waiting": 100}

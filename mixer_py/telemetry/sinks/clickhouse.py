@@ -15,6 +15,7 @@ import numpy as np
 import pyarrow as pa
 from clickhouse_driver import Client
 from clickhouse_driver.errors import Error as DriverError
+from clickhouse_driver.errors import ServerException
 
 from mixer_py.errors import SinkError
 from mixer_py.telemetry.ddl import create_statements
@@ -66,7 +67,8 @@ class ClickHouseSink:
             )
         except (DriverError, OSError, EOFError) as error:
             self._disconnect()
-            raise SinkError(f"ClickHouse at {self._target.host}:{self._target.port}: {error}") from error
+            reason = "insert_failed" if isinstance(error, ServerException) else "away"
+            raise SinkError(f"ClickHouse at {self._target.host}:{self._target.port}: {error}", reason) from error
 
     def _connected(self) -> Client:
         if self._client is None:

@@ -1,0 +1,272 @@
+"""The store process: the embedded ClickHouse behind a unix socket.
+
+Started by the supervisor as `python -m mixer_py.runtime.store`; ends with it. One thread writes, a few read; the event
+loop only carries frames, so it beats whatever the database does. When the disk does not hold what was written, the
+process ends with 1, and its successor opens the folder anew.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import secrets
+import signal
+import socket
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import structlog
+import uvloop
+
+from mixer_py.config.log import LogSettings
+from mixer_py.errors import ConfigurationError, Fault, InvalidRequestError, MixerError, QueryFailedError, SinkError
+from mixer_py.instruments import Registry, Table
+from mixer_py.runtime.control import ControlChannel, Message, die_with_parent
+from mixer_py.runtime.logs import configure_logs
+from mixer_py.runtime.vital_signs import HEARTBEAT_INTERVAL, VitalSigns
+from mixer_py.telemetry.store.engine import KEEP_FREE, MEMORY, StoreEngine
+from mixer_py.telemetry.store.protocol import MAX_BODY, Frame, QueryLimits, decode_batch, read_frame, write_frame
+
+_READERS = 2
+_MAX_WAITING_QUERIES = 32
+_INSPECT_SECONDS = 10.0
+"""Between checks of merged parts; well below the time that their sources stay on disk."""
+
+
+class Store:
+    """One store's life."""
+
+    def __init__(self, control: ControlChannel, registry: Registry, engine: StoreEngine, path: Path) -> None:
+        self._control = control
+        self._engine = engine
+        self._path = path
+        self._vital_signs = VitalSigns(registry)
+        self._errors = registry.counter("mixer_store_errors_total", "What the store could not do.", ("reason",))
+        self._writer = ThreadPoolExecutor(1, "writer")
+        self._inspector = ThreadPoolExecutor(1, "inspector")
+        self._readers = ThreadPoolExecutor(_READERS, "reader")
+        self._queries = 0
+        self._opened = False
+        self._server: asyncio.Server | None = None
+        self._connections: set[asyncio.Task[None]] = set()
+        self._busy: set[asyncio.Task[None]] = set()
+        self._stop = asyncio.Event()
+        self._log = structlog.get_logger("store")
+
+    async def run(self) -> int:
+        """Serves until it is told to end, the supervisor is gone, or the disk lies; the exit code."""
+        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, self._stop.set)
+        background = [asyncio.create_task(self._beat())]
+        stopping = asyncio.create_task(self._stop.wait())
+        code = 0
+        try:
+            while not self._stop.is_set():
+                receiving = asyncio.create_task(self._control.receive())
+                await asyncio.wait({receiving, stopping}, return_when=asyncio.FIRST_COMPLETED)
+                if not receiving.done():  # SIGTERM, or the disk lies
+                    receiving.cancel()
+                    break
+                message = receiving.result()
+                if message is None:  # the supervisor is gone, so nobody would ever end this process
+                    code = 1
+                    break
+                answer = await self._obey(message)
+                if answer["event"] == "listening":
+                    background.append(asyncio.create_task(self._inspect()))
+                await self._control.send(answer)
+            await self._drain()
+        finally:
+            for task in (*background, stopping):
+                task.cancel()
+        return 1 if self._engine.broken else code
+
+    async def _beat(self) -> None:
+        while True:
+            self._vital_signs.beat()
+            await asyncio.sleep(HEARTBEAT_INTERVAL)
+
+    async def _obey(self, message: Message) -> Message:
+        if message.get("command") != "start" or self._opened:
+            return _refused([Fault(f"unknown command {message.get('command')!r}, or a second start")])
+        configure_logs(LogSettings.model_validate(message.get("log", {})), "store")
+        self._vital_signs.loading(now=True)
+        try:
+            await asyncio.get_running_loop().run_in_executor(self._writer, self._engine.open)
+            self._opened = True
+            self._server = await asyncio.start_unix_server(self._serve, sock=_bind(self._path))
+        except ConfigurationError as error:
+            return _refused(error.faults)
+        except OSError as error:
+            return _refused([Fault(f"cannot listen on {self._path}: {error}")])
+        finally:
+            self._vital_signs.loading(now=False)
+        self._log.info("listening", socket=str(self._path))
+        return {"event": "listening"}
+
+    async def _inspect(self) -> None:
+        loop = asyncio.get_running_loop()
+        while not self._engine.broken:
+            try:
+                await loop.run_in_executor(self._inspector, self._engine.inspect)
+            except SinkError as error:
+                self._count(error.reason)
+                self._stop.set()
+            except Exception:  # the database's own; rows are still verified when they are written
+                self._count("inspect_failed")
+                self._log.exception("parts cannot be inspected")
+            await asyncio.sleep(_INSPECT_SECONDS)
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        if task is None:  # never: the server makes one for each connection
+            return
+        self._connections.add(task)
+        try:
+            while not self._stop.is_set() and (frame := await read_frame(reader)) is not None:
+                self._busy.add(task)
+                await write_frame(writer, await self._answer(frame))
+                self._busy.discard(task)
+        except InvalidRequestError as error:
+            self._count("protocol")
+            self._log.error("a connection does not speak the store's protocol", error=str(error))
+        except (OSError, asyncio.CancelledError):
+            pass  # the client hung up, or the store ends and nobody waits on this connection
+        finally:
+            self._busy.discard(task)
+            self._connections.discard(task)
+            writer.close()
+
+    async def _answer(self, frame: Frame) -> Frame:
+        try:
+            match frame.header.get("request"):
+                case "write":
+                    return await self._write(frame)
+                case "query":
+                    return await self._query(frame)
+                case "ping":
+                    return Frame({"ok": True})
+                case unknown:
+                    return self._failure("protocol", f"unknown request {unknown!r}")
+        except SinkError as error:
+            return self._failure(error.reason, str(error))
+        except QueryFailedError as error:
+            return _failed("query_failed", str(error))  # the asker's fault, so not counted
+        except InvalidRequestError as error:
+            return self._failure("invalid", str(error))
+        except Exception as error:  # one request costs itself, whatever the database raises
+            self._log.exception("a request failed")
+            return self._failure("insert_failed", f"{type(error).__name__}: {error}")
+
+    async def _write(self, frame: Frame) -> Frame:
+        table, token = str(frame.header.get("table")), str(frame.header.get("token"))
+
+        def work() -> int:
+            return self._engine.write(table, decode_batch(frame.body), token)
+
+        try:
+            rows = await asyncio.get_running_loop().run_in_executor(self._writer, work)
+        finally:
+            if self._engine.broken:
+                self._stop.set()
+        return Frame({"ok": True, "rows": rows})
+
+    async def _query(self, frame: Frame) -> Frame:
+        sql, limits = str(frame.header.get("sql")), QueryLimits.from_header(frame.header.get("limits"))
+        if self._queries >= _MAX_WAITING_QUERIES:
+            return self._failure("busy", f"{self._queries} queries wait already; try again later")
+        self._queries += 1
+        try:
+            loop = asyncio.get_running_loop()
+            body = await loop.run_in_executor(self._readers, self._engine.query, sql, limits)
+        finally:
+            self._queries -= 1
+        answer = Frame({"ok": True}, body)
+        return answer if len(body) <= MAX_BODY else _failed("query_failed", "the result is too large; ask for less")
+
+    async def _drain(self) -> None:
+        """Ends what runs, answers it, and lets go of the folder."""
+        self._stop.set()
+        if self._server is not None:
+            self._server.close()
+            self._path.unlink(missing_ok=True)
+        for task in self._connections - self._busy:
+            task.cancel()
+        await asyncio.gather(*self._connections, return_exceptions=True)
+        for pool in (self._readers, self._inspector):
+            pool.shutdown()
+        if self._opened:
+            await asyncio.get_running_loop().run_in_executor(self._writer, self._engine.close)
+        self._writer.shutdown()
+
+    def _count(self, reason: str) -> None:
+        self._errors.labels(reason).add()
+
+    def _failure(self, kind: str, message: str) -> Frame:
+        self._count(kind)
+        self._log.error("a request was refused", kind=kind, message=message)
+        return _failed(kind, message)
+
+
+def _failed(kind: str, message: str) -> Frame:
+    return Frame({"ok": False, "kind": kind, "message": message})
+
+
+def _refused(faults: Sequence[Fault]) -> Message:
+    return {
+        "event": "refused",
+        "faults": [[fault.message, fault.file, fault.line, fault.field, fault.way_out] for fault in faults],
+    }
+
+
+def _bind(path: Path) -> socket.socket:
+    """A socket at `path` that only this user may use, from its first moment; it replaces a dead one.
+
+    Whoever holds the folder's lock is the only store, so what stands at `path` is a predecessor's.
+
+    Raises:
+        OSError: it cannot be made.
+    """
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    fresh = path.with_name(f".{secrets.token_hex(4)}")
+    try:
+        listener.bind(str(fresh))
+        fresh.chmod(0o600)  # nobody can connect before it listens
+        fresh.replace(path)
+    except OSError:
+        listener.close()
+        fresh.unlink(missing_ok=True)
+        raise
+    return listener
+
+
+async def _run(options: argparse.Namespace) -> int:
+    registry = Registry(Table(options.table))
+    control = await ControlChannel.over(socket.socket(fileno=options.control_fd))
+    engine = StoreEngine(options.directory, options.database, memory=options.memory, keep_free=options.keep_free)
+    with contextlib.suppress(MixerError):  # the supervisor is gone in the middle of an answer
+        return await Store(control, registry, engine, options.socket).run()
+    return 1
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs a store; the exit code."""
+    die_with_parent()
+    parser = argparse.ArgumentParser(prog="mixer_py.runtime.store")
+    parser.add_argument("--control-fd", type=int, required=True)
+    parser.add_argument("--table", type=Path, required=True)
+    parser.add_argument("--directory", type=Path, required=True)
+    parser.add_argument("--database", required=True)
+    parser.add_argument("--socket", type=Path, required=True)
+    parser.add_argument("--memory", type=int, default=MEMORY, help="bytes that the database may use")
+    parser.add_argument("--keep-free", type=int, default=KEEP_FREE, help="bytes of the disk that are never used")
+    options = parser.parse_args(arguments)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the supervisor decides
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        return runner.run(_run(options))
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
