@@ -1,0 +1,164 @@
+"""The writer against a real server. Debian's ClickHouse is 18.16, so types that it lacks are substituted."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import socket
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import orjson
+import pyarrow as pa
+import pytest
+
+from mixer_py.errors import NotRunningError, QueryFailedError, SinkError
+from mixer_py.instruments import Registry, SystemClock
+from mixer_py.queries.reader import ServerReader
+from mixer_py.telemetry.columns import DECISIONS
+from mixer_py.telemetry.recorder import Recorder
+from mixer_py.telemetry.settings import QueueSettings, ServerTarget
+from mixer_py.telemetry.sinks.clickhouse import ClickHouseSink
+
+pytestmark = pytest.mark.clickhouse
+
+CONFIGURATION = """<yandex>
+  <logger><level>warning</level><console>1</console></logger>
+  <tcp_port>{port}</tcp_port><listen_host>127.0.0.1</listen_host>
+  <path>{path}/data/</path><tmp_path>{path}/tmp/</tmp_path><user_files_path>{path}/files/</user_files_path>
+  <mark_cache_size>5368709120</mark_cache_size>
+  <users>
+    <default><password>word</password><networks><ip>127.0.0.1</ip></networks><profile>default</profile>
+    <quota>default</quota></default>
+  </users>
+  <profiles><default><allow_experimental_low_cardinality_type>1</allow_experimental_low_cardinality_type></default></profiles>
+  <quotas><default/></quotas>
+  <users_config>{path}/config.xml</users_config><default_profile>default</default_profile>
+</yandex>"""
+
+
+def old_type(clickhouse: str) -> str:
+    """What 18.16 has in place of a type of today."""
+    return {"DateTime64(9, 'UTC')": "DateTime", "Bool": "UInt8"}.get(clickhouse, clickhouse)
+
+
+STATEMENTS = (
+    "CREATE DATABASE IF NOT EXISTS mesh",
+    "CREATE TABLE IF NOT EXISTS mesh.decisions ("
+    + ", ".join(f"{column.name} {old_type(column.kind.clickhouse)}" for column in DECISIONS.columns)
+    + ") ENGINE = MergeTree ORDER BY decision_id",
+)
+
+
+def rows(count: int, **values: object) -> pa.RecordBatch:
+    """`count` decisions; the second that they were made at is what 18.16 can hold of an instant."""
+    columns = {column.name: [column.kind.default] * count for column in DECISIONS.columns}
+    columns |= {"decision_id": [str(index) for index in range(count)], "timestamp": [1_700_000_000_000_000_000] * count}
+    columns |= {name: [value] * count for name, value in values.items()}
+    arrays = [pa.array(columns[column.name], column.kind.arrow) for column in DECISIONS.columns]
+    return pa.RecordBatch.from_arrays(arrays, schema=DECISIONS.schema)
+
+
+class Server:
+    """A ClickHouse server on a port of its own."""
+
+    def __init__(self, folder: Path) -> None:
+        with socket.create_server(("127.0.0.1", 0)) as free:
+            self.target = ServerTarget("127.0.0.1", free.getsockname()[1], "default", "mesh", secure=False)
+        (folder / "config.xml").write_text(CONFIGURATION.format(port=self.target.port, path=folder))
+        self._folder = folder
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        command = [shutil.which("clickhouse-server") or "clickhouse-server", f"--config-file={self._folder}/config.xml"]
+        with (self._folder / "log").open("ab") as log:
+            self._process = subprocess.Popen(command, cwd=self._folder, stdout=log, stderr=log)
+        for _ in range(600):
+            try:
+                socket.create_connection((self.target.host, self.target.port), 1).close()
+            except OSError:
+                assert self._process.poll() is None, (self._folder / "log").read_text()[-2000:]
+                time.sleep(0.1)
+            else:
+                return
+        raise AssertionError("the server does not listen")
+
+    def kill(self) -> None:
+        assert self._process is not None
+        self._process.kill()
+        self._process.wait()
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    running = Server(tmp_path_factory.mktemp("clickhouse"))
+    running.start()
+    yield running
+    running.kill()
+
+
+async def read(server: Server, sql: str) -> list[dict[str, object]]:
+    lines = (await ServerReader(server.target, "word").query(sql)).splitlines()
+    return [orjson.loads(line) for line in lines]
+
+
+async def test_every_column_arrives_as_it_left(server: Server) -> None:
+    sink = ClickHouseSink(server.target, "word", STATEMENTS)
+    values = {"verdict": "deny", "reasons": "because of ü and 'quotes'\n", "http_status": 403, "dry_run": True,
+              "quota_remaining": 7, "duration_us": 1.5, "request_id": "every"}  # fmt: skip
+    await sink.write("decisions", rows(3, **values), "t1")
+    await sink.write("decisions", rows(1, request_id="none"), "t2")
+    await sink.close()
+    names = ", ".join(values)
+    found = await read(server, f"SELECT {names} FROM decisions WHERE request_id = 'every'")
+    assert found == [{**values, "dry_run": 1}] * 3
+    (left,) = await read(server, "SELECT quota_remaining, timestamp FROM decisions WHERE request_id = 'none'")
+    assert left["quota_remaining"] is None
+    assert re.fullmatch(r"2023-11-1\d \d\d:\d\d:\d\d", str(left["timestamp"]))
+
+
+async def test_a_reader_is_bound(server: Server) -> None:
+    with pytest.raises(QueryFailedError):
+        await read(server, "SELECT no_such_column FROM decisions")
+    with pytest.raises(QueryFailedError, match=r"(?i)limit"):
+        await read(server, "SELECT number FROM numbers(1000000)")
+
+
+async def test_a_wrong_password_and_a_wrong_port_are_told_apart_from_rows_that_do_not_fit(server: Server) -> None:
+    for target, password in (
+        (server.target, "wrong"),
+        (ServerTarget("127.0.0.1", 1, "default", "mesh", secure=False), ""),
+    ):
+        sink = ClickHouseSink(target, password, STATEMENTS)
+        with pytest.raises(SinkError) as caught:
+            await sink.write("decisions", rows(1), "t")
+        assert caught.value.reason in {"away", "insert_failed"}
+        await sink.close()
+        with pytest.raises((NotRunningError, QueryFailedError)):
+            await ServerReader(target, password).query("SELECT 1")
+
+
+async def test_rows_wait_while_the_server_is_away_and_arrive_when_it_is_back(server: Server) -> None:
+    recorder = Recorder(
+        QueueSettings(block_interval="10ms"),
+        Registry(),
+        SystemClock(),
+        ClickHouseSink(server.target, "word", STATEMENTS),
+    )
+    recorder.start()
+    recorder.put("decisions", rows(5, request_id="before"))
+    for _ in range(500):
+        if await read(server, "SELECT 1 FROM decisions WHERE request_id = 'before'"):
+            break
+    server.kill()
+    recorder.put("decisions", rows(5, request_id="while away"))
+    server.start()
+    recorder.put("decisions", rows(5, request_id="after"))
+    assert await recorder.drain(60) == 0
+    found = await read(
+        server,
+        "SELECT request_id, count() AS n FROM decisions WHERE request_id IN ('before', 'while away', 'after') GROUP BY request_id",
+    )
+    assert {row["request_id"]: row["n"] for row in found} == {"before": 5, "while away": 5, "after": 5}
