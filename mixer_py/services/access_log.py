@@ -14,6 +14,7 @@ from typing import Protocol
 import pyarrow as pa
 
 from mixer_py.calls import Call
+from mixer_py.errors import InvalidRequestError
 from mixer_py.instruments import Clock, Registry
 from mixer_py.telemetry.decoding import AccessLogDecoder, StreamIdentity, parse_identity
 
@@ -28,7 +29,7 @@ _SLICE_SECONDS = 0.1
 """How long a message may wait for others to be decoded with."""
 _QUIET_SECONDS = 0.15
 """A draining stream that brought nothing for so long has nothing on its way."""
-_IDENTIFIER_TAG = 0x0A
+_IDENTIFIER_TAG = b"\x0a"
 """First byte of a message that begins with StreamAccessLogsMessage.identifier (field 1)."""
 
 
@@ -49,7 +50,7 @@ class RowCounter(Protocol):
         """Counts a batch of finished requests."""
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class _Stream:
     """One open stream and when it last brought a message (monotonic seconds)."""
 
@@ -95,8 +96,8 @@ class AccessLogService:
         first = True
         try:
             async for message in messages:
-                if first or message[:1] == bytes((_IDENTIFIER_TAG,)):
-                    identity, first = parse_identity(message) or identity, False
+                if first or message.startswith(_IDENTIFIER_TAG):
+                    identity, first = _identity(message, identity), False
                 stream.last_message = self._clock.monotonic()
                 self._take(message, identity)
         except asyncio.CancelledError:
@@ -149,3 +150,14 @@ class AccessLogService:
             self.flush()
         elif self._timer is None:
             self._timer = asyncio.get_running_loop().call_later(_SLICE_SECONDS, self.flush)
+
+
+def _identity(message: bytes, current: StreamIdentity) -> StreamIdentity:
+    """Who a message says that it comes from; the current one when it does not say, or cannot be read.
+
+    What cannot be read is counted when it is decoded.
+    """
+    try:
+        return parse_identity(message) or current
+    except InvalidRequestError:
+        return current

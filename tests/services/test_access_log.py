@@ -1,0 +1,121 @@
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+
+import pyarrow as pa
+from envoy.service.accesslog.v3.als_pb2 import StreamAccessLogsMessage
+
+from mixer_py.calls import Call
+from mixer_py.instruments import Registry, SystemClock
+from mixer_py.services.access_log import EMPTY_RESPONSE, AccessLogService
+from mixer_py.telemetry.decoding import AccessLogDecoder
+
+
+class Rows:
+    def __init__(self) -> None:
+        self.rows: list[dict[str, object]] = []
+        self.dropped: list[tuple[str, int, str]] = []
+
+    def put(self, table: str, batch: pa.RecordBatch) -> None:
+        assert table == "requests"
+        self.rows += batch.to_pylist()
+
+    def count_dropped(self, table: str, rows: int, reason: str) -> None:
+        self.dropped.append((table, rows, reason))
+
+
+class Counted:
+    def __init__(self) -> None:
+        self.rows = 0
+
+    def count(self, rows: pa.RecordBatch) -> None:
+        self.rows += len(rows)
+
+
+def make() -> tuple[AccessLogService, Rows, Counted]:
+    rows, counted = Rows(), Counted()
+    return AccessLogService(AccessLogDecoder(), counted, rows, Registry(), SystemClock()), rows, counted
+
+
+def message(*paths: str, node: str = "") -> bytes:
+    sent = StreamAccessLogsMessage()
+    if node:
+        sent.identifier.log_name = "mesh"
+        sent.identifier.node.id = node
+        sent.identifier.node.cluster = f"cluster-of-{node}"
+    for path in paths:
+        sent.http_logs.log_entry.add().request.path = path
+    return sent.SerializeToString()
+
+
+async def stream_of(*messages: bytes, then: asyncio.Event | None = None) -> AsyncIterator[bytes]:
+    for one in messages:
+        yield one
+    if then is not None:
+        await then.wait()
+
+
+async def test_the_identity_of_the_first_message_holds_for_its_stream_only() -> None:
+    service, rows, counted = make()
+    answers = await asyncio.gather(
+        service.stream(stream_of(message("/1", node="a"), message("/2")), Call()),
+        service.stream(stream_of(message("/3", node="b"), message("/4")), Call()),
+        service.stream(stream_of(message("/5")), Call()),
+    )
+    service.flush()
+    assert answers == [EMPTY_RESPONSE] * 3
+    who = {row["request_url_path"]: row["context_reporter_uid"] for row in rows.rows}
+    assert who == {"/1": "a", "/2": "a", "/3": "b", "/4": "b", "/5": ""}
+    assert counted.rows == 5
+
+
+async def test_what_is_gathered_is_decoded_after_a_while_without_another_message() -> None:
+    service, rows, _ = make()
+    end = asyncio.Event()
+    reading = asyncio.create_task(service.stream(stream_of(message("/1"), then=end), Call()))
+    for _ in range(500):
+        if rows.rows:
+            break
+        await asyncio.sleep(0.01)
+    assert [row["request_url_path"] for row in rows.rows] == ["/1"]
+    end.set()
+    await reading
+
+
+async def test_a_bad_message_costs_itself_and_is_counted() -> None:
+    service, rows, counted = make()
+    await service.stream(stream_of(message("/1", node="a"), b"\x12\x05\x0a\x03\xff\xff\xff", message("/2")), Call())
+    service.flush()
+    assert [row["request_url_path"] for row in rows.rows] == ["/1", "/2"]
+    assert sum(count for _, count, reason in rows.dropped if reason == "malformed") == 1
+    assert counted.rows == 2
+
+
+async def test_garbage_as_the_first_message_does_not_end_the_stream() -> None:
+    service, rows, _ = make()
+    await service.stream(stream_of(b"\x0a\xff\xff", message("/1", node="a")), Call())
+    service.flush()
+    assert [row["context_reporter_uid"] for row in rows.rows] == ["a"]
+
+
+async def test_draining_ends_open_streams_and_decodes_what_they_brought() -> None:
+    service, rows, _ = make()
+    never = asyncio.Event()
+    reading = [
+        asyncio.create_task(service.stream(stream_of(message(f"/{index}"), then=never), Call())) for index in range(3)
+    ]
+    await asyncio.sleep(0.01)
+    await asyncio.wait_for(service.drain(5), 20)
+    assert await asyncio.gather(*reading) == [EMPTY_RESPONSE] * 3
+    assert len(rows.rows) == 3
+
+
+async def test_a_stream_whose_caller_goes_away_is_cancelled_and_forgotten() -> None:
+    service, rows, _ = make()
+    reading = asyncio.create_task(service.stream(stream_of(message("/1"), then=asyncio.Event()), Call()))
+    await asyncio.sleep(0.01)
+    reading.cancel()
+    assert (await asyncio.gather(reading, return_exceptions=True))[0].__class__ is asyncio.CancelledError
+    await service.drain(5)
+    assert len(rows.rows) == 1
