@@ -85,7 +85,9 @@ def _bind_tcp(host: str, port: int) -> socket.socket:
 
 
 def _bind_unix(path: Path) -> socket.socket:
-    """A listening socket of mode 0600; a stale one is replaced, a live one never stolen."""
+    """A listening socket of mode 0600; a stale one is replaced, a live one never stolen, anything else left alone."""
+    if path.exists() and not path.is_socket():
+        raise ProcessError(f"{path} (server.socket) is there and is no socket; name another path")
     if path.exists() and _answers(path):
         raise ProcessError(f"another mixer answers on {path} (server.socket)")
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)

@@ -1,0 +1,114 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import httpx
+import pytest
+
+from mixer_py.admin import Access, Pages, make_application
+from mixer_py.errors import NotRunningError, QueryRefusedError
+
+LOCAL = Access(loopback=True)
+REMOTE = Access(loopback=False)
+GUARDED = Access(loopback=False, token="open sesame")
+PRIVATE_PATHS = ["/", "/config", "/query?sql=SELECT 1"]
+
+
+async def run(sql: str) -> bytes:
+    if sql == "DROP":
+        raise QueryRefusedError("DROP is not a SELECT")
+    if sql == "away":
+        raise NotRunningError("the store is away")
+    if sql == "bug":
+        raise KeyError("secret detail")
+    return b'{"sql":"%s"}\n' % sql.encode()
+
+
+def client(
+    access: Access = LOCAL, fault: str | None = None, address: tuple[str, int] | None = ("10.0.0.1", 1)
+) -> httpx.AsyncClient:
+    pages = Pages(
+        metrics=lambda: b"# metrics\n", live=lambda: None, ready=lambda: fault,
+        documents={"/config": lambda: {"revision": "r"}}, query=run,
+    )  # fmt: skip
+    transport = httpx.ASGITransport(make_application(pages, access), raise_app_exceptions=False, client=address)
+    if address is None:
+        transport = httpx.ASGITransport(_without_client(make_application(pages, access)))
+    return httpx.AsyncClient(transport=transport, base_url="http://mixer")
+
+
+def _without_client(app: Callable[..., object]) -> Callable[..., object]:
+    """As uvicorn serves a unix socket: without an address of the client."""
+
+    async def served(scope: dict[str, object], receive: object, send: object) -> None:
+        await app({**scope, "client": None}, receive, send)  # type: ignore[misc]
+
+    return served
+
+
+async def test_metrics_health_and_documents() -> None:
+    async with client() as http:
+        metrics = await http.get("/metrics")
+        assert (metrics.status_code, metrics.text) == (200, "# metrics\n")
+        assert metrics.headers["content-type"].startswith("text/plain; version=0.0.4")
+        assert (await http.get("/healthz/live")).status_code == 200
+        assert (await http.get("/healthz/ready")).status_code == 200
+        assert (await http.get("/config")).json() == {"revision": "r"}
+        assert (await http.get("/nothing")).status_code == 404
+
+
+async def test_not_ready_says_why() -> None:
+    async with client(fault="draining") as http:
+        answer = await http.get("/healthz/ready")
+        assert (answer.status_code, answer.text) == (503, "draining\n")
+
+
+@pytest.mark.parametrize("path", PRIVATE_PATHS)
+async def test_off_loopback_the_pages_for_people_need_the_token(path: str) -> None:
+    async with client(REMOTE) as http:
+        assert (await http.get(path)).status_code == 403
+        assert (await http.get("/metrics")).status_code == 200
+        assert (await http.get("/healthz/ready")).status_code == 200
+    async with client(GUARDED) as http:
+        assert (await http.get(path)).status_code == 403
+        assert (await http.get(path, headers={"authorization": "Bearer wrong"})).status_code == 403
+        assert (await http.get(path, headers={"authorization": "Bearer open sesame"})).status_code == 200
+
+
+@pytest.mark.parametrize("path", ["/metricsx", "/healthzx", "//config", "/metrics/../config"])
+async def test_a_path_that_only_looks_open_is_not(path: str) -> None:
+    async with client(REMOTE) as http:
+        assert (await http.get(path)).status_code in {403, 404}
+
+
+async def test_the_private_socket_needs_no_token() -> None:
+    async with client(REMOTE, address=None) as http:
+        assert (await http.get("/config")).status_code == 200
+
+
+async def test_queries_by_get_and_post_and_their_refusals() -> None:
+    async with client() as http:
+        assert (await http.get("/query", params={"sql": "SELECT 1"})).text == '{"sql":"SELECT 1"}\n'
+        answer = await http.post("/query", json={"sql": "SELECT 2"})
+        assert (answer.text, answer.headers["content-type"]) == ('{"sql":"SELECT 2"}\n', "application/x-ndjson")
+        refused = await http.post("/query", json={"sql": "DROP"})
+        assert (refused.status_code, refused.json()) == (400, {"error": "DROP is not a SELECT"})
+        assert (await http.post("/query", json={"sql": "away"})).status_code == 503
+        for body in (b"", b"{", b"[]", b'{"sql": 1}', b'{"sql": "' + b"x" * 300_000 + b'"}'):
+            assert (await http.post("/query", content=body)).status_code == 400
+
+
+async def test_a_bug_shows_no_detail() -> None:
+    async with client() as http:
+        answer = await http.get("/query", params={"sql": "bug"})
+        assert answer.status_code == 500
+        assert "secret" not in answer.text
+
+
+async def test_every_answer_has_the_security_headers() -> None:
+    async with client(REMOTE) as http:
+        for path in ("/metrics", "/config", "/nothing"):
+            headers = (await http.get(path)).headers
+            assert headers["x-content-type-options"] == "nosniff"
+            assert headers["cache-control"] == "no-store"
+            assert "content-security-policy" in headers

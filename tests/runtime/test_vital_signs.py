@@ -1,0 +1,90 @@
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from mixer_py.instruments import Registry, Table, TableReader
+from mixer_py.runtime.vital_signs import Pulse, VitalSigns, thread_cpu_seconds
+
+BURN = """
+import sys, time
+from pathlib import Path
+from mixer_py.instruments import Registry, Table
+from mixer_py.runtime.vital_signs import VitalSigns
+signs = VitalSigns(Registry(Table(Path(sys.argv[1]))))
+signs.beat()
+signs.begin()
+until = time.thread_time() + float(sys.argv[2])
+while time.thread_time() < until:
+    pass
+{after}
+time.sleep(600)
+"""
+
+
+def watch(tmp_path: Path, burn: float, after: str, seconds: float) -> list[str | None]:
+    """What a pulse says of a process that evaluates for `burn` seconds of CPU, when it is looked at for a while."""
+    table = tmp_path / "t"
+    Table(table).close()
+    process = subprocess.Popen([sys.executable, "-c", BURN.replace("{after}", after), str(table), str(burn)])
+    try:
+        reader = TableReader(table)
+        pulse = Pulse(process.pid, reader, lambda: 0.3, heartbeat_timeout=1000)
+        seen: list[str | None] = []
+        until = time.monotonic() + seconds
+        while time.monotonic() < until and "stalled" not in seen:
+            seen.append(pulse.examine(time.monotonic()))
+            time.sleep(0.02)
+        reader.close()
+        return seen
+    finally:
+        process.kill()
+        process.wait()
+
+
+def test_one_evaluation_that_takes_too_much_cpu_is_a_stall(tmp_path: Path) -> None:
+    assert "stalled" in watch(tmp_path, burn=600, after="", seconds=60)
+
+
+def test_an_evaluation_that_sleeps_takes_no_cpu_and_is_none(tmp_path: Path) -> None:
+    assert set(watch(tmp_path, burn=0.01, after="", seconds=2)) == {None}
+
+
+def test_work_outside_of_evaluations_is_none(tmp_path: Path) -> None:
+    after = "signs.end()\nuntil = time.thread_time() + 1.0\nwhile time.thread_time() < until: pass"
+    assert set(watch(tmp_path, burn=0.01, after=after, seconds=2)) == {None}
+
+
+def test_many_short_evaluations_are_none(tmp_path: Path) -> None:
+    after = "until = time.thread_time() + 1.0\nwhile time.thread_time() < until: signs.end(); signs.begin()"
+    assert set(watch(tmp_path, burn=0.01, after=after, seconds=2)) == {None}
+
+
+def test_a_loop_that_stands_still_is_hung_unless_it_loads(tmp_path: Path) -> None:
+    table = Table(tmp_path / "t")
+    signs, reader = VitalSigns(Registry(table)), TableReader(tmp_path / "t")
+    pulse = Pulse(os.getpid(), reader, lambda: 1.0, 10.0)
+    assert pulse.examine(0) is None
+    assert pulse.examine(9) is None
+    signs.beat()
+    assert pulse.examine(11) is None
+    assert pulse.examine(20) is None
+    assert pulse.examine(22) == "hung"
+    signs.loading(now=True)
+    assert pulse.examine(1000) is None
+    signs.loading(now=False)
+    assert pulse.examine(1009) is None
+    assert pulse.examine(1011) == "hung"
+    reader.close()
+    table.close()
+
+
+def test_cpu_of_the_main_thread_is_what_the_kernel_says() -> None:
+    before = thread_cpu_seconds(os.getpid())
+    until = time.thread_time() + 0.2
+    while time.thread_time() < until:
+        pass
+    assert thread_cpu_seconds(os.getpid()) - before >= 0.15
