@@ -8,9 +8,12 @@ Not for: loading anything, or deciding whether a change is good.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+import time
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Iterator, Mapping
 from contextlib import aclosing
+from dataclasses import dataclass
 from pathlib import Path
 
 from watchfiles import awatch
@@ -22,6 +25,7 @@ from mixer_py.config.secrets import secrets_of
 Stamp = tuple[tuple[str, int, int, int, int], ...]
 """What a path leads to: for it, or for each file below it, its name, device, inode, size and time of change."""
 
+_TICK = 0.1  # seconds by which a file's time may lag behind the clock
 _SETTLED_AFTER = 20  # looks; a file that changes for longer than that is reported while it changes
 
 
@@ -47,71 +51,102 @@ def changes(
     return watch(lambda: watched_paths(configuration(), find_file(file)), settle=settle, poll=poll)
 
 
-async def watch(
+def watch(
     paths: Callable[[], Iterable[Path]],
     *,
     settle: float = 0.2,
     poll: float = 2.0,
 ) -> AsyncIterator[frozenset[Path]]:
-    """Yields the paths that changed, once they have settled, until it is closed.
+    """Yields the paths that changed since this call, once they have settled, until it is closed.
 
     Args:
-        paths: the paths to watch, asked again after each change; one that does not exist yet is waited for.
+        paths: the paths to watch, asked again at each look; one that does not exist yet is waited for.
         settle: seconds without further change before a change is told, so that half-written files are not.
         poll: seconds after which it looks even when the system reported nothing, as on file systems without events.
     """
-    known = await asyncio.to_thread(_stamps, tuple(paths()))
+    now = _look(tuple(paths()))
+    return _tell(paths, now, settle, poll)
+
+
+@dataclass(frozen=True, slots=True)
+class _Look:
+    """What was there, and when the look began: wall clock in seconds, because that is what files carry."""
+
+    stamps: Mapping[Path, Stamp]
+    began: float
+
+
+async def _tell(
+    paths: Callable[[], Iterable[Path]], before: _Look, settle: float, poll: float
+) -> AsyncIterator[frozenset[Path]]:
+    known = dict(before.stamps)
     while True:
         watched = tuple(paths())
-        async for now in _looks(watched, poll):
-            changed = _difference(known, now)
-            if changed:
-                now = await _settled(watched, now, settle)  # noqa: PLW2901 (the look that counts)
-                changed |= _difference(known, now)
-            known = {**now, **{path: stamp for path, stamp in known.items() if path not in now}}
-            if changed:
-                yield frozenset(changed)
+        async with aclosing(_looks(watched, poll)) as looks:
+            async for look in looks:
+                changed = _difference(known, look.stamps)
+                # A new path was read by whoever named it, at the earliest after the look before this one.
+                changed |= {path for path in look.stamps if path not in known and _changed_since(path, before.began)}
+                now = await _settled(watched, look, settle) if changed else look
+                changed |= _difference(known, now.stamps)
+                known |= now.stamps
+                before = now
+                if changed:
+                    yield frozenset(changed)
                 if tuple(paths()) != watched:
                     break
 
 
-async def _looks(watched: tuple[Path, ...], poll: float) -> AsyncIterator[dict[Path, Stamp]]:
+async def _looks(watched: tuple[Path, ...], poll: float) -> AsyncGenerator[_Look, None]:
     """What is there, at first, at each event and after each `poll`; events are asked for anew when folders come."""
     while True:
         folders = await asyncio.to_thread(_folders, watched)
-        yield await asyncio.to_thread(_stamps, watched)
-        events = awatch(
-            *folders,
-            recursive=False,
-            watch_filter=None,
-            debounce=50,
-            step=20,
-            rust_timeout=int(poll * 1000),
-            yield_on_timeout=True,
-        )
-        async with aclosing(events):
-            async for _ in events:
-                yield await asyncio.to_thread(_stamps, watched)
-                if await asyncio.to_thread(_folders, watched) != folders:
-                    break
+        yield await asyncio.to_thread(_look, watched)
+        try:
+            events = awatch(
+                *folders,
+                recursive=False,
+                watch_filter=None,
+                debounce=50,
+                step=20,
+                rust_timeout=int(poll * 1000),
+                yield_on_timeout=True,
+            )
+            async with aclosing(events):
+                async for _ in events:
+                    yield await asyncio.to_thread(_look, watched)
+                    if await asyncio.to_thread(_folders, watched) != folders:
+                        break
+        except OSError:  # a folder went away just now, or the system has no more watches to give
+            await asyncio.sleep(poll)
 
 
-async def _settled(watched: tuple[Path, ...], now: dict[Path, Stamp], settle: float) -> dict[Path, Stamp]:
+async def _settled(watched: tuple[Path, ...], look: _Look, settle: float) -> _Look:
     for _ in range(_SETTLED_AFTER):
         await asyncio.sleep(settle)
-        later = await asyncio.to_thread(_stamps, watched)
-        if later == now:
+        later = await asyncio.to_thread(_look, watched)
+        if later.stamps == look.stamps:
             break
-        now = later
-    return now
+        look = later
+    return look
 
 
-def _difference(before: dict[Path, Stamp], now: dict[Path, Stamp]) -> set[Path]:
+def _difference(before: Mapping[Path, Stamp], now: Mapping[Path, Stamp]) -> set[Path]:
     return {path for path, stamp in now.items() if before.get(path, stamp) != stamp}
 
 
-def _stamps(paths: tuple[Path, ...]) -> dict[Path, Stamp]:
-    return {path: tuple(_stamp(path)) for path in paths}
+def _changed_since(path: Path, moment: float) -> bool:
+    """Whether something there was written, or moved there, after that moment."""
+    for file in (path, *_below(path)):
+        with contextlib.suppress(OSError):
+            if file.stat().st_ctime > moment - _TICK:
+                return True
+    return False
+
+
+def _look(paths: tuple[Path, ...]) -> _Look:
+    began = time.time()
+    return _Look({path: tuple(_stamp(path)) for path in paths}, began)
 
 
 def _stamp(path: Path) -> Iterator[tuple[str, int, int, int, int]]:

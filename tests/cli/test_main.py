@@ -132,3 +132,10 @@ def test_the_program_is_installed_under_its_name():
 
     (entry,) = entry_points(group="console_scripts", name="mixer")
     assert entry.load() is program.main
+
+
+def test_serve_refuses_a_bad_configuration_before_it_starts_anything(mixer, tmp_path):
+    (tmp_path / "mixer.yaml").write_text("server:\n  admn: x\n")
+    result = mixer("serve")
+    assert result.code == 1
+    assert "mixer: mixer.yaml:2: server.admn: there is no such key (did you mean server.admin?)" in result.err

@@ -14,35 +14,19 @@ LONG = 30.0  # seconds that a slow machine may take
 SHORT = {"settle": 0.05, "poll": 0.5}
 
 
-class Asked:
-    """Paths to watch; knows when what is there first has been looked at: then they are asked for again."""
-
-    def __init__(self, *paths):
-        self.paths = list(paths)
-        self.looked = asyncio.Event()
-        self._times = 0
-
-    def __call__(self):
-        self._times += 1
-        if self._times == 2:
-            self.looked.set()
-        return self.paths
-
-
 @asynccontextmanager
 async def watching(*paths, **options):
-    """What is told about these paths, as a queue; entered once it has looked at what is there first."""
+    """What is told about these paths, as a queue."""
     told = asyncio.Queue()
-    asked = Asked(*paths)
+    events = watch(lambda: paths, **(SHORT | options))
 
     async def tell():
-        async with aclosing(watch(asked, **(SHORT | options))) as events:
+        async with aclosing(events):
             async for changed in events:
                 told.put_nowait(changed)
 
     async with asyncio.timeout(LONG):
         task = asyncio.create_task(tell())
-        await asyncio.wait({task, asyncio.ensure_future(asked.looked.wait())}, return_when=asyncio.FIRST_COMPLETED)
         try:
             yield told
         finally:
@@ -162,21 +146,44 @@ async def test_a_file_that_is_written_in_pieces_is_told_when_it_is_whole(tmp_pat
         assert await quiet(told)
 
 
-async def test_paths_are_asked_for_again_after_a_change(tmp_path):
+async def test_paths_are_asked_for_again(tmp_path):
+    first, second, third = (tmp_path / name for name in ("first", "second", "third"))
+    for path in (first, second, third):
+        path.write_text("a")
+        os.utime(path, ns=(1, 1))
+    await asyncio.sleep(0.3)  # until what was written just now is no longer new
+    watched = [first]
+    async with asyncio.timeout(LONG), aclosing(watch(lambda: watched, **SHORT)) as events:
+        first.write_text("bb")
+        assert await anext(events) == {first}
+        watched = [first, second]
+        change = asyncio.ensure_future(anext(events))
+        await asyncio.sleep(1.0)  # more than one look
+        assert not change.done()
+        second.write_text("bb")
+        assert await change == {second}
+
+
+async def test_a_new_path_that_changed_before_it_could_be_looked_at_is_told(tmp_path):
     first, second = tmp_path / "first", tmp_path / "second"
     first.write_text("a")
     second.write_text("a")
-    asked = Asked(first)
-    async with asyncio.timeout(LONG), aclosing(watch(asked, **SHORT)) as events:
-        change = asyncio.ensure_future(anext(events))
-        await asked.looked.wait()
+    watched = [first]
+    async with asyncio.timeout(LONG), aclosing(watch(lambda: watched, **SHORT)) as events:
         first.write_text("bb")
-        assert await change == {first}
-        asked.paths = [first, second]
-        change = asyncio.ensure_future(anext(events))
-        await asyncio.sleep(0.1)
+        assert await anext(events) == {first}
+        watched = [first, second]
         second.write_text("bb")
-        assert await change == {second}
+        assert await anext(events) == {second}
+
+
+async def test_a_change_before_the_first_look_is_told(tmp_path):
+    file = tmp_path / "mixer.yaml"
+    file.write_text("a")
+    events = watch(lambda: [file], **SHORT)
+    file.write_text("bb")
+    async with asyncio.timeout(LONG), aclosing(events):
+        assert await anext(events) == {file}
 
 
 async def test_a_polled_change_is_noticed_without_any_event(tmp_path, monkeypatch):
@@ -200,14 +207,9 @@ async def test_everything_that_the_configuration_names_is_watched(tmp_path):
         tmp_path / name for name in ("mixer.yaml", "p", "r.yaml", "token")
     )
     assert watched_paths(load(None, {}), None) == ()
-    asked = Asked()
-    asked.paths = configuration
-
-    async with asyncio.timeout(LONG), aclosing(changes(file, asked, **SHORT)) as events:
-        change = asyncio.ensure_future(anext(events))
-        await asked.looked.wait()
+    async with asyncio.timeout(LONG), aclosing(changes(file, lambda: configuration, **SHORT)) as events:
         (tmp_path / "token").write_text("x")
-        assert await change == {tmp_path / "token"}
+        assert await anext(events) == {tmp_path / "token"}
 
 
 @pytest.mark.parametrize("relative", [True, False])
@@ -223,3 +225,16 @@ async def test_a_link_to_a_file_elsewhere_is_followed(tmp_path, relative):
         assert await told.get() == {link}
         os.utime(real, ns=(1, 1))
         assert await told.get() == {link}
+
+
+async def test_without_events_there_is_polling(tmp_path, monkeypatch):
+    def refuse(*_folders, **_options):
+        raise OSError("OS file watch limit reached")
+
+    monkeypatch.setattr("mixer_py.config.watching.awatch", refuse)
+    file = tmp_path / "mixer.yaml"
+    file.write_text("a")
+    async with watching(file) as told:
+        for content in ("bb", "ccc"):
+            file.write_text(content)
+            assert await told.get() == {file}
