@@ -16,7 +16,8 @@ from mixer_py.calls import Call
 from mixer_py.errors import UNKNOWN, EvaluationError
 from mixer_py.instruments import FakeClock, Registry
 from mixer_py.policy import Policy, PolicySettings
-from mixer_py.services.ext_authz import Authorization, AuthorizationService, CheckRecord
+from mixer_py.services.ext_authz import Authorization, AuthorizationService
+from mixer_py.telemetry.decision_log import DecisionRecord
 
 CASES = Path(__file__).parents[1] / "cases" / "ext_authz"
 FOLDERS = sorted(path.parent for path in CASES.glob("*/want.json"))
@@ -24,10 +25,10 @@ FOLDERS = sorted(path.parent for path in CASES.glob("*/want.json"))
 
 class Recorder:
     def __init__(self) -> None:
-        self.checks: list[CheckRecord] = []
+        self.checks: list[DecisionRecord] = []
 
-    def record(self, check: CheckRecord) -> None:
-        self.checks.append(check)
+    def record(self, record: DecisionRecord) -> None:
+        self.checks.append(record)
 
 
 def load_settings(folder: Path) -> PolicySettings:
@@ -72,8 +73,8 @@ async def test_case(folder: Path) -> None:
         answer = await service.check(request.SerializeToString(), Call())
         response = json_format.MessageToDict(CheckResponse.FromString(answer))
         assert_part(want["response"], response, "response")
-        assert response["dynamicMetadata"]["decision_id"] == recorder.checks[0].verdict.decision_id
-    assert [check.verdict.name for check in recorder.checks] == [want["verdict"]]
+        assert response["dynamicMetadata"]["decision_id"] == recorder.checks[0].decision_id
+    assert [check.verdict for check in recorder.checks] == [want["verdict"]]
 
 
 def test_there_are_cases() -> None:
