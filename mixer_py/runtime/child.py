@@ -136,21 +136,3 @@ class BackOff:
             self._next = 0.0
         delay, self._next = self._next, min(max(self._first, self._next * 2), self._longest)
         return delay
-
-
-def private_folder(parents: Sequence[Path] = (Path("/dev/shm"), Path("/tmp"))) -> Path:  # noqa: S108 (made 0700 below)
-    """A new folder that only this user can enter, in memory where the machine has that.
-
-    Raises:
-        ProcessError: none of the parents can be written.
-    """
-    faults = []
-    for parent in parents:
-        folder = parent / f"mixer-{os.getpid()}-{secrets.token_hex(4)}"
-        try:
-            folder.mkdir(mode=0o700)
-        except OSError as error:
-            faults.append(str(error))
-            continue
-        return folder
-    raise ProcessError(f"no folder for the processes' tables: {'; '.join(faults)}")

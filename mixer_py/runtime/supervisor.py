@@ -10,7 +10,6 @@ import asyncio
 import contextlib
 import os
 import platform
-import shutil
 import signal
 import sys
 from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -27,9 +26,9 @@ from mixer_py.config.watching import changes
 from mixer_py.errors import ConfigurationError, Fault, MixerError, NotRunningError
 from mixer_py.instruments import Registry, SystemClock
 from mixer_py.queries import open_reader
-from mixer_py.runtime.child import private_folder
 from mixer_py.runtime.logs import configure_logs
 from mixer_py.runtime.metrics import ProcessMetrics
+from mixer_py.runtime.private_folder import private_folder
 from mixer_py.runtime.store_role import StoreRole
 from mixer_py.runtime.workers import Workers
 
@@ -221,11 +220,8 @@ def _refuse_fixed(before: Configuration, after: Configuration) -> None:
 async def _serve(path: Path | None, overrides: Sequence[str]) -> None:
     configuration = load(path, os.environ, overrides)
     configure_logs(configuration.log, "supervisor")
-    folder = private_folder()
-    try:
+    with private_folder() as folder:
         await Supervisor(path, overrides, configuration, folder).run()
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
 
 
 def serve(path: Path | None, overrides: Sequence[str] = ()) -> int:
