@@ -70,8 +70,8 @@ def _view(database: str) -> str:
 
     By decision_id; where the log entry has none, or one that mixer never issued, by request_id, of which the latest
     counts: behind several proxies one request is decided several times. `disagrees` is true where the decision says
-    something else than the entry. An entry without a verdict says nothing, and one that Envoy let through
-    (`bypassed`) agrees with an error.
+    something else than the entry, whose rule may be cut short, as metadata is limited. An entry without a verdict
+    says nothing, and one that Envoy let through (`bypassed`) agrees with an error.
     """
     shown = [f"    entry.{name} AS {name}" for name in REQUESTS.names]
     shown += [
@@ -86,7 +86,8 @@ def _view(database: str) -> str:
         "        AS joined_by,",
         "    joined_by != '' AND (",
         "        entry.decision_id != '' AND (entry.decision_id != decided_decision_id",
-        "            OR entry.policy_revision != decided_policy_revision OR entry.rule != decided_rule)",
+        "            OR entry.policy_revision != decided_policy_revision",
+            "            OR empty(entry.rule) != empty(decided_rule) OR NOT startsWith(decided_rule, entry.rule))",
         "        OR entry.verdict != 'none' AND entry.verdict != decided_verdict",
         "            AND NOT (entry.verdict = 'bypassed' AND decided_verdict = 'error')",
         "    ) AS disagrees",

@@ -1,0 +1,81 @@
+"""The table of columns is consistent with itself, with the vocabulary and with the pages made from it."""
+
+from pathlib import Path
+
+import pyarrow as pa
+import pytest
+
+from mixer_py.attributes import VOCABULARY
+from mixer_py.attributes.vocabulary import Absent
+from mixer_py.telemetry import documentation
+from mixer_py.telemetry.columns import DECISIONS, REQUESTS, TABLES, Derived, Metadata
+from mixer_py.telemetry.derivation import Slice
+from mixer_py.telemetry.parties import NAMES, parties_of
+from mixer_py.telemetry.streams import ANONYMOUS
+
+# Columns that no attribute stands behind: the contract's own (DESIGN 3.5), and Envoy's.
+OWN = {
+    "timestamp", "decision_id", "verdict", "decision", "policy_revision", "rule", "reasons", "quota_name",
+    "quota_remaining", "limit_name", "limit_code", "limit_remaining", "reporter", "response_flags",
+    "response_code_details", "upstream_cluster", "upstream_transport_failure_reason", "route_name",
+    "protocol_version", "source_port", "error", "http_status", "tier", "cache", "dry_run", "duration_us",
+}  # fmt: skip
+ISTIO = {f"{side}_{name}" for side in ("source", "destination")
+         for name in ("canonical_service", "canonical_revision", "app", "version", "cluster")}  # fmt: skip
+
+
+@pytest.mark.parametrize("table", TABLES.values(), ids=lambda table: table.name)
+def test_names_are_unique_and_are_attributes_names(table):
+    assert len(set(table.names)) == len(table.names)
+    attributes = {name.replace(".", "_"): attribute for name, attribute in VOCABULARY.items()}
+    assert set(table.names) - OWN - ISTIO <= set(attributes)
+    if table is REQUESTS:
+        stored = [attributes[name] for name in table.names if name in attributes]
+        assert not [attribute.name for attribute in stored if isinstance(attribute.log, Absent)]
+
+
+@pytest.mark.parametrize("table", TABLES.values(), ids=lambda table: table.name)
+def test_a_row_of_defaults_fits_the_schema(table):
+    row = {column.name: column.kind.default for column in table.columns}
+    assert pa.RecordBatch.from_pylist([row], schema=table.schema).num_rows == 1
+    assert [field.nullable for field in table.schema] == [column.kind.nullable for column in table.columns]
+    assert set(table.indexed) <= set(table.names)
+
+
+def test_the_contract_names_these_columns():
+    assert {
+        "timestamp", "request_id", "decision_id", "verdict", "policy_revision", "rule", "reasons", "limit_name",
+        "limit_code", "limit_remaining", "response_flags", "response_code", "source_principal",
+        "destination_workload_name",
+    } <= set(REQUESTS.names)  # fmt: skip
+    assert {"timestamp", "request_id", "decision_id", "verdict", "policy_revision", "rule"} <= set(DECISIONS.names)
+
+
+def test_every_derived_column_has_its_function_and_every_party_its_place():
+    for column in REQUESTS.columns:
+        if isinstance(column.source, Derived):
+            assert callable(getattr(Slice, column.name))
+        if isinstance(column.source, Metadata):
+            assert column.source.namespace.startswith("envoy.filters.http.")
+    assert len(parties_of(ANONYMOUS, "", "", "").row()) == len(NAMES)
+    assert set(NAMES) <= set(REQUESTS.names)
+
+
+def test_no_column_holds_a_query_string():
+    """Query strings carry tokens; they are not stored unless somebody asks for it."""
+    assert not {"request_path", "request_query_params", "request_referer"} & (
+        set(REQUESTS.names) | set(DECISIONS.names)
+    )
+
+
+@pytest.mark.parametrize("path", documentation.generated())
+def test_what_is_generated_is_current(path):
+    committed = Path(__file__).parents[2] / path
+    text = documentation.generated()[path]
+    assert committed.read_text(encoding="utf-8") == text, "run python -m mixer_py.telemetry.documentation"
+
+
+def test_generated_files_are_written_where_they_belong(tmp_path):
+    documentation.write(tmp_path)
+    for path, text in documentation.generated().items():
+        assert (tmp_path / path).read_text(encoding="utf-8") == text

@@ -1,0 +1,188 @@
+"""Istio's metrics, counted by group, are what counting row by row gives."""
+
+from __future__ import annotations
+
+from collections import Counter as Tally
+
+import pyarrow as pa
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from mixer_py.instruments import Registry
+from mixer_py.telemetry.columns import REQUESTS
+from mixer_py.telemetry.istio_metrics import BUCKETS, LABELS, IstioMetrics
+
+HISTOGRAMS = {
+    "istio_request_duration_milliseconds": lambda row: row["response_duration"] / 1000,
+    "istio_request_bytes": lambda row: row["request_total_size"],
+    "istio_response_bytes": lambda row: row["response_total_size"],
+}
+DEFAULTS = {column.name: column.kind.default for column in REQUESTS.columns} | {
+    "reporter": "destination", "context_protocol": "http", "response_flags": "-",
+}  # fmt: skip
+
+
+def batch(rows) -> pa.RecordBatch:
+    return pa.RecordBatch.from_pylist([DEFAULTS | row for row in rows], schema=REQUESTS.schema)
+
+
+def read(registry) -> dict[tuple[str, tuple[str, ...]], tuple[float, ...]]:
+    return {(series.name, tuple(value for _, value in series.labels)): numbers for series, numbers in registry.read()}
+
+
+def labels_of(**row) -> dict[str, str]:
+    registry = Registry()
+    IstioMetrics(registry).count(batch([row]))
+    ((_, values),) = [key for key in read(registry) if key[0] == "istio_requests_total"]
+    return dict(zip(LABELS, values, strict=True))
+
+
+def test_labels_and_buckets_are_istios():
+    assert LABELS == (
+        "reporter", "source_workload", "source_canonical_service", "source_canonical_revision",
+        "source_workload_namespace", "source_principal", "source_app", "source_version", "source_cluster",
+        "destination_workload", "destination_workload_namespace", "destination_principal", "destination_app",
+        "destination_version", "destination_service", "destination_canonical_service",
+        "destination_canonical_revision", "destination_service_name", "destination_service_namespace",
+        "destination_cluster", "request_protocol", "response_code", "grpc_response_status", "response_flags",
+        "connection_security_policy",
+    )  # fmt: skip
+    assert (len(LABELS), len(BUCKETS)) == (25, 19)
+    registry = Registry()
+    IstioMetrics(registry).count(batch([{}]))
+    assert {series.name: series.bounds for series, _ in registry.read()} == {
+        "istio_requests_total": (), **dict.fromkeys(HISTOGRAMS, BUCKETS)
+    }  # fmt: skip
+
+
+def test_what_is_not_known_has_istios_word_for_it():
+    labels = labels_of(response_code=0)
+    revisions = ("source_canonical_revision", "destination_canonical_revision")
+    assert {labels[name] for name in revisions} == {"latest"}
+    assert {
+        name: value for name, value in labels.items() if value not in {"unknown", "latest"}
+    } == {
+        "reporter": "destination", "request_protocol": "http", "response_code": "0", "grpc_response_status": "",
+        "response_flags": "-", "connection_security_policy": "none",
+    }  # fmt: skip
+
+
+def test_what_is_known_stands_in_its_label():
+    values = {
+        "reporter": "waypoint", "source_workload_name": "a", "source_canonical_service": "b",
+        "source_canonical_revision": "c", "source_workload_namespace": "d", "source_principal": "spiffe://e",
+        "source_app": "f", "source_version": "g", "source_cluster": "h", "destination_workload_name": "i",
+        "destination_workload_namespace": "j", "destination_principal": "spiffe://k", "destination_app": "l",
+        "destination_version": "m", "destination_service_host": "n", "destination_canonical_service": "o",
+        "destination_canonical_revision": "p", "destination_service_name": "q", "destination_service_namespace": "r",
+        "destination_cluster": "s", "context_protocol": "grpc", "response_code": 503, "response_grpc_status": "14",
+        "response_flags": "UF,URX", "connection_mtls": True,
+    }  # fmt: skip
+    assert list(labels_of(**values).values()) == [
+        "waypoint", "a", "b", "c", "d", "spiffe://e", "f", "g", "h", "i", "j", "spiffe://k", "l", "m", "n", "o", "p",
+        "q", "r", "s", "grpc", "503", "14", "UF,URX", "mutual_tls",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("reporter", "mtls", "policy"),
+    [
+        ("source", True, "unknown"),
+        ("source", False, "unknown"),
+        ("destination", True, "mutual_tls"),
+        ("destination", False, "none"),
+    ],
+)
+def test_a_source_does_not_know_the_security_policy(reporter, mtls, policy):
+    assert labels_of(reporter=reporter, connection_mtls=mtls)["connection_security_policy"] == policy
+
+
+def test_a_principal_that_is_no_uri_is_none_that_istio_knows():
+    assert labels_of(source_principal="CN=client")["source_principal"] == "unknown"
+
+
+rows = st.lists(
+    st.fixed_dictionaries(
+        {
+            "reporter": st.sampled_from(["source", "destination"]),
+            "source_workload_name": st.sampled_from(["", "a", "b"]),
+            "destination_service_host": st.sampled_from(["", "x", "y", "other"]),
+            "response_code": st.sampled_from([0, 200, 403, 429, 503]),
+            "response_flags": st.sampled_from(["-", "UAEX", "UF,URX"]),
+            "connection_mtls": st.booleans(),
+            "response_duration": st.one_of(
+                st.integers(0, 10**7),
+                st.sampled_from([int(bound * 1000) + step for bound in BUCKETS for step in (-1, 0, 1)]),
+            ),
+            "request_total_size": st.one_of(st.integers(0, 10**5), st.sampled_from([1, 5, 10, 2**53])),
+            "response_total_size": st.integers(0, 10**5),
+        }
+    ),
+    max_size=30,
+)
+
+
+@given(st.lists(rows, max_size=3))
+@settings(deadline=None)
+def test_groups_count_as_rows_do(batches):
+    registry = Registry()
+    metrics = IstioMetrics(registry)
+    for part in batches:
+        metrics.count(batch(part))
+    found = read(registry)
+    one_by_one = Registry()
+    reference = IstioMetrics(one_by_one)
+    for part in batches:
+        for row in part:
+            reference.count(batch([row]))
+    alone = read(one_by_one)
+    assert set(found) == set(alone)
+    for key, numbers in found.items():
+        assert numbers == pytest.approx(alone[key], rel=1e-12)
+
+    everything = [row for part in batches for row in part]
+    requests = {key: numbers for key, numbers in found.items() if key[0] == "istio_requests_total"}
+    assert sum(numbers[0] for numbers in requests.values()) == len(everything)
+    for name, value_of in HISTOGRAMS.items():
+        # A bucket includes its upper bound.
+        places = Tally(next((n for n, bound in enumerate(BUCKETS) if value_of(row) <= bound), 19) for row in everything)
+        counted = [0.0] * 20
+        total = 0.0
+        for (metric, _), numbers in found.items():
+            if metric == name:
+                counted = [sum(pair) for pair in zip(counted, numbers[:-1], strict=True)]
+                total += numbers[-1]
+        assert counted == [places[n] for n in range(20)]
+        assert total == pytest.approx(sum(map(value_of, everything)))
+
+
+def test_more_combinations_than_a_number_can_tell_apart_are_told_apart():
+    names = [
+        column.name for column in REQUESTS.columns if column.name.startswith(("source_", "destination_"))
+        and column.kind.arrow == pa.string() and not column.name.endswith(("_ip", "_namespace", "_principal"))
+    ]  # fmt: skip
+    many = [dict.fromkeys(names, str(number)) | {"response_code": number % 5} for number in range(300)]
+    registry = Registry()
+    IstioMetrics(registry).count(batch(many + many))
+    counted = [numbers for (name, _), numbers in read(registry).items() if name == "istio_requests_total"]
+    assert counted == [(2.0,)] * 300
+
+
+def test_label_sets_are_capped_and_nothing_is_lost(monkeypatch):
+    monkeypatch.setattr("mixer_py.telemetry.istio_metrics._MOST_SETS", 50)
+    registry = Registry()
+    metrics = IstioMetrics(registry)
+    registry.counter("istio_requests_total", "", LABELS)._max_label_sets = 100
+    for start in range(0, 300, 60):
+        metrics.count(batch({"destination_service_host": str(number)} for number in range(start, start + 60)))
+    counted = {key[1]: n for key, n in read(registry).items() if key[0] == "istio_requests_total"}
+    assert len(counted) == 101
+    assert sum(numbers[0] for numbers in counted.values()) == 300
+    assert counted[("other",) * 25] == (200.0,)
+
+
+def test_nothing_counts_nothing():
+    registry = Registry()
+    IstioMetrics(registry).count(batch([]))
+    assert registry.read() == []

@@ -1,0 +1,72 @@
+"""The projection is Envoy's message, less what no column reads."""
+
+import dataclasses
+
+import pytest
+from envoy.service.accesslog.v3 import als_pb2
+from google.protobuf import descriptor_pool
+from google.protobuf.descriptor import FieldDescriptor
+
+from mixer_py.telemetry import projection
+from mixer_py.telemetry.columns import REQUESTS, TEXT, Column, Field
+from mixer_py.telemetry.derivation import RESPONSE_FLAGS
+
+# A varint is a varint: an enum may be read as a number.
+SAME_WIRE_TYPE = {FieldDescriptor.TYPE_ENUM: FieldDescriptor.TYPE_INT32}
+
+
+def root(file=None):
+    pool = descriptor_pool.DescriptorPool()
+    pool.AddSerializedFile((file or projection.build()).SerializeToString())
+    return pool.FindMessageTypeByName(f"{projection.PACKAGE}.{projection.ROOT}")
+
+
+def pairs(ours, envoy, path=""):
+    """Every field of ours with Envoy's field of that number, as deep as ours goes."""
+    for field in ours.fields:
+        theirs = envoy.fields_by_number[field.number]
+        yield f"{path}.{field.name}", field, theirs
+        if field.message_type and theirs.message_type:
+            yield from pairs(field.message_type, theirs.message_type, f"{path}.{field.name}")
+
+
+def test_every_field_has_envoys_name_number_type_and_label():
+    found = list(pairs(root(), als_pb2.StreamAccessLogsMessage.DESCRIPTOR))
+    for path, ours, theirs in found:
+        assert ours.name == theirs.name, path
+        assert ours.is_repeated == theirs.is_repeated, path
+        if path != ".tcp_logs.log_entry":  # only counted, so kept as bytes: the same wire type
+            assert ours.type == SAME_WIRE_TYPE.get(theirs.type, theirs.type), path
+    assert len(found) > 100
+
+
+def test_it_reads_what_the_columns_read_and_nothing_else():
+    below = ".http_logs.log_entry."
+    found = [path for path, *_ in pairs(root(), als_pb2.StreamAccessLogsMessage.DESCRIPTOR)]
+    paths = {path.removeprefix(below) for path in found if path.startswith(below)}
+    wanted = projection.paths_of(REQUESTS)
+    assert set(wanted) <= paths
+    leaves = {path for path in paths if not any(other.startswith(path + ".") for other in paths)}
+    unread = {leaf for leaf in leaves if not any(leaf == path or leaf.startswith(path + ".") for path in wanted)}
+    assert not unread
+
+
+def test_a_new_column_is_one_line_and_widens_the_projection():
+    column = Column("connection_id", TEXT, "id of the stream", Field("common_properties.stream_id"))
+    table = dataclasses.replace(REQUESTS, columns=(*REQUESTS.columns, column))
+    common = root(projection.build(table)).fields_by_name["http_logs"].message_type.fields_by_name["log_entry"]
+    common = common.message_type.fields_by_name["common_properties"].message_type
+    assert common.fields_by_name["stream_id"].number == 26
+    assert "connection_id" in table.schema.names
+
+
+def test_a_path_that_envoy_does_not_have_is_an_error():
+    column = Column("odd", TEXT, "", Field("common_properties.no_such_field"))
+    with pytest.raises(KeyError, match="no_such_field"):
+        projection.build(dataclasses.replace(REQUESTS, columns=(column,)))
+
+
+def test_every_response_flag_has_its_code():
+    flags = root().file.message_types_by_name["ResponseFlags"]
+    assert tuple(RESPONSE_FLAGS) == tuple(field.name for field in flags.fields)
+    assert len(set(RESPONSE_FLAGS.values())) == len(RESPONSE_FLAGS)
