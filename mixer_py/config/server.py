@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from annotated_types import Ge
+from annotated_types import Ge, Le
 from pydantic import ValidationInfo, field_validator, model_validator
 
 from mixer_py.config.address import Address, ListenAddress
-from mixer_py.settings import Duration, LocalPath, Secret, Settings, Size
+from mixer_py.settings import Duration, LocalPath, Secret, Settings, Size, format_duration
+
+_INT32 = (1 << 31) - 1  # gRPC keeps sizes in bytes and times in milliseconds in so many bits
 
 ServiceName = Literal["all", "ext_authz", "rate_limit", "access_log", "health", "reflection"]
 
@@ -66,12 +68,12 @@ class ServerSettings(Settings):
     `$XDG_RUNTIME_DIR`, else in `/run/mixer`, else in a temporary folder of the user's own."""
     admin_token: Secret | None = None
     """What a reader of the pages for people shows as `Authorization: Bearer` where `admin` is not loopback."""
-    max_message_bytes: Annotated[Size, Ge(1)] = 4 << 20
+    max_message_bytes: Annotated[Size, Ge(1), Le(_INT32)] = 4 << 20
     """The largest message that is read; a larger one ends its call with RESOURCE_EXHAUSTED."""
     max_in_flight: Annotated[int, Ge(1)] = 1000
     """Calls that a worker holds at once; above it a call fails at once with UNAVAILABLE."""
     max_connection_age: Duration = 600.0
-    """After this time a client is asked to connect anew, so that new replicas get traffic; `0s` never asks."""
+    """After this time a client is asked to connect anew, so that new replicas get traffic."""
     max_connection_age_grace: Duration = 30.0
     """How long calls of such a connection may still take."""
     drain_timeout: Duration = 15.0
@@ -97,6 +99,14 @@ class ServerSettings(Settings):
         if workers > 1:
             raise ValueError("more than one worker is not built yet in this version; leave it at 1")
         return workers
+
+    @field_validator("max_connection_age", "max_connection_age_grace")
+    @classmethod
+    def _age_fits(cls, seconds: float, info: ValidationInfo) -> float:
+        least = 1.0 if info.field_name == "max_connection_age" else 0.0
+        if not least <= seconds <= _INT32 / 1000:
+            raise ValueError(f"is between {format_duration(least)} and 24d")
+        return seconds
 
     @field_validator("admin")
     @classmethod
