@@ -57,7 +57,7 @@ def format_duration(seconds: float) -> str:
         count = seconds / _DURATION_SECONDS[unit]
         if count >= 1 and math.isclose(count, round(count), rel_tol=1e-12):  # whole units only
             return f"{round(count)}{unit}"
-    return f"{Decimal(repr(float(seconds))):f}s"  # never an exponent, which would not be read back
+    return f"{Decimal(repr(float(seconds))).normalize():f}s"  # never an exponent, which would not be read back
 
 
 def parse_size(value: object) -> int:

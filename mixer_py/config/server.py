@@ -105,7 +105,7 @@ class ServerSettings(Settings):
     def _age_fits(cls, seconds: float, info: ValidationInfo) -> float:
         least = 1.0 if info.field_name == "max_connection_age" else 0.0
         if not least <= seconds <= _INT32 / 1000:
-            raise ValueError(f"is between {format_duration(least)} and 24d")
+            raise ValueError(f"must be between {format_duration(least)} and 24d")
         return seconds
 
     @field_validator("admin")
