@@ -26,7 +26,8 @@ _LIVE_ROWS = 16
 _METRIC = re.compile(r"(?P<name>\w+)\{(?P<labels>.*)\} (?P<value>\S+)$")
 _LABEL = re.compile(r'(\w+)="((?:[^"\\]|\\.)*)"')
 _STORY_LABELS = (
-    "destination_service_name", "response_code", "response_flags", "source_workload", "decision", "verdict",
+    "destination_service_name", "response_code", "response_flags", "source_workload", "decision", "verdict", "rule",
+    "code",
 )  # fmt: skip
 
 
@@ -121,11 +122,15 @@ class Screen:
             if match is None:
                 self._console.print(f"  {escape(line)}")
                 continue
+            if float(match["value"]) == 0:
+                continue  # declared, and never counted
             labels = _LABEL.findall(match["labels"])
             told = [f'{name}="{value}"' for name, value in labels if name in _STORY_LABELS]
             if len(told) < len(labels):
                 told.append("…")
-            self._console.print(f"  {match['name']}{{{escape(', '.join(told))}}} [bold]{match['value']}[/]")
+            self._console.print(
+                f"  {match['name']}{{{escape(', '.join(told))}}} [bold]{float(match['value']):g}[/]", soft_wrap=True
+            )
 
     def invitation(self, running: Parts, steps: Sequence[Step]) -> None:
         """What a person can try while it stays up."""
@@ -163,7 +168,7 @@ def _joined(kind: str, row: Row) -> tuple[str, ...]:
     rule = f"\n[dim]rule {escape(row['rule'])}[/]" if row["rule"] else ""
     limit = escape(f"{row['limit_code']}") if row["limit_code"] else "[dim]not asked[/]"
     if row["limit_code"]:
-        limit += f"\n[dim]{escape(row['limit_name'])}, {row['limit_remaining']} left[/]"
+        limit += f" · {row['limit_remaining']} left\n[dim]{escape(row['limit_name'])}[/]"
     code = int(row["response_code"])
     flags = "" if row["response_flags"] in ("", "-") else f" {row['response_flags']}"
     outcome = f"[{_colour(code)}]{code}[/]{escape(flags)}\n[dim]{escape(row['destination_service_name'])}[/]"
