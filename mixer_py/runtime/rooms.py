@@ -20,7 +20,6 @@ from mixer_py.telemetry.istio_metrics import IstioMetrics
 from mixer_py.telemetry.recorder import Recorder
 from mixer_py.telemetry.settings import EmbeddedTarget, TelemetrySettings
 from mixer_py.telemetry.sinks import Sink
-from mixer_py.telemetry.sinks.clickhouse import ClickHouseSink
 from mixer_py.telemetry.store.client import StoreClient
 from mixer_py.transports import HandlerTable
 
@@ -97,6 +96,8 @@ def _sink(settings: TelemetrySettings, store_socket: Path | None) -> Sink | None
     target = clickhouse.target
     if isinstance(target, EmbeddedTarget):
         return None if store_socket is None else StoreClient(store_socket)
+    from mixer_py.telemetry.sinks.clickhouse import ClickHouseSink  # noqa: PLC0415 (a driver that few processes need)
+
     return ClickHouseSink(target, clickhouse.password.reveal() if clickhouse.password else "")
 
 

@@ -11,7 +11,6 @@ import contextlib
 import os
 import platform
 import signal
-import sys
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
 
@@ -20,7 +19,7 @@ from prometheus_client.core import GaugeMetricFamily, Metric
 
 import mixer_py
 from mixer_py.admin import Access, AdminServer, Pages, make_application
-from mixer_py.config import load, redacted, socket_path
+from mixer_py.config import load, redacted, secret_faults, socket_path
 from mixer_py.config.configuration import Configuration
 from mixer_py.config.watching import changes
 from mixer_py.errors import ConfigurationError, Fault, MixerError, NotRunningError
@@ -57,6 +56,8 @@ class Supervisor:
         socket = self._store.socket if self._store else None
         self._reader = open_reader(telemetry.clickhouse, socket) if telemetry.clickhouse else None
         self._workers = Workers(configuration, socket, folder, self._metrics, self._registry, self._clock)
+        # From now on, so that a change while everything starts is not missed.
+        self._changes = changes(path, lambda: self._workers.deployed.configuration)
         self._stop = asyncio.Event()
         self._reload = asyncio.Event()
         self._draining = False
@@ -122,7 +123,7 @@ class Supervisor:
             await self._store.stop(server.flush_timeout + _STOP_MARGIN)
 
     async def _watch_files(self) -> None:
-        async for _ in changes(self._path, lambda: self._workers.deployed.configuration):
+        async for _ in self._changes:
             self._reload.set()
 
     async def _reload_when_asked(self) -> None:
@@ -134,7 +135,7 @@ class Supervisor:
     async def _reload_once(self) -> None:
         before = self._workers.deployed
         try:
-            configuration = load(self._path, os.environ, self._overrides)
+            configuration = _load(self._path, self._overrides)
             _refuse_fixed(before.configuration, configuration)
             await self._workers.reload(configuration)
         except ConfigurationError as error:
@@ -217,22 +218,35 @@ def _refuse_fixed(before: Configuration, after: Configuration) -> None:
         )
 
 
-async def _serve(path: Path | None, overrides: Sequence[str]) -> None:
+def _load(path: Path | None, overrides: Sequence[str]) -> Configuration:
+    """The configuration, whose secrets can be read.
+
+    Raises:
+        ConfigurationError: with every fault.
+    """
     configuration = load(path, os.environ, overrides)
+    faults = secret_faults(configuration)
+    if faults:
+        raise ConfigurationError(faults)
+    return configuration
+
+
+async def _serve(path: Path | None, overrides: Sequence[str]) -> None:
+    configuration = _load(path, overrides)
     configure_logs(configuration.log, "supervisor")
     with private_folder() as folder:
         await Supervisor(path, overrides, configuration, folder).run()
 
 
 def serve(path: Path | None, overrides: Sequence[str] = ()) -> int:
-    """Runs `mixer serve` to its end; the exit code."""
-    try:
-        asyncio.run(_serve(path, overrides))
-    except ConfigurationError as error:
-        for fault in error.faults:
-            print(f"mixer: {fault}", file=sys.stderr)  # noqa: T201 (the command's own answer)
-        return 1
-    except MixerError as error:
-        print(f"mixer: {error}", file=sys.stderr)  # noqa: T201
-        return 1
+    """Runs `mixer serve` to its end.
+
+    Returns:
+        The exit code, 0.
+
+    Raises:
+        ConfigurationError: what a person wrote is faulty.
+        MixerError: it could not start.
+    """
+    asyncio.run(_serve(path, overrides))
     return 0
