@@ -157,16 +157,28 @@ def test_groups_count_as_rows_do(batches):
         assert total == pytest.approx(sum(map(value_of, everything)))
 
 
-def test_more_combinations_than_a_number_can_tell_apart_are_told_apart():
-    names = [
-        column.name for column in REQUESTS.columns if column.name.startswith(("source_", "destination_"))
-        and column.kind.arrow == pa.string() and not column.name.endswith(("_ip", "_namespace", "_principal"))
-    ]  # fmt: skip
-    many = [dict.fromkeys(names, str(number)) | {"response_code": number % 5} for number in range(300)]
+def test_more_combinations_than_64_bits_can_number_are_told_apart():
+    # 256 values in each of many columns: the first column's share is shifted out of a number of 64 bits.
+    names = [column.name for column in REQUESTS.columns if column.name.startswith("destination_")
+             and column.kind.arrow == pa.string() and not column.name.endswith("_ip")]  # fmt: skip
+    assert len(names) > 8
+    rows = [
+        dict.fromkeys(names, f"spiffe://{number}") | {"source_workload_name": caller}
+        for number in range(256)
+        for caller in ("first", "second", "second")
+    ]
     registry = Registry()
-    IstioMetrics(registry).count(batch(many + many))
-    counted = [numbers for (name, _), numbers in read(registry).items() if name == "istio_requests_total"]
-    assert counted == [(2.0,)] * 300
+    IstioMetrics(registry).count(batch(rows))
+    counted = [numbers[0] for (name, _), numbers in read(registry).items() if name == "istio_requests_total"]
+    assert sorted(counted) == [1.0] * 256 + [2.0] * 256
+
+
+@pytest.mark.parametrize(("place", "bound"), enumerate(BUCKETS))
+def test_a_bucket_includes_its_upper_bound(place, bound):
+    registry = Registry()
+    IstioMetrics(registry).count(batch([{"response_duration": round(bound * 1000) + step} for step in (0, 1)]))
+    counts = next(numbers for key, numbers in read(registry).items() if key[0] == "istio_request_duration_milliseconds")
+    assert [number for number, count in enumerate(counts[:-1]) if count] == [place, place + 1]
 
 
 def test_label_sets_are_capped_and_nothing_is_lost(monkeypatch):
