@@ -51,7 +51,7 @@ async def test_a_decision_becomes_a_row_without_secrets() -> None:
     log.record(record(json_format.ParseDict(REQUEST, CheckRequest())))
     log.flush()
     ((table, batch),) = rows.batches
-    row = batch.to_pylist()[0]
+    row = batch.drop_columns(["timestamp"]).to_pylist()[0]
     assert table == "decisions"
     assert {name: row[name] for name in ("decision_id", "request_id", "verdict", "source_ip", "source_principal",
             "source_namespace", "destination_namespace", "request_method", "request_host", "request_url_path",
@@ -71,7 +71,7 @@ async def test_an_empty_request_is_a_row_too() -> None:
     log = DecisionLog(rows)
     log.record(record(CheckRequest()))
     log.flush()
-    assert rows.batches[0][1].to_pylist()[0]["request_url_path"] == ""
+    assert rows.batches[0][1].column("request_url_path").to_pylist() == [""]
 
 
 async def test_rows_are_handed_on_by_number_and_by_time() -> None:
