@@ -173,7 +173,7 @@ def test_more_combinations_than_64_bits_can_number_are_told_apart():
     assert sorted(counted) == [1.0] * 256 + [2.0] * 256
 
 
-@pytest.mark.parametrize(("place", "bound"), enumerate(BUCKETS))
+@pytest.mark.parametrize(("place", "bound"), list(enumerate(BUCKETS)))
 def test_a_bucket_includes_its_upper_bound(place, bound):
     registry = Registry()
     IstioMetrics(registry).count(batch([{"response_duration": round(bound * 1000) + step} for step in (0, 1)]))
