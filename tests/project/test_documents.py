@@ -5,10 +5,10 @@ A comment on the line before a fence says what a block is:
 
     <!-- run: file NAME -->    the block is the file NAME; later blocks may use it
     <!-- run: envoy -->        pieces of an Envoy configuration, which Envoy validates in place of the shipped ones
-    <!-- run: mixer -->        a mixer configuration of its own: `mixer validate` accepts it
     <!-- run: no, REASON -->   not run
 
-`console` blocks need none. In them a line with `$ ` is a command, and the lines under it are what it prints: in this
+`console` and `yaml` blocks need none. A `yaml` block by itself is a configuration that `mixer validate` accepts. In
+`console` blocks a line with `$ ` is a command, and the lines under it are what it prints: in this
 order, perhaps among others, with `…` for anything; without such lines it has to exit with 0. A command that ends
 with `&` stays until the end of the document. Ports are replaced by free ones. `text` blocks are pictures.
 """
@@ -61,7 +61,13 @@ def workplace(tmp_path: Path, programs: Programs, ports: Ports) -> Workplace:
     folder.mkdir()
     taken = {known: ports.take() for known in PORTS}
     path = os.pathsep.join((str(tools), os.environ["PATH"]))
-    environment = {key: value for key, value in os.environ.items() if not key.startswith("MIXER_")} | {"PATH": path}
+    # What listens at its default address says so nowhere that could be replaced.
+    moved_away = {
+        "PATH": path,
+        "MIXER_SERVER__ADMIN": f"127.0.0.1:{taken[15014]}",
+        "MIXER_SERVER__LISTENERS": f"[{{address: '127.0.0.1:{taken[9091]}'}}]",
+    }
+    environment = {key: value for key, value in os.environ.items() if not key.startswith("MIXER_")} | moved_away
 
     def background(command: str) -> None:
         words = command.split()
@@ -70,7 +76,7 @@ def workplace(tmp_path: Path, programs: Programs, ports: Ports) -> Workplace:
             "envoy": lambda: accepts(taken[10000]),
         }.get(words[0], lambda: accepts(taken[9080]))
         shell = ["/bin/bash", "-c", f"cd '{folder}' && exec {command}"]
-        program = programs.start(f"{words[0]}-{len(words)}", shell, environment={"PATH": path})
+        program = programs.start(f"{words[0]}-{len(words)}", shell, environment=moved_away)
         program.wait_until(ready)
 
     end = time.monotonic() + _ARRIVAL_SECONDS
@@ -108,11 +114,11 @@ def run_block(block: Block, workplace: Workplace, place: str) -> None:
         pieces = put_in(yaml.safe_load(SHIPPED.read_text(encoding="utf-8")), yaml.safe_load(block.text))
         workplace.write("pieces.yaml", yaml.safe_dump(pieces))
         run_command(workplace, place, ["envoy", "--mode", "validate", "-c", "pieces.yaml"])
-    elif word == "mixer":
-        workplace.write("alone.yaml", block.text)
-        run_command(workplace, place, ["mixer", "validate", "-c", "alone.yaml"])
     elif word == "no,":
         assert rest, f"{place}: a block that is not run says why"
+    elif block.language == "yaml":
+        workplace.write("alone.yaml", block.text)
+        run_command(workplace, place, ["mixer", "validate", "-c", "alone.yaml"])
     else:
         assert block.language == "console", f"{place}: say with `<!-- run: … -->` what this block is"
         for step in steps(block):
