@@ -83,7 +83,7 @@ class ServerReader:
         try:
             rows, columns = client.execute(sql, with_column_types=True, settings=settings)
         except ServerException as error:
-            raise QueryFailedError(str(error.message).partition("\n")[0]) from error
+            raise QueryFailedError(_tidy(str(error.message))) from error
         except (DriverError, OSError, EOFError) as error:
             raise NotRunningError(f"ClickHouse at {target.host}:{target.port} does not answer: {error}") from error
         finally:
@@ -109,6 +109,11 @@ def _plain(value: object) -> object:
     if isinstance(value, tuple | set | frozenset):
         return list(value)
     raise TypeError(f"{type(value).__name__} has no JSON form")
+
+
+def _tidy(message: str) -> str:
+    """The server's message without its stack trace."""
+    return message.partition("Stack trace:")[0].removeprefix("DB::Exception: ").strip()
 
 
 def open_reader(settings: ClickHouseSettings, store_socket: Path | None) -> Reader:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 import shutil
 import socket
@@ -95,8 +96,16 @@ class Server:
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     running = Server(tmp_path_factory.mktemp("clickhouse"))
     running.start()
+    asyncio.run(write_once(running))
     yield running
     running.kill()
+
+
+async def write_once(server: Server) -> None:
+    """Makes the tables."""
+    sink = ClickHouseSink(server.target, "word", STATEMENTS)
+    await sink.write("decisions", rows(1, request_id="first"), "t0")
+    await sink.close()
 
 
 async def read(server: Server, sql: str) -> list[dict[str, object]]:
@@ -159,6 +168,7 @@ async def test_rows_wait_while_the_server_is_away_and_arrive_when_it_is_back(ser
     assert await recorder.drain(60) == 0
     found = await read(
         server,
-        "SELECT request_id, count() AS n FROM decisions WHERE request_id IN ('before', 'while away', 'after') GROUP BY request_id",
+        "SELECT request_id, count() AS n FROM decisions "
+        "WHERE request_id IN ('before', 'while away', 'after') GROUP BY request_id",
     )
     assert {row["request_id"]: row["n"] for row in found} == {"before": 5, "while away": 5, "after": 5}
