@@ -113,7 +113,7 @@ class Store:
             except SinkError as error:
                 self._count(error.reason)
                 self._stop.set()
-            except Exception:  # the database's own; rows are still verified when they are written
+            except RuntimeError:  # the database's own; rows are still verified when they are written
                 self._count("inspect_failed")
                 self._log.exception("parts cannot be inspected")
             await asyncio.sleep(_INSPECT_SECONDS)
@@ -139,25 +139,24 @@ class Store:
             writer.close()
 
     async def _answer(self, frame: Frame) -> Frame:
+        handlers = {"write": self._write, "query": self._query, "ping": self._ping}
+        handler = handlers.get(str(frame.header.get("request")))
+        if handler is None:
+            return self._failure("protocol", f"unknown request {frame.header.get('request')!r}")
         try:
-            match frame.header.get("request"):
-                case "write":
-                    return await self._write(frame)
-                case "query":
-                    return await self._query(frame)
-                case "ping":
-                    return Frame({"ok": True})
-                case unknown:
-                    return self._failure("protocol", f"unknown request {unknown!r}")
-        except SinkError as error:
-            return self._failure(error.reason, str(error))
+            return await handler(frame)
         except QueryFailedError as error:
             return _failed("query_failed", str(error))  # the asker's fault, so not counted
+        except SinkError as error:
+            kind, message = error.reason, str(error)
         except InvalidRequestError as error:
-            return self._failure("invalid", str(error))
-        except Exception as error:  # one request costs itself, whatever the database raises
-            self._log.exception("a request failed")
-            return self._failure("insert_failed", f"{type(error).__name__}: {error}")
+            kind, message = "invalid", str(error)
+        except RuntimeError as error:  # the database's own: one request costs itself
+            kind, message = "insert_failed", str(error)
+        return self._failure(kind, message)
+
+    async def _ping(self, _frame: Frame) -> Frame:
+        return Frame({"ok": True})
 
     async def _write(self, frame: Frame) -> Frame:
         table, token = str(frame.header.get("table")), str(frame.header.get("token"))

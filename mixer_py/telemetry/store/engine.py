@@ -1,0 +1,380 @@
+"""chDB over one folder: rows in, verified before they count; SELECTs out, within limits.
+
+chDB reports success for writes that failed (ENOSPC, EIO, EFBIG), inserts and merges alike. So each part that an insert
+made is checked before the insert is acknowledged, merged parts are checked soon after, and their sources stay on disk
+long enough to come back: a part whose files are too short is set aside when the folder is opened again, and what was
+merged into it is then used instead.
+
+Blocking: every method is called in a thread. `write` in one at a time, `inspect` in one at a time, `query` in several.
+Not for: sockets and processes (`runtime/store.py`), or which SQL a reader may run (`queries/`): no setting of chDB
+stops INTO OUTFILE or the function `file`.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any, Final, Protocol
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import structlog
+
+from mixer_py.errors import ConfigurationError, Fault, QueryFailedError, SinkError
+from mixer_py.telemetry import validation
+from mixer_py.telemetry.columns import TABLES
+from mixer_py.telemetry.ddl import create_statements
+from mixer_py.telemetry.store.protocol import QueryLimits
+
+KEEP_FREE: Final = 256 << 20
+"""Bytes of the disk that are never used: at its edge chDB loses what it writes."""
+MEMORY: Final = 1536 << 20
+"""Bytes that chDB may use for everything together."""
+
+_ROOM_FACTOR: Final = 4
+"""Free bytes wanted for a byte of a batch: its part, and merges that copy it."""
+_SOURCES_LIFETIME: Final = 480
+"""Seconds that the sources of a merge stay on disk; ClickHouse's own default, which chDB sets to nothing."""
+_TOKEN: Final = re.compile(r"[A-Za-z0-9._:-]{1,128}")
+_VERSION_SUFFIX: Final = re.compile(r"\s*\(version [^)]*\)")
+_ATTEMPTS: Final = 5
+"""How often parts are listed anew because a merge took one away in between."""
+
+Row = dict[str, Any]
+
+
+class Answer(Protocol):
+    """What chDB answers."""
+
+    def bytes(self) -> bytes:
+        """The answer in the format that was asked for."""
+
+
+class Connection(Protocol):
+    """A connection of chDB. What runs on one waits for what ran before; several do not wait for one another.
+
+    Whatever goes wrong is a RuntimeError (`chdb.ChdbError` is one).
+    """
+
+    def query(self, query: str, format: str = "CSV") -> Answer:  # noqa: A002 (chDB's name)
+        """Runs one statement."""
+
+    def close(self) -> None:
+        """Lets go; the last connection of the process lets go of the folder."""
+
+
+class StoreEngine:
+    """The database of one folder, open."""
+
+    def __init__(self, directory: Path, database: str, *, memory: int = MEMORY, keep_free: int = KEEP_FREE) -> None:
+        """Prepares; `open` opens.
+
+        Args:
+            directory: the folder; made when it is missing.
+            database: name of the database; made when it is missing.
+            memory: bytes that chDB may use.
+            keep_free: bytes of the disk below which nothing is inserted.
+        """
+        self._directory = directory.absolute()
+        self._database = database
+        self._memory = memory
+        self._keep_free = keep_free
+        self._log = structlog.get_logger("store").bind(directory=str(directory))
+        self._verified: set[str] = set()
+        self._found: frozenset[str] = frozenset()
+        self._last_block: dict[str, int] = {}
+        self.broken = ""
+        """Why nothing is inserted any more and the process must be replaced; empty while all is well."""
+
+    def open(self) -> None:
+        """Opens the folder and makes what is missing in it.
+
+        Raises:
+            ConfigurationError: chDB is not installed; the folder cannot be used, is in use, or is of another version.
+        """
+        try:
+            import chdb  # noqa: PLC0415 (an optional part, and half a second)
+        except ImportError as error:
+            raise _refusal(f"chDB cannot be imported: {error}", "pip install 'mixer-py[embedded]'") from error
+        if "?" in str(self._directory):
+            raise _refusal(f"chDB cannot use the folder {self._directory}", "choose a path without a question mark")
+        try:
+            self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        except OSError as error:
+            raise _refusal(f"the folder cannot be made: {error}", "choose one that this user may write") from error
+        address = f"{self._directory}?max_server_memory_usage={self._memory}"
+        connect: Callable[[str], Connection] = chdb.connect
+        self._connect = partial(connect, address)
+        try:
+            self._writer, self._inspector = self._connect(), self._connect()
+            for statement in create_statements(self._database):
+                self._writer.query(statement)
+            for table in TABLES:
+                self._writer.query(
+                    f"ALTER TABLE {self._database}.{table} MODIFY SETTING old_parts_lifetime = {_SOURCES_LIFETIME}"
+                )
+        except (RuntimeError, ValueError) as error:
+            raise self._cannot_open(str(error)) from error
+        self._check_columns()
+        self._note_what_is_there()
+
+    def write(self, table: str, batch: pa.RecordBatch, token: str) -> int:
+        """Inserts rows and verifies what the disk holds of them.
+
+        Args:
+            table: `requests` or `decisions`.
+            batch: exactly the table's columns.
+            token: names the batch; one that is there already is not stored again.
+
+        Returns:
+            Rows that were stored: all of them, or 0 when they were there already.
+
+        Raises:
+            SinkError: they do not count as written. After `unverified` this process inserts no more.
+        """
+        if self.broken:
+            raise SinkError(self.broken, "unverified")
+        if _TOKEN.fullmatch(token) is None:
+            raise SinkError(f"{token!r} cannot be a token: up to 128 letters, digits and . _ : -")
+        validation.check(table, batch)
+        if not batch.num_rows:
+            return 0
+        self._check_room(batch.nbytes)
+        attempt, name = 0, token
+        while True:
+            self._insert(table, batch, name)
+            parts = self._new_parts(table)
+            if parts:
+                self._verify(table, parts, batch.num_rows)
+                return int(batch.num_rows)
+            if self._is_there(table, batch):
+                return 0
+            # The token is remembered, but its part was found broken and set aside: a name that nobody used yet.
+            attempt += 1
+            name = f"{token}~{attempt}"
+            self._log.warning("a batch that was set aside as broken is written again", table=table, token=token)
+
+    def query(self, sql: str, limits: QueryLimits) -> bytes:
+        """Runs one SELECT, with unqualified tables those of the database.
+
+        Each query has a connection of its own, which is read-only and whose limits no SETTINGS can change.
+
+        Returns:
+            One JSON object a line.
+
+        Raises:
+            QueryFailedError: the database refused it, or a limit ended it.
+        """
+        try:
+            connection = self._connect()
+        except RuntimeError as error:
+            raise QueryFailedError(_tidy(str(error))) from error
+        try:
+            connection.query(f"USE {self._database}")
+            connection.query(
+                f"SET max_execution_time = {limits.seconds}, max_result_rows = {limits.rows}, "
+                f"max_result_bytes = {limits.result_bytes}, max_memory_usage = {limits.memory}, "
+                "result_overflow_mode = 'throw', timeout_overflow_mode = 'throw', "
+                "output_format_json_quote_64bit_integers = 0"
+            )
+            connection.query("SET readonly = 1")
+            answer: bytes = connection.query(sql, "JSONEachRow").bytes()
+        except RuntimeError as error:
+            raise QueryFailedError(_tidy(str(error))) from error
+        finally:
+            connection.close()
+        return answer
+
+    def inspect(self) -> None:
+        """Checks the parts that no check has seen: those of merges, and those found when the folder was opened.
+
+        One that this process wrote makes the store broken: opening the folder anew brings the sources back. One that
+        was there before is set aside, and its rows with it.
+
+        Raises:
+            SinkError: the store is broken.
+        """
+        for table in TABLES:
+            active = {part["name"] for part in self._parts(self._inspector, table)}
+            keys = {f"{table}/{name}" for name in active}
+            for key in sorted(keys - self._verified):
+                self._inspect_part(table, key)
+            self._verified -= {key for key in self._verified if key.startswith(f"{table}/") and key not in keys}
+
+    def close(self) -> None:
+        """Lets go of the folder."""
+        self._inspector.close()
+        self._writer.close()
+
+    def _inspect_part(self, table: str, key: str) -> None:
+        name = key.partition("/")[2]
+        fault = self._check_part(self._inspector, table, name)
+        if fault is None:  # merged away meanwhile
+            return
+        if not fault:
+            self._verified.add(key)
+        elif key in self._found:
+            self._log.error("a part is damaged and set aside, its rows with it", table=table, part=name, fault=fault)
+            self._inspector.query(f"ALTER TABLE {self._database}.{table} DETACH PART '{name}'")
+        else:
+            self._break(f"part {name} of {table} is not on disk as it was written: {fault}")
+
+    def _cannot_open(self, message: str) -> ConfigurationError:
+        if "Cannot lock file" in message:
+            return _refusal(
+                f"the folder {self._directory} is in use by another process (Cannot lock file)",
+                "stop the other mixer, or give this one a folder of its own",
+            )
+        return _refusal(f"chDB cannot open {self._directory}: {_tidy(message)}", "see chDB's message")
+
+    def _check_columns(self) -> None:
+        for table in TABLES.values():
+            there = {
+                row["name"]: row["type"]
+                for row in self._rows(
+                    self._writer,
+                    f"SELECT name, type FROM system.columns WHERE database = '{self._database}' "  # noqa: S608 (ours)
+                    f"AND table = '{table.name}'",
+                )
+            }
+            wanted = {column.name: column.kind.clickhouse for column in table.columns}
+            if there != wanted:
+                names = sorted(name for name in there | wanted if there.get(name) != wanted.get(name))
+                raise _refusal(
+                    f"table {self._database}.{table.name} in {self._directory} was made by another version: "
+                    f"{', '.join(names)} differ",
+                    "move the folder away, or use the version that made it",
+                )
+
+    def _note_what_is_there(self) -> None:
+        found = set()
+        for table in TABLES:
+            parts = self._parts(self._writer, table)
+            found |= {f"{table}/{part['name']}" for part in parts}
+            self._last_block[table] = max((part["last_block"] for part in parts), default=0)
+        self._found = frozenset(found)
+        for row in self._rows(
+            self._writer,
+            f"SELECT table, name FROM system.detached_parts WHERE database = '{self._database}' "  # noqa: S608 (ours)
+            "AND reason = 'broken-on-start'",
+        ):
+            self._log.error("chDB set a damaged part aside; its rows are missing unless they were written again", **row)
+
+    def _check_room(self, size: int) -> None:
+        disk = os.statvfs(self._directory)
+        free, wanted = disk.f_bavail * disk.f_frsize, self._keep_free + _ROOM_FACTOR * size
+        if free < wanted:
+            raise SinkError(f"{self._directory} has {free} bytes left; {wanted} are wanted for a batch", "disk_full")
+
+    def _insert(self, table: str, batch: pa.RecordBatch, token: str) -> None:
+        columns = ", ".join(batch.schema.names)
+        rows = pa.Table.from_batches([batch])  # noqa: F841 (chDB reads it by its name from this very frame)
+        try:
+            self._writer.query(
+                f"INSERT INTO {self._database}.{table} ({columns}) "  # noqa: S608 (names of ours, and a checked token)
+                f"SETTINGS insert_deduplication_token = '{token}', max_insert_threads = 1, "
+                "min_insert_block_size_rows = 1073741824, min_insert_block_size_bytes = 0 "  # one block: one part
+                f"SELECT {columns} FROM Python(rows)"
+            )
+        except RuntimeError as error:
+            raise SinkError(f"chDB refused a batch for {table}: {_tidy(str(error))}", "insert_failed") from error
+
+    def _new_parts(self, table: str) -> list[Row]:
+        last = self._last_block[table]
+        return [part for part in self._parts(self._writer, table) if part["last_block"] > last]
+
+    def _verify(self, table: str, parts: list[Row], rows: int) -> None:
+        """Checks the parts that hold the rows just inserted; a merge may have taken them in already.
+
+        Raises:
+            SinkError: they are not on disk as they were written.
+        """
+        last = self._last_block[table]
+        for _ in range(_ATTEMPTS):
+            faults = [self._check_part(self._writer, table, part["name"]) for part in parts]
+            if None not in faults:
+                break
+            parts = self._new_parts(table)
+        else:
+            self._break(f"parts of {table} change faster than they can be checked")
+        for part, fault in zip(parts, faults, strict=True):
+            fresh = part["first_block"] > last
+            if not fault and fresh and part["rows"] != rows:
+                fault = f"it holds {part['rows']} rows of {rows}"  # noqa: PLW2901 (one of its faults)
+            if fault:
+                if fresh:  # without it the token is forgotten too, and no merge can take it in
+                    self._drop(table, part["name"])
+                self._break(f"part {part['name']} of {table} is not on disk as it was written: {fault}")
+        if not parts:
+            self._break(f"no part of {table} holds the batch that was just inserted")
+        self._verified |= {f"{table}/{part['name']}" for part in parts}
+        self._last_block[table] = max(part["last_block"] for part in parts)
+
+    def _drop(self, table: str, part: str) -> None:
+        try:
+            self._writer.query(f"ALTER TABLE {self._database}.{table} DETACH PART '{part}'")
+            self._writer.query(
+                f"ALTER TABLE {self._database}.{table} DROP DETACHED PART '{part}' SETTINGS allow_drop_detached = 1"
+            )
+        except RuntimeError as error:  # it is found, and set aside, when the folder is opened again
+            self._log.error("a damaged part stays where it is", table=table, part=part, error=_tidy(str(error)))
+
+    def _break(self, why: str) -> None:
+        self.broken = why
+        self._log.critical("the disk does not hold what was written; nothing is inserted any more", fault=why)
+        try:
+            self._inspector.query("SYSTEM STOP MERGES")
+        except RuntimeError as error:
+            self._log.error("merges cannot be stopped", error=_tidy(str(error)))
+        raise SinkError(why, "unverified")
+
+    def _is_there(self, table: str, batch: pa.RecordBatch) -> bool:
+        """Whether the table holds rows of the batch."""
+        keys = ", ".join(("timestamp", *TABLES[table].indexed))
+        span = pc.min_max(batch["timestamp"].cast(pa.int64())).as_py()
+        rows = pa.Table.from_batches([batch.select(["timestamp", *TABLES[table].indexed])])  # noqa: F841 (as above)
+        try:
+            answer = self._writer.query(
+                f"SELECT count() AS count FROM {self._database}.{table} "  # noqa: S608 (names of ours, and numbers)
+                f"WHERE timestamp >= fromUnixTimestamp64Nano(toInt64({span['min']})) "
+                f"AND timestamp <= fromUnixTimestamp64Nano(toInt64({span['max']})) "
+                f"AND ({keys}) IN (SELECT {keys} FROM Python(rows))",
+                "JSONEachRow",
+            )
+        except RuntimeError as error:
+            raise SinkError(f"chDB cannot say what {table} holds: {_tidy(str(error))}", "insert_failed") from error
+        return bool(json.loads(answer.bytes())["count"])
+
+    def _check_part(self, connection: Connection, table: str, part: str) -> str | None:
+        """What is wrong with a part: empty when nothing is, None when there is no such part any more."""
+        try:
+            rows = self._rows(connection, f"CHECK TABLE {self._database}.{table} PART '{part}'")
+        except RuntimeError as error:
+            message = _tidy(str(error))
+            return None if "NO_SUCH_DATA_PART" in message else message
+        failed = [str(row["message"]) or "check failed" for row in rows if not row["is_passed"]]
+        return _tidy(failed[0]) if failed else ""
+
+    def _parts(self, connection: Connection, table: str) -> list[Row]:
+        return self._rows(
+            connection,
+            "SELECT name, rows, min_block_number AS first_block, max_block_number AS last_block "  # noqa: S608 (ours)
+            f"FROM system.parts WHERE active AND database = '{self._database}' AND table = '{table}'",
+        )
+
+    @staticmethod
+    def _rows(connection: Connection, sql: str) -> list[Row]:
+        return [json.loads(line) for line in connection.query(sql, "JSONEachRow").bytes().splitlines()]
+
+
+def _refusal(message: str, way_out: str) -> ConfigurationError:
+    return ConfigurationError([Fault(message, field="telemetry.clickhouse.url", way_out=way_out)])
+
+
+def _tidy(message: str) -> str:
+    """A message of chDB without its version, on one line and of a sane length."""
+    return " ".join(_VERSION_SUFFIX.sub("", message).split())[:2000]
