@@ -117,7 +117,7 @@ def run_block(block: Block, workplace: Workplace, place: str) -> None:
     elif word == "no,":
         assert rest, f"{place}: a block that is not run says why"
     elif block.language == "yaml":
-        workplace.write("alone.yaml", block.text)
+        (workplace.folder / "alone.yaml").write_text(block.text, encoding="utf-8")
         run_command(workplace, place, ["mixer", "validate", "-c", "alone.yaml"])
     else:
         assert block.language == "console", f"{place}: say with `<!-- run: … -->` what this block is"
