@@ -14,7 +14,6 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-import pyarrow.compute as pc
 from envoy.data.accesslog.v3 import accesslog_pb2
 
 from mixer_py.instruments import Clock, SystemClock
@@ -87,7 +86,7 @@ class AccessLogDecoder:
                 batch, streams = self._projection.empty, streams[:0]
         lists = batch.column(0).field(0)
         unsupported = len(batch.column(1).field(0).flatten())
-        structs, streams = lists.flatten(), streams[numbers(pc.list_parent_indices(lists))]
+        structs, streams = lists.flatten(), streams[numbers(lists.value_parent_indices())]
         received = len(structs)
         structs, streams = _finished(structs, streams)
         entries = Entries(structs, tuple(identities), streams, self._clock.wall_ns())
@@ -103,7 +102,7 @@ def _finished(structs: pa.StructArray, streams: Indices) -> tuple[pa.StructArray
     """The entries that end a request."""
     common = structs.field("common_properties")
     kinds: npt.NDArray[Any] = numbers(common.field("access_log_type"))
-    ends = np.isin(kinds, _ENDS) & ~numbers(common.field("intermediate_log_entry"))
+    ends = ((kinds == _ENDS[0]) | (kinds == _ENDS[1])) & ~numbers(common.field("intermediate_log_entry"))
     if ends.all():
         return structs, streams
     return structs.filter(pa.array(ends)), streams[ends]
@@ -130,4 +129,4 @@ def _reader(column: Column) -> Reader:
 
 def _code(values: pa.Array) -> pa.Array:
     """Status codes and ports in 16 bits; what does not fit, which no real one does, is the largest."""
-    return pc.cast(pc.min_element_wise(values, pa.scalar(_CODE_MAXIMUM, pa.uint32())), pa.uint16())
+    return pa.array(np.minimum(numbers(values), _CODE_MAXIMUM).astype(np.uint16))

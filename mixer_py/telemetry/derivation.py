@@ -44,6 +44,7 @@ RESPONSE_FLAGS: Final[Mapping[str, str]] = {
 }  # fmt: skip
 """Envoy's short codes of `%RESPONSE_FLAGS%`, by field of ResponseFlags and in its order."""
 
+_EMPTY: Final = pa.scalar("")
 _METHODS: Final = pa.array(
     [("" if value.number == 0 else value.name) for value in base_pb2.RequestMethod.DESCRIPTOR.values]
 )
@@ -55,12 +56,21 @@ _NOT_IN_SVC: Final = r"^[^.]+\.([^.]+)\.svc(?:\.(?s:.*))?$"
 
 def text_or(first: pa.Array, second: pa.Array) -> pa.Array:
     """`first` where it is not empty, else `second`."""
-    return pc.if_else(pc.equal(first, ""), second, first)
+    return pc.if_else(is_empty(first), second, first)
+
+
+def is_empty(texts: pa.Array) -> pa.Array:
+    """Which texts are empty."""
+    return pc.equal(texts, _EMPTY)
 
 
 def named(values: npt.NDArray[np.int64], names: pa.Array) -> pa.Array:
     """The names of an enum's values; empty for one that we do not know."""
-    return names.take(pa.array(np.where((values >= 0) & (values < len(names)), values, 0)))
+    values = np.where((values >= 0) & (values < len(names)), values, 0)
+    first = int(values[0]) if len(values) else 0
+    if (values == first).all():
+        return pa.repeat(names[first], len(values))
+    return names.take(pa.array(values))
 
 
 class Deriver:
@@ -129,9 +139,12 @@ class Slice:
             if row is None:
                 row = self._known[key] = parties_of(*key).row()
             rows.append(row)
-        indices = pa.array(group.astype(np.int64))
-        values = list(zip(*rows, strict=True)) if rows else [()] * len(NAMES)
-        return {name: pa.array(v, pa.string()).take(indices) for name, v in zip(NAMES, values, strict=True)}
+        # One array of all columns' values, taken from once: a call of Arrow's costs more than the few values.
+        values = pa.array([value for column in zip(*rows, strict=True) for value in column], pa.string())
+        places = np.arange(len(NAMES))[:, np.newaxis] * len(rows) + group
+        taken = values.take(pa.array(places.ravel()))
+        length = len(entries)
+        return {name: taken.slice(place * length, length) for place, name in enumerate(NAMES)}
 
     @cached_property
     def _from_source(self) -> pa.Array:
@@ -161,20 +174,18 @@ class Slice:
     def verdict(self) -> pa.Array:
         """What mixer said, else what Envoy's details and headers let one conclude (DESIGN 3.5)."""
         told = self.entries.metadata.text(VERDICT)
-        silent = pc.equal(told, "")
+        silent = is_empty(told)
         if not pc.any(silent).as_py():
             return told
         failed = pc.match_substring(self.entries.at("response.response_code_details"), "ext_authz_error")
-        allowed = pc.fill_null(self.entries.request_headers.get("x-envoy-auth-failure-mode-allowed"), "")
+        allowed = self.entries.request_headers.get("x-envoy-auth-failure-mode-allowed")
         otherwise = pc.if_else(failed, "error", pc.if_else(pc.equal(allowed, "true"), "bypassed", "none"))
         return pc.if_else(silent, otherwise, told)
 
     def context_protocol(self) -> pa.Array:
         """What is spoken: grpc or http."""
-        content_type = pc.fill_null(self.entries.request_headers.get("content-type"), "")
-        is_grpc = pc.or_(
-            pc.starts_with(content_type, "application/grpc"), pc.not_equal(self.response_grpc_status(), "")
-        )
+        content_type = self.entries.request_headers.get("content-type")
+        is_grpc = pc.or_(pc.starts_with(content_type, "application/grpc"), pc.invert(is_empty(self._grpc_status)))
         return pc.if_else(is_grpc, "grpc", "http")
 
     def protocol_version(self) -> pa.Array:
@@ -211,12 +222,12 @@ class Slice:
 
     def connection_mtls(self) -> pa.Array:
         """Both certificates carry an alternative name."""
-        return pc.and_(pc.not_equal(self.peer_san, ""), pc.not_equal(self.own_san, ""))
+        return pc.invert(pc.or_(is_empty(self.peer_san), is_empty(self.own_san)))
 
     def destination_service_host(self) -> pa.Array:
         """The cluster's, else the authority's."""
         known = self.parties["destination_service_host"]
-        missing = pc.equal(known, "")
+        missing = is_empty(known)
         if not pc.any(missing).as_py():
             return known
         return pc.if_else(missing, self.authority_host.dictionary_decode(), known)
@@ -224,7 +235,7 @@ class Slice:
     def destination_service_name(self) -> pa.Array:
         """The cluster's, else the first label of the authority; an IP address is kept whole."""
         known = self.parties["destination_service_name"]
-        missing = pc.equal(known, "")
+        missing = is_empty(known)
         if not pc.any(missing).as_py():
             return known
         hosts = self.authority_host
@@ -234,12 +245,12 @@ class Slice:
     def destination_service_namespace(self) -> pa.Array:
         """The host's, else the server's."""
         known = self.parties["destination_service_namespace"]
-        if not pc.any(pc.equal(known, "")).as_py():
+        if not pc.any(is_empty(known)).as_py():
             return known
         hosts = self.authority_host
         in_svc = pc.match_substring_regex(hosts.dictionary, _NOT_IN_SVC)
         names = pc.if_else(in_svc, pc.replace_substring_regex(hosts.dictionary, _NOT_IN_SVC, r"\1"), "")
-        unnamed = pc.equal(self.parties["destination_service_host"], "")
+        unnamed = is_empty(self.parties["destination_service_host"])
         told = pc.if_else(unnamed, names.take(hosts.indices), "")
         return text_or(known, text_or(told, self.parties["destination_namespace"]))
 
@@ -253,9 +264,9 @@ class Slice:
     def response_flags(self) -> pa.Array:
         """Short codes in the order of ResponseFlags."""
         bits: Indices = np.zeros(len(self.entries), dtype=np.int64)
+        flags = self.entries.at(_C + "response_flags")
         for bit, name in enumerate(RESPONSE_FLAGS):
-            path = f"{_C}response_flags.{name}"
-            flag = self.entries.at(path)
+            flag = flags.field(bit)  # the projection has every field, in this order
             if name == "unauthorized_details":
                 flag = flag.is_valid()
             if flag.true_count:
@@ -271,6 +282,10 @@ class Slice:
 
     def response_grpc_status(self) -> pa.Array:
         """From trailers, else from headers (a trailers-only response)."""
+        return self._grpc_status
+
+    @cached_property
+    def _grpc_status(self) -> pa.Array:
         return self._trailer("grpc-status")
 
     def response_grpc_message(self) -> pa.Array:
@@ -278,10 +293,7 @@ class Slice:
         return self._trailer("grpc-message")
 
     def _trailer(self, name: str) -> pa.Array:
-        values = self.entries.response_trailers.get(name)
-        if values.null_count:
-            values = pc.coalesce(values, self.entries.response_headers.get(name))
-        return pc.fill_null(values, "")
+        return text_or(self.entries.response_trailers.get(name), self.entries.response_headers.get(name))
 
     def response_duration(self) -> pa.Array:
         """Microseconds."""

@@ -30,6 +30,10 @@ _NAMESPACE_SET: Final = pa.array(_NAMESPACES)
 _SOURCES: Final = (VERDICT, *(column.source for column in REQUESTS.columns if isinstance(column.source, Metadata)))
 _KEYS: Final = tuple(dict.fromkeys(source.key for source in _SOURCES))
 _KEY_SET: Final = pa.array(_KEYS)
+_PLACES: Final = {
+    source: _NAMESPACES.index(source.namespace) * len(_KEYS) + _KEYS.index(source.key) for source in _SOURCES
+}
+EMPTY: Final = pa.array([""])
 
 
 def numbers(array: pa.Array) -> npt.NDArray[Any]:
@@ -40,15 +44,31 @@ def numbers(array: pa.Array) -> npt.NDArray[Any]:
 
 def _codes(keys: pa.Array, wanted: pa.Array) -> Indices:
     """For each key its place among the wanted ones, -1 for any other."""
-    found: Indices = numbers(pc.fill_null(pc.index_in(keys, value_set=wanted), -1)).astype(np.int64)
+    found: Indices = numbers(pc.index_in(keys, value_set=wanted).fill_null(-1)).astype(np.int64)
     return found
 
 
-def place(values: pa.Array, rows: Indices, positions: Indices, length: int) -> pa.Array:
-    """An array of `length` with `values[positions]` at `rows` and null elsewhere; of a repeated row the last counts."""
-    chosen = np.full(length, -1, dtype=np.int64)
-    chosen[rows] = positions
-    return values.take(pa.array(chosen, mask=chosen < 0))
+class Keyed:
+    """Values of a few wanted keys, one column a key, all placed by one call.
+
+    A column's array is a slice of what all columns share.
+    """
+
+    def __init__(self, codes: Indices, rows: Indices, keys: int, length: int) -> None:
+        """Takes for each value the wanted key it belongs to, or -1, and its row; of a repeated key the last counts."""
+        positions = np.flatnonzero(codes >= 0)
+        self._length = length
+        self._chosen = np.full(keys * length, -1, dtype=np.int64)
+        self._chosen[codes[positions] * length + rows[positions]] = positions
+
+    def texts(self, values: pa.Array) -> pa.Array:
+        """All columns one after another; empty where a row has no such key, or its value is no text."""
+        spare = pa.concat_arrays([values.fill_null(""), EMPTY])
+        return spare.take(pa.array(np.where(self._chosen < 0, len(values), self._chosen)))
+
+    def positions(self, key: int) -> Indices:
+        """For each row the position of its value, -1 where it has none."""
+        return self._chosen[key * self._length : (key + 1) * self._length]
 
 
 class Pairs:
@@ -57,16 +77,17 @@ class Pairs:
     def __init__(self, lists: pa.ListArray) -> None:
         self._length = len(lists)
         pairs = lists.flatten()
-        self._rows: Indices = numbers(pc.list_parent_indices(lists))
-        self._values = pairs.field(1)
-        self._codes = _codes(pairs.field(0), _HEADER_SET)
+        if not len(pairs):
+            self._texts = pa.repeat("", len(HEADERS) * len(lists))
+            return
+        keyed = Keyed(
+            _codes(pairs.field(0), _HEADER_SET), numbers(lists.value_parent_indices()), len(HEADERS), len(lists)
+        )
+        self._texts = keyed.texts(pairs.field(1))
 
     def get(self, name: str) -> pa.Array:
-        """The values of one of `HEADERS`; null where it was not logged."""
-        positions = np.flatnonzero(self._codes == HEADERS.index(name))
-        if not len(positions):
-            return pa.nulls(self._length, pa.string())
-        return place(self._values, self._rows[positions], positions, self._length)
+        """The values of one of `HEADERS`; empty where it was not logged."""
+        return self._texts.slice(HEADERS.index(name) * self._length, self._length)
 
 
 class FilterMetadata:
@@ -75,37 +96,32 @@ class FilterMetadata:
     def __init__(self, lists: pa.ListArray) -> None:
         self._length = len(lists)
         namespaces = lists.flatten()
-        rows: Indices = numbers(pc.list_parent_indices(lists))
+        rows: Indices = numbers(lists.value_parent_indices())
         codes = _codes(namespaces.field(0), _NAMESPACE_SET)
         structs = namespaces.field(1).field(0)
         fields = structs.flatten()
-        owners: Indices = numbers(pc.list_parent_indices(structs))
+        owners: Indices = numbers(structs.value_parent_indices())
         # Of a repeated namespace the last struct replaces the others as a whole.
         slots = np.where(codes < 0, 0, rows * len(_NAMESPACES) + codes + 1)
         last = np.zeros(self._length * len(_NAMESPACES) + 1, dtype=np.int64)
         last[slots] = np.arange(len(slots))
         counted = (codes >= 0) & (last[slots] == np.arange(len(slots)))
         keys = _codes(fields.field(0), _KEY_SET)
-        self._rows = rows[owners]
-        self._codes = np.where(counted[owners] & (keys >= 0), codes[owners] * len(_KEYS) + keys, -1)
-        self._numbers, self._texts = fields.field(1).field(0), fields.field(1).field(1)
-
-    def _positions(self, source: Metadata) -> Indices:
-        return np.flatnonzero(self._codes == _NAMESPACES.index(source.namespace) * len(_KEYS) + _KEYS.index(source.key))
+        wanted = np.where(counted[owners] & (keys >= 0), codes[owners] * len(_KEYS) + keys, -1)
+        self._keyed = Keyed(wanted, rows[owners], len(_NAMESPACES) * len(_KEYS), self._length)
+        values = fields.field(1)
+        self._numbers, self._texts = values.field(0), self._keyed.texts(values.field(1))
 
     def text(self, source: Metadata) -> pa.Array:
         """Strings; empty where there is none."""
-        positions = self._positions(source)
-        if not len(positions):
-            return pa.repeat("", self._length)
-        return pc.fill_null(place(self._texts, self._rows[positions], positions, self._length), "")
+        return self._texts.slice(_PLACES[source] * self._length, self._length)
 
     def count(self, source: Metadata) -> pa.Array:
         """Numbers as uint32; null where there is none, or one that is no count."""
-        positions = self._positions(source)
-        if not len(positions):
+        positions = self._keyed.positions(_PLACES[source])
+        if (positions < 0).all():
             return pa.nulls(self._length, pa.uint32())
-        values = numbers(place(self._numbers, self._rows[positions], positions, self._length))  # null is NaN
+        values = numbers(self._numbers.take(pa.array(positions, mask=positions < 0)))  # null is NaN
         good = (values >= 0) & (values < 2**32)
         return pa.array(np.where(good, values, 0).astype(np.uint32), mask=~good)
 
@@ -155,11 +171,14 @@ class Entries:
         """Of each entry's list at a path, field `name` of the first element where it is not empty; else null."""
         lists = self.at(path)
         values = lists.flatten().field(name)
-        filled = numbers(pc.fill_null(pc.not_equal(values, ""), false_value()))
-        positions = np.flatnonzero(filled)[::-1]  # the last one placed counts
+        positions = np.flatnonzero(numbers(pc.not_equal(values, "").fill_null(fill_value=False)))[::-1]
         if not len(positions):
             return pa.nulls(len(self), pa.string())
-        return place(values, numbers(pc.list_parent_indices(lists))[positions], positions, len(self))
+        chosen = np.full(len(self), -1, dtype=np.int64)
+        chosen[numbers(lists.value_parent_indices())[positions]] = (
+            positions  # the last one set is the first in the list
+        )
+        return values.take(pa.array(chosen, mask=chosen < 0))
 
     @cached_property
     def metadata(self) -> FilterMetadata:
@@ -180,8 +199,3 @@ class Entries:
     def response_trailers(self) -> Pairs:
         """Logged response trailers."""
         return Pairs(self.at("response.response_trailers"))
-
-
-def false_value() -> pa.Scalar:
-    """False as Arrow has it."""
-    return pa.scalar(False)  # noqa: FBT003 (a value)

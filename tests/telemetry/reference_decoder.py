@@ -93,7 +93,7 @@ def row(entry, identity, now: int) -> dict:  # noqa: PLR0912, PLR0915 (everythin
         else:
             verdict = "none"
     grpc = {
-        name: response.response_trailers.get(name, response.response_headers.get(name, ""))
+        name: response.response_trailers.get(name) or response.response_headers.get(name, "")
         for name in ("grpc-status", "grpc-message")
     }
     is_grpc = request.request_headers.get("content-type", "").startswith("application/grpc") or grpc["grpc-status"]
