@@ -29,6 +29,11 @@ descriptors:
         value: reviews
         rate_limit: {unit: day, requests_per_unit: 3}
   - key: tenant
+    value: umbrella
+    descriptors:
+      - key: service
+        rate_limit: {unit: day, requests_per_unit: 1}
+  - key: tenant
     descriptors:
       - key: service
         rate_limit: {unit: day, requests_per_unit: 1000000}
@@ -46,9 +51,9 @@ def settings(folder: Path, **rooms: Any) -> dict[str, Any]:
 
 
 def _make_mixer(programs: Programs, ports: Ports, folder: Path) -> MakeMixer:
-    def make(policy: str = ALLOW_ALL, **rooms: Any) -> Mixer:
+    def make(rego: str = ALLOW_ALL, **rooms: Any) -> Mixer:
         mixer = Mixer(programs, ports, folder)
-        mixer.write("policy/policy.rego", policy)
+        mixer.write("policy/policy.rego", rego)
         mixer.write("limits.yaml", LIMITS)
         mixer.configure(settings(folder, **rooms))
         return mixer

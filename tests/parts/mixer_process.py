@@ -132,15 +132,20 @@ class Mixer:
     def row(self, request_id: str, columns: str = "*") -> dict[str, Any]:
         """The row of a request, once it has come. Asks over HTTP, which is quicker than a command."""
         sql = f"SELECT {columns} FROM requests WHERE request_id = '{request_id}'"
-        return eventually(lambda: self.rows(sql), f"a row of request {request_id}")[0]
+
+        def look() -> list[dict[str, Any]]:
+            response = self._ask(sql)
+            return [] if response.status == 503 else _objects(response)  # 503: the store is being replaced
+
+        return eventually(look, f"a row of request {request_id}")[0]
 
     def rows(self, sql: str) -> list[dict[str, Any]]:
         """Rows, by the admin page /query."""
-        body = json.dumps({"sql": sql}).encode()
+        return _objects(self._ask(sql))
+
+    def _ask(self, sql: str) -> Response:
         headers = [("content-type", "application/json")]
-        response = request(self.admin, "/query", method="POST", headers=headers, body=body)
-        assert response.status == 200, response
-        return [json.loads(line) for line in response.body.splitlines() if line]
+        return request(self.admin, "/query", method="POST", headers=headers, body=json.dumps({"sql": sql}).encode())
 
     def children(self, module: str) -> list[int]:
         """Process ids of its children that run `python -m module`, by /proc."""
@@ -155,6 +160,11 @@ class Mixer:
         """Process id of its store."""
         (pid,) = eventually(lambda: self.children("mixer_py.runtime.store"), "a store")
         return pid
+
+
+def _objects(response: Response) -> list[dict[str, Any]]:
+    assert response.status == 200, response
+    return [json.loads(line) for line in response.body.splitlines() if line]
 
 
 def child_processes(pid: int) -> list[int]:
