@@ -8,7 +8,7 @@ an undefined rule reads as the text `<undefined>`; an error's text ends with a R
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any, Final
 
 import orjson
@@ -17,7 +17,9 @@ import regorus
 from mixer_py.errors import EvaluationError, Fault, PolicyLoadError, RequestParseError, UndefinedDecisionError
 from mixer_py.policy.builtins import Functions, check_calls
 from mixer_py.policy.bundles import Bundle, Module
-from mixer_py.policy.tolerant import EXTENSION, can_rewrite, functions_module, make_attempt, rewrite, trials_module
+from mixer_py.policy.overlaps import check_overlaps
+from mixer_py.policy.panics import PanicError, guarded
+from mixer_py.policy.tolerant import EXTENSION, Attempts, can_rewrite, functions_module, rewrite, trials_module
 
 _PACKAGE: Final = "mixer_decision"
 _FILE: Final = "mixer/decision.rego"
@@ -49,25 +51,9 @@ def engine_fault(error: BaseException, file: str = "") -> Fault:
     """The fault that an engine's error tells of, without its backtrace and its drawing of the source."""
     text = _text(error)
     place, message = _PLACE.search(text), _MESSAGE.search(text)
-    if place is None or place["file"] == _FILE:
+    if place is None or place["file"].startswith(_FILE):
         return Fault(message["message"] if message else text, file)
     return Fault(message["message"] if message else text, place["file"], int(place["line"]))
-
-
-class _PanicError(RuntimeError):
-    """The engine panicked."""
-
-
-def _call(function: Callable[..., Any], *arguments: object) -> Any:  # noqa: ANN401 (whatever the engine gives)
-    """Call into the engine; a panic, which PyO3 raises as a `BaseException` of no importable type, is an error."""
-    try:
-        return function(*arguments)
-    except Exception:
-        raise
-    except BaseException as error:
-        if type(error).__name__ == "PanicException":
-            raise _PanicError(str(error)) from None
-        raise
 
 
 class EmbeddedEngine:
@@ -84,7 +70,7 @@ class EmbeddedEngine:
         with_data = _load_data(bundle)
         self._pristine = _add_modules(with_data.clone(), bundle.modules, decision)
         trees: list[Any] = orjson.loads(self._pristine.get_ast_as_json())
-        faults = check_calls(trees)
+        faults = check_calls(trees) + check_overlaps(trees, bundle.data)
         if faults:
             raise PolicyLoadError(faults)
         _try_without_input(self._pristine)
@@ -108,8 +94,8 @@ class EmbeddedEngine:
         except RuntimeError as error:
             raise RequestParseError(f"the engine cannot read the request: {_text(error)}") from None
         try:
-            text: str = _call(self._engine.eval_rule_as_json, _RULE)
-        except _PanicError as error:
+            text: str = guarded(self._engine.eval_rule_as_json, _RULE)
+        except PanicError as error:
             self._engine = self._pristine.clone()  # what a panic leaves behind is not to be trusted
             raise EvaluationError(f"the engine panicked: {_text(error)}") from None
         except RuntimeError as error:
@@ -126,12 +112,13 @@ class EmbeddedEngine:
             raise EvaluationError(str(engine_fault(failure))) from None
         try:
             engine.set_input_json(input_json)
-            text: str = _call(engine.eval_rule_as_json, _RULE)
-        except _PanicError as error:
+            text: str = guarded(engine.eval_rule_as_json, _RULE)
+        except PanicError as error:
             self._tolerant = self._pristine_tolerant.clone()
             raise EvaluationError(f"the engine panicked: {_text(error)}") from None
         except RuntimeError as error:
-            raise EvaluationError(str(engine_fault(error))) from None
+            _, panicked, message = str(engine_fault(error)).rpartition(f"{PanicError.__name__}: ")
+            raise EvaluationError(f"the engine panicked: {message}" if panicked else message) from None
         return text
 
 
@@ -155,7 +142,7 @@ def _add_modules(engine: Any, modules: Sequence[Module], decision: str) -> Any: 
     if not faults:
         engine.set_input_json("{}")
         try:
-            _call(engine.eval_rule_as_json, _READY)
+            guarded(engine.eval_rule_as_json, _READY)
         except RuntimeError as error:
             faults.append(engine_fault(error))
     if faults:
@@ -165,7 +152,7 @@ def _add_modules(engine: Any, modules: Sequence[Module], decision: str) -> Any: 
 
 def _add_module(engine: Any, file: str, text: str) -> Fault | None:  # noqa: ANN401 (regorus has no types)
     try:
-        _call(engine.add_policy, file, text)
+        guarded(engine.add_policy, file, text)
     except RuntimeError as error:
         return engine_fault(error, file)
     return None
@@ -177,7 +164,7 @@ def _try_without_input(engine: Any) -> None:  # noqa: ANN401 (regorus has no typ
     Any other error may be that of an empty input, which no request is, and counts for nothing.
     """
     try:
-        _call(engine.eval_rule_as_json, _RULE)
+        guarded(engine.eval_rule_as_json, _RULE)
     except RuntimeError as error:
         fault = engine_fault(error)
         if "recursion" in fault.message or "cyclic" in fault.message:
@@ -193,7 +180,7 @@ def _make_tolerant(with_data: Any, trees: list[Any], decision: str) -> Any:  # n
     trials = regorus.Engine()
     trials.add_policy(f"{_FILE}#trials", trials_module())
     engine = with_data.clone()
-    engine.add_extension(EXTENSION, 2, make_attempt(trials))
+    engine.add_extension(EXTENSION, 2, Attempts(trials))
     try:
         modules = [Module(tree["source"]["file"], rewrite(tree, functions)) for tree in own]
         return _add_modules(engine, [*modules, Module(f"{_FILE}#attempts", functions_module())], decision)

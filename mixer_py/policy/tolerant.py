@@ -10,10 +10,11 @@ that fails. It costs several times an evaluation and only requests that made one
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, Final
 
 from mixer_py.policy.builtins import SUPPORTED, Functions, find_calls, ref_path
+from mixer_py.policy.panics import PanicError, guarded
 
 PACKAGE: Final = "mixer_attempts"
 EXTENSION: Final = "mixer.attempt"
@@ -65,26 +66,35 @@ def functions_module() -> str:
 def trials_module() -> str:
     """The module in which one attempt is evaluated, its arguments as `input`."""
     lines = [f"package {TRIALS_PACKAGE}", "import rego.v1"]
-    lines.extend(f"{name} := [{expression}]" for name, _, expression in _attempts())
+    lines.extend(f"{name} := [({expression})]" for name, _, expression in _attempts())
     return "\n".join(lines)
 
 
-def make_attempt(engine: Any) -> Callable[[str, list[object]], list[object]]:  # noqa: ANN401 (regorus has no types)
-    """The extension that tries one call.
+class Attempts:
+    """The extension that tries one call, in an engine of its own."""
 
-    Args:
-        engine: an engine with `trials_module`.
-    """
+    __slots__ = ("_engine", "_pristine")
 
-    def attempt(name: str, arguments: list[object]) -> list[object]:
-        engine.set_input(arguments)
+    def __init__(self, pristine: Any) -> None:  # noqa: ANN401 (regorus has no types)
+        """Takes an engine with `trials_module`."""
+        self._pristine = pristine
+        self._engine = pristine.clone()
+
+    def __call__(self, name: str, arguments: list[object]) -> list[object]:
+        """The call's value in a list; an empty list when it is undefined or fails.
+
+        Raises:
+            PanicError: it made the engine panic, which must not look like an undefined value.
+        """
         try:
-            result: list[object] | None = engine.eval_rule(f"data.{TRIALS_PACKAGE}.{name}")
+            self._engine.set_input(arguments)
+            result: list[object] | None = guarded(self._engine.eval_rule, f"data.{TRIALS_PACKAGE}.{name}")
+        except PanicError:
+            self._engine = self._pristine.clone()
+            raise
         except RuntimeError:
             return []
         return [] if result is None else result
-
-    return attempt
 
 
 def can_rewrite(trees: Sequence[Any]) -> bool:

@@ -36,7 +36,7 @@ def reference_query(query: str) -> dict[str, list[str]] | None:
             return None
         if pair == "":
             continue
-        name, value = (pair.split("=", 1) + [""])[:2]
+        name, value = [*pair.split("=", 1), ""][:2]
         decoded = [reference_unescape(part.replace("+", " ")) for part in (name, value)]
         if decoded[0] is None or decoded[1] is None:
             return None

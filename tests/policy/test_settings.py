@@ -1,0 +1,48 @@
+"""The keys of `policy:`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from pydantic import ValidationError
+
+from mixer_py.policy import PolicySettings
+
+
+def test_defaults_are_the_contracts() -> None:
+    settings = PolicySettings()
+    assert settings.decision == "envoy/authz/allow"
+    assert settings.on_error == "error"
+    assert settings.max_stall == 1.0
+    assert settings.cache.entries == 10000
+    assert settings.cache.ttl == 60.0
+    assert PolicySettings(decision="/a/b/").decision == "a/b"
+
+
+@pytest.mark.parametrize(
+    ("keys", "place", "message"),
+    [
+        ({"engine": "opa"}, ("engine",), "engine: opa is not built yet in this version"),
+        ({"proto_descriptor": "x.pb"}, ("proto_descriptor",), "is not built yet in this version"),
+        ({"cache": {"entries": 0}}, ("cache",), "is not built yet in this version"),
+        ({"opa": {"timeout": "1s"}}, ("opa",), "is not built yet in this version"),
+        ({"bundles": ["a", "https://x/b.tar.gz"]}, ("bundles", 1), "a bundle from a URL is not built yet"),
+        ({"bundles": ["b.tar.gz"]}, ("bundles", 0), "a bundle archive is not built yet"),
+        ({"decision": ""}, ("decision",), "is no path of a rule"),
+        ({"decision": "a//b"}, ("decision",), "is no path of a rule"),
+        ({"max_stall": "0s"}, ("max_stall",), "must be above 0"),
+        ({"on_error": "ignore"}, ("on_error",), "error"),
+        ({"unknown": 1}, ("unknown",), "not permitted"),
+    ],
+)
+def test_wrong_values_are_refused_at_their_place(keys: dict[str, Any], place: tuple[Any, ...], message: str) -> None:
+    with pytest.raises(ValidationError) as caught:
+        PolicySettings(**keys)
+    (error,) = caught.value.errors()
+    assert error["loc"] == place
+    assert message in error["msg"]
+
+
+def test_defaults_may_be_written_out() -> None:
+    PolicySettings(engine="embedded", cache={"entries": 10000, "ttl": "60s"}, proto_descriptor=None)

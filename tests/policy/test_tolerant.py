@@ -1,0 +1,121 @@
+"""Modules rewritten so that a builtin's error is undefined decide as they did, wherever nothing fails."""
+
+from __future__ import annotations
+
+import itertools
+
+import orjson
+import pytest
+
+from mixer_py.errors import EvaluationError, UndefinedDecisionError
+from mixer_py.policy.bundles import Bundle, Module
+from mixer_py.policy.embedded import EmbeddedEngine
+
+HEAD = "package p\n\n"
+EXPRESSIONS = [
+    "input.a + input.b * (input.a - 1)",
+    "(input.a + 2) * (3 - (input.b))",
+    "((input.a)) % 7 # a % comment\n",
+    "input.a # why + not\n + input.b",
+    "{x | some x in [input.a, input.b]} - {input.a}",
+    "{input.a} & {input.b} | {9}",
+    "count([x | x := input.list[_]; x > 1]) + sum(input.list)",
+    'concat("é", [upper("é"), sprintf("%d%%", [input.a])])',
+    '{k: v | some k, v in input.object; startswith(k, "a")}',
+    'split("a,b", ",")[input.index]',
+    "[y | some x in input.list; y := x / 2]",
+    "max({x | some x in numbers.range(1, input.a)})",
+    'object.get(input.object, "a", 3 - 1)',
+    "[w | walk(input.object, [_, w])]",
+    'json.marshal({"a": [input.a - 1]})',
+]
+INPUT = {"a": 5, "b": 3, "list": [1, 2, 3], "object": {"ab": 1, "a": {"c": "d"}}, "index": 1}
+
+
+def make(text: str) -> EmbeddedEngine:
+    return EmbeddedEngine(Bundle((Module("p.rego", text),), {}, (), ""), "p/value")
+
+
+def both(engine: EmbeddedEngine, document: object) -> tuple[object, object]:
+    """What the engine and its tolerant twin say."""
+    text = orjson.dumps(document).decode()
+    twin = engine._evaluate_tolerant(text, RuntimeError())
+    return engine.evaluate(text), orjson.loads(twin)[0]
+
+
+@pytest.mark.parametrize("expression", EXPRESSIONS)
+def test_where_nothing_fails_both_agree(expression: str) -> None:
+    plain, tolerant = both(make(f"{HEAD}value := {expression}\n"), INPUT)
+    assert plain == tolerant
+
+
+@pytest.mark.parametrize(("left", "right"), list(itertools.product("+-*/%&|", repeat=2)))
+def test_operators_keep_their_order(left: str, right: str) -> None:
+    """Every pair of operators, of which some cannot work on these values: then both have nothing to say."""
+    engine = make(f'{HEAD}default value := "undefined"\n\nvalue := 17 {left} input.a {right} (input.b {left} 2)\n')
+    assert engine.tolerates_builtin_errors
+    text = orjson.dumps(INPUT).decode()
+    twin = orjson.loads(engine._evaluate_tolerant(text, RuntimeError()))[0]
+    assert twin == engine.evaluate(text)
+    engine._tolerant = None
+    try:
+        assert engine.evaluate(text) == twin
+    except EvaluationError:
+        assert twin == "undefined"
+
+
+@pytest.mark.parametrize(
+    "expression",
+    [
+        'startswith(input.a, "x")',
+        "input.object + 1",
+        "input.a / (input.b - 3)",
+        'base64.decode("%")',
+        'json.unmarshal("{")',
+        'to_number("x")',
+        'sum(["a"])',
+        'regex.match("(", "a")',
+        'time.parse_rfc3339_ns("never")',
+        'net.cidr_contains("x", "y")',
+    ],
+)
+def test_an_error_is_undefined_where_it_stands(expression: str) -> None:
+    engine = make(
+        f'{HEAD}value := {{"before": 1, "failed": failed}}\n\ndefault failed := true\n\nfailed := {expression}\n'
+    )
+    text = orjson.dumps(INPUT).decode()
+    assert engine.evaluate(text) == {"before": 1, "failed": True}
+    with pytest.raises(UndefinedDecisionError):
+        make(f"{HEAD}value := {expression}\n").evaluate(text)
+
+
+def test_an_output_argument_is_kept() -> None:
+    plain, tolerant = both(make(f'{HEAD}value := out if split("a-b", "-", out)\n'), INPUT)
+    assert plain == tolerant == ["a", "b"]
+
+
+def test_the_policys_own_functions_are_called_as_they_are() -> None:
+    text = f'{HEAD}upper(x) := [x]\n\nvalue := upper(lower("A"))\n'
+    plain, tolerant = both(make(text), INPUT)
+    assert plain == tolerant == ["a"]
+
+
+def test_a_conflict_stays_an_error() -> None:
+    engine = make(f"{HEAD}value := 1 if input.a\n\nvalue := 2 if input.b\n")
+    with pytest.raises(EvaluationError, match="conflict"):
+        engine.evaluate(orjson.dumps(INPUT).decode())
+
+
+def test_with_that_replaces_a_function_is_not_rewritten() -> None:
+    text = f"{HEAD}mock(_) := 7\n\nvalue := x if {{\n  x := count([input.a]) with count as mock\n}}\n"
+    engine = make(text)
+    assert not engine.tolerates_builtin_errors
+    assert engine.evaluate(orjson.dumps(INPUT).decode()) == 7
+
+
+def test_with_that_replaces_input_is() -> None:
+    text = f"{HEAD}inner := input.a + 1\n\nvalue := x if {{\n  x := inner with input.a as 1 + 1\n}}\n"
+    engine = make(text)
+    assert engine.tolerates_builtin_errors
+    plain, tolerant = both(engine, INPUT)
+    assert plain == tolerant == 3
