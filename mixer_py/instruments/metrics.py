@@ -124,30 +124,36 @@ class Family(Generic[Cell]):
     def labels(self, *values: str) -> Cell:
         """The cell of these label values, made when first asked for.
 
-        Above `max_label_sets` series, or when the table is full, it is the one whose every label is `other`.
+        Above `max_label_sets` series, or when the table is full, it is the one whose every label is `other`; what
+        goes there is not remembered, so that label values from the wire cannot fill the memory.
 
         Raises:
             ValueError: as many values as label names are needed.
         """
         cell = self._cells.get(values)
-        if cell is None:
-            if len(values) != len(self.label_names):
-                raise ValueError(f"{self.name} has the labels {self.label_names}, got {values}")
-            cell = self._cells[values] = self._make(values)
-        return cell
+        if cell is not None:
+            return cell
+        if len(values) != len(self.label_names):
+            raise ValueError(f"{self.name} has the labels {self.label_names}, got {values}")
+        overflow = (OVERFLOW,) * len(values)
+        if values != overflow and len(self._cells) < self._max_label_sets:
+            cell = self._make(values, last_resort=not values)
+        if cell is not None:
+            self._cells[values] = cell
+            return cell
+        other = self._cells.get(overflow) or self._make(overflow, last_resort=True)
+        if other is None:
+            raise MemoryError(f"no room in the table of metrics for {self.name}")
+        self._cells[overflow] = other
+        return other
 
-    def _make(self, values: tuple[str, ...]) -> Cell:
-        overflow = (OVERFLOW,) * len(self.label_names)
-        if self.label_names and values != overflow and len(self._cells) >= self._max_label_sets:
-            return self.labels(*overflow)
+    def _make(self, values: tuple[str, ...], *, last_resort: bool) -> Cell | None:
         labels = tuple(zip(self.label_names, values, strict=True))
         kind = self._cell.__name__.lower()
-        series = self._table.declare(kind, self.name, self._documentation, labels, self._bounds)
-        if series is None:
-            if values == overflow or overflow not in self._cells:
-                raise MemoryError(f"no room in the table of metrics for {self.name}")
-            return self._cells[overflow]
-        return self._cell(self._table, series)
+        series = self._table.declare(
+            kind, self.name, self._documentation, labels, self._bounds, last_resort=last_resort
+        )
+        return None if series is None else self._cell(self._table, series)
 
 
 class Registry:

@@ -22,6 +22,10 @@ DEFAULT_CAPACITY = 4_000_000
 """Doubles in a table on disk; the file is sparse, so only what is used takes room."""
 
 
+_RESERVED_PART = 64
+"""One part in so many of a table on disk is kept for the series that take what no longer gets one of its own."""
+
+
 @dataclass(frozen=True, slots=True)
 class SeriesDeclaration:
     """One series and the doubles that belong to it.
@@ -75,6 +79,7 @@ class Table:
         self._declared: list[SeriesDeclaration] = []
         self._used = 0
         self._capacity = capacity
+        self._reserve = capacity // _RESERVED_PART
         self._series_file: IO[str] | None = None
         self._map: mmap.mmap | None = None
         self.values: memoryview[float] | array.array[float]
@@ -95,8 +100,18 @@ class Table:
         documentation: str,
         labels: tuple[tuple[str, str], ...],
         bounds: tuple[float, ...] = (),
+        *,
+        last_resort: bool = False,
     ) -> SeriesDeclaration | None:
         """Gives a series its doubles, all zero.
+
+        Args:
+            kind: see `SeriesDeclaration`, as the following.
+            name: metric name.
+            documentation: its help text.
+            labels: label names and values.
+            bounds: of a histogram.
+            last_resort: the series takes what others no longer can; it may use the room that is kept for that.
 
         Returns:
             The declaration, or None when the table is full.
@@ -104,7 +119,7 @@ class Table:
         series = SeriesDeclaration(kind, name, documentation, labels, self._used, bounds)
         if isinstance(self.values, array.array):
             self.values.extend([0.0] * series.width)
-        elif self._used + series.width > self._capacity:
+        elif self._used + series.width > self._capacity - (0 if last_resort else self._reserve):
             return None
         self._used += series.width
         self._declared.append(series)

@@ -73,6 +73,9 @@ class AccessLogService:
         self._timer: asyncio.TimerHandle | None = None
         self._streams: set[_Stream] = set()
         self._draining = False
+        self._unfinished = registry.counter(
+            "mixer_access_log_unfinished_total", "Log entries of requests that had not ended; they become no rows."
+        ).labels()
         stages = registry.histogram(
             "mixer_stage_duration_seconds", "Time by stage of a call.", ("service", "stage", "outcome")
         )
@@ -123,6 +126,7 @@ class AccessLogService:
             self._rows.count_dropped(REQUESTS, decoded.malformed, "malformed")
         if decoded.unsupported:
             self._rows.count_dropped(REQUESTS, decoded.unsupported, "tcp")
+        self._unfinished.add(decoded.unfinished)
         if decoded.rows.num_rows:
             self._counters.count(decoded.rows)
             self._count_duration.observe(self._clock.monotonic() - now)

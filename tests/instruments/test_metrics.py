@@ -115,10 +115,18 @@ def test_a_line_that_is_still_being_written_is_left_for_later(tmp_path: Path) ->
 
 
 def test_a_full_table_falls_back_to_the_other_series(tmp_path: Path) -> None:
-    table = Table(tmp_path / "t", capacity=2)
-    family = Registry(table).counter("c_total", "C.", ("a",))
-    family.labels("other")
-    family.labels("1").add()
-    family.labels("2").add()
-    assert family.labels("other").value == 1.0
+    table = Table(tmp_path / "t", capacity=128)
+    registry = Registry(table)
+    family = registry.counter("c_total", "C.", ("a",))
+    for index in range(1000):
+        family.labels(str(index)).add()
+    assert family.labels("other").value == 1000 - 126
+    registry.counter("late_total", "L.").labels().add()
     table.close()
+
+
+def test_what_overflows_is_not_remembered() -> None:
+    family = Registry().counter("c_total", "C.", ("a",), max_label_sets=10)
+    for index in range(1000):
+        family.labels(str(index))
+    assert len(family._cells) == 11
