@@ -16,6 +16,7 @@ import pyarrow as pa
 from mixer_py.calls import Call
 from mixer_py.errors import InvalidRequestError
 from mixer_py.instruments import Clock, Registry
+from mixer_py.services.stages import stage_durations
 from mixer_py.telemetry.decoding import AccessLogDecoder, StreamIdentity, parse_identity
 
 METHOD = "/envoy.service.accesslog.v3.AccessLogService/StreamAccessLogs"
@@ -76,9 +77,7 @@ class AccessLogService:
         self._unfinished = registry.counter(
             "mixer_access_log_unfinished_total", "Log entries of requests that had not ended; they become no rows."
         ).labels()
-        stages = registry.histogram(
-            "mixer_stage_duration_seconds", "Time by stage of a call.", ("service", "stage", "outcome")
-        )
+        stages = stage_durations(registry)
         self._decode_duration = stages.labels("access_log", "decode", "ok")
         self._count_duration = stages.labels("access_log", "metrics", "ok")
 

@@ -19,6 +19,7 @@ from mixer_py.instruments import Clock, Counter, Histogram, Registry
 from mixer_py.policy.decision import Decision
 from mixer_py.policy.policy import Policy
 from mixer_py.services.check_response import BAD_REQUEST, Verdict, let_pass, refuse, respond
+from mixer_py.services.stages import stage_durations
 from mixer_py.telemetry.decision_log import DecisionRecord
 
 METHOD = "/envoy.service.auth.v3.Authorization/Check"
@@ -63,13 +64,10 @@ class AuthorizationService:
         self._checks = registry.counter(
             "mixer_checks_total", "Checks by verdict.", ("decision", "verdict", "cache", "tier")
         )
-        stages = registry.histogram(
-            "mixer_stage_duration_seconds", "Time by stage of a call.", ("service", "stage", "outcome")
-        )
+        stages = stage_durations(registry)
         self._durations: dict[str, Histogram] = {
             name: stages.labels("ext_authz", "total", name) for name in ("allow", "deny", "error")
         }
-        self._stages = stages
         self.activate(authorization)
 
     def activate(self, authorization: Authorization) -> None:

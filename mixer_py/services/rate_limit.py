@@ -12,6 +12,7 @@ from mixer_py.calls import Call
 from mixer_py.errors import InvalidRequestError
 from mixer_py.instruments import Clock, Registry
 from mixer_py.ratelimit.limiter import Limiter
+from mixer_py.services.stages import stage_durations
 
 METHOD = "/envoy.service.ratelimit.v3.RateLimitService/ShouldRateLimit"
 """The full name of its one method."""
@@ -29,9 +30,7 @@ class RateLimitService:
     def __init__(self, limiter: Limiter, clock: Clock, registry: Registry) -> None:
         self.limiter = limiter
         self._clock = clock
-        stages = registry.histogram(
-            "mixer_stage_duration_seconds", "Time that a stage of a call took.", ("service", "stage", "outcome")
-        )
+        stages = stage_durations(registry)
         self._durations = {
             outcome: stages.labels("rate_limit", "total", outcome) for outcome in ("ok", "over_limit", "error")
         }
