@@ -1,4 +1,7 @@
-"""The case folders of ext_authz, offline: the same request, policy and answer as over gRPC and through Envoy."""
+"""The case folders of ext_authz, offline: the same request, policy and answer as over gRPC and through Envoy.
+
+The cases of the sample policies are run here too.
+"""
 
 from __future__ import annotations
 
@@ -20,6 +23,7 @@ from mixer_py.services.ext_authz import Authorization, AuthorizationService
 from mixer_py.telemetry.decision_log import DecisionRecord
 
 CASES = Path(__file__).parents[1] / "cases" / "ext_authz"
+SAMPLES = sorted(path.parent for path in Path(__file__).parents[2].glob("policies/*/cases/*/want.json"))
 FOLDERS = sorted(path.parent for path in CASES.glob("*/want.json"))
 
 
@@ -54,9 +58,7 @@ def assert_part(part: Any, whole: Any, where: str) -> None:
         assert whole == part, where
 
 
-@pytest.mark.parametrize("folder", FOLDERS, ids=lambda folder: folder.name)
-async def test_case(folder: Path) -> None:
-    settings = load_settings(folder)
+async def assert_answer(folder: Path, settings: PolicySettings) -> None:
     request = json_format.Parse((folder / "request.json").read_text(), CheckRequest())
     want = json.loads((folder / "want.json").read_text())
     recorder, registry = Recorder(), Registry()
@@ -77,5 +79,22 @@ async def test_case(folder: Path) -> None:
     assert [check.verdict for check in recorder.checks] == [want["verdict"]]
 
 
+@pytest.mark.parametrize("folder", FOLDERS, ids=lambda folder: folder.name)
+async def test_case(folder: Path) -> None:
+    await assert_answer(folder, load_settings(folder))
+
+
+@pytest.mark.parametrize("folder", SAMPLES, ids=lambda folder: f"{folder.parts[-3]}-{folder.name}")
+async def test_sample(folder: Path) -> None:
+    """A sample is loaded as its README configures it."""
+    sample = folder.parents[1]
+    config = re.search(r"```yaml\n(.*?)```", (sample / "README.md").read_text(), re.DOTALL)
+    assert config is not None
+    keys = yaml.safe_load(config[1])["policy"]
+    assert keys.pop("bundles") == [f"policies/{sample.name}/bundle"]
+    await assert_answer(folder, PolicySettings(bundles=(str(sample / "bundle"),), **keys))
+
+
 def test_there_are_cases() -> None:
     assert len(FOLDERS) >= 30
+    assert SAMPLES
