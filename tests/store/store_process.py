@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import json
 import signal
 from collections.abc import Sequence
@@ -25,7 +26,7 @@ def rows(count: int, name: str = "row") -> pa.RecordBatch:
     values: dict[str, Sequence[object]] = {
         "timestamp": range(_NOON, _NOON + count),
         "decision_id": [f"{name}-{number}" for number in range(count)],
-        "request_id": [f"request-{name}-{number}" for number in range(count)],
+        "request_id": [hashlib.sha256(f"{name}-{number}".encode()).hexdigest() for number in range(count)],
     }
     return pa.RecordBatch.from_arrays(
         [

@@ -109,9 +109,12 @@ async def test_a_store_that_is_away_says_so(tmp_path: Path) -> None:
 
 
 async def test_a_store_that_does_not_answer_is_given_up(tmp_path: Path) -> None:
+    hung_up = asyncio.Event()
+
     async def silent(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.read()
         writer.close()
+        hung_up.set()
 
     path = tmp_path / "silent"
     server = await asyncio.start_unix_server(silent, path)
@@ -119,6 +122,6 @@ async def test_a_store_that_does_not_answer_is_given_up(tmp_path: Path) -> None:
     with pytest.raises(SinkError, match="did not acknowledge") as caught:
         await client.write("decisions", rows(1), "token")
     assert caught.value.reason == "timeout"
-    await client.close()
+    await hung_up.wait()  # the late answer of this line would be taken for another's
     server.close()
     await server.wait_closed()

@@ -6,6 +6,7 @@ import asyncio
 import re
 import signal
 import stat
+import sys
 from pathlib import Path
 
 import pytest
@@ -52,27 +53,31 @@ async def test_wrong_rows_are_refused_by_name(running: StoreProcess) -> None:
     await running.client.write("decisions", rows(1, "good"), "good")
 
 
-@pytest.mark.parametrize(
-    ("sql", "limits", "message"),
-    [
-        ("SELECT sum(cityHash64(number)) FROM numbers(1e12)", QueryLimits(seconds=0.2), "TIMEOUT_EXCEEDED"),
-        ("SELECT number FROM numbers(11)", QueryLimits(rows=10), "TOO_MANY_ROWS_OR_BYTES"),
-        ("SELECT repeat('x', 100000)", QueryLimits(result_bytes=10_000), "TOO_MANY_ROWS_OR_BYTES"),
-        ("SELECT groupArray(toString(number)) FROM numbers(1e7)", QueryLimits(memory=20 << 20), "MEMORY_LIMIT"),
-        ("SELECT 1 SETTINGS max_execution_time = 1000", QueryLimits(), "READONLY"),
-        ("SELECT * FROM file('/etc/passwd', 'LineAsString')", QueryLimits(), "READONLY"),
-        ("INSERT INTO decisions SELECT * FROM decisions", QueryLimits(), "READONLY"),
-        ("DROP TABLE decisions", QueryLimits(), "READONLY"),
-        ("SELECT 1; DROP TABLE decisions", QueryLimits(), "READONLY"),
-        ("SELECT nothing FROM decisions", QueryLimits(), "nothing"),
-    ],
+LIMITED = (
+    ("SELECT sum(cityHash64(number)) FROM numbers(1e12)", QueryLimits(seconds=0.2), "TIMEOUT_EXCEEDED"),
+    ("SELECT number FROM numbers(11)", QueryLimits(rows=10), "TOO_MANY_ROWS_OR_BYTES"),
+    (
+        "SELECT repeat('x', 100 + number) FROM numbers(900)",
+        QueryLimits(result_bytes=10_000),
+        "TOO_MANY_ROWS_OR_BYTES",
+    ),
+    ("SELECT groupArray(toString(number)) FROM numbers(1e7)", QueryLimits(memory=20 << 20), "MEMORY_LIMIT"),
+    ("SELECT 1 SETTINGS max_execution_time = 1000", QueryLimits(), "READONLY"),
+    ("SELECT * FROM file('/etc/passwd', 'LineAsString')", QueryLimits(), "READONLY"),
+    ("INSERT INTO decisions SELECT * FROM decisions", QueryLimits(), "READONLY"),
+    ("DROP TABLE decisions", QueryLimits(), "READONLY"),
+    ("SELECT 1; DROP TABLE decisions", QueryLimits(), "READONLY"),
+    ("SELECT nothing FROM decisions", QueryLimits(), "nothing"),
 )
-async def test_a_query_stays_within_its_limits(
-    running: StoreProcess, sql: str, limits: QueryLimits, message: str
-) -> None:
-    with pytest.raises(QueryFailedError, match=message):
-        await running.client.query(sql, limits)
-    assert await running.ask("SELECT number FROM numbers(10)", QueryLimits(rows=10)) != []
+"""Query, its limits, and what the refusal says."""
+
+
+async def test_a_query_stays_within_its_limits(running: StoreProcess) -> None:
+    for sql, limits, message in LIMITED:
+        with pytest.raises(QueryFailedError, match=message):
+            await running.client.query(sql, limits)
+    assert len(await running.ask("SELECT number FROM numbers(10)", QueryLimits(rows=10))) == 10
+    assert await running.ask("SELECT count() AS n FROM decisions") == [{"n": 0}]
 
 
 async def test_a_long_select_does_not_hold_an_insert(running: StoreProcess) -> None:
@@ -121,6 +126,20 @@ async def test_a_folder_in_use_is_refused_by_name(running: StoreProcess) -> None
     assert field == "telemetry.clickhouse.url"
     assert "folder of its own" in way_out
     await running.client.ping()
+
+
+async def test_tables_of_another_version_are_refused(store: StoreProcess) -> None:
+    engine = "import chdb, sys; c = chdb.connect(sys.argv[1]); c.query('CREATE DATABASE mesh'); "
+    engine += (
+        "c.query('CREATE TABLE mesh.decisions (timestamp DateTime) ENGINE = MergeTree ORDER BY timestamp'); c.close()"
+    )
+    making = await asyncio.create_subprocess_exec(sys.executable, "-c", engine, str(store.directory))
+    assert await asyncio.wait_for(making.wait(), PATIENCE) == 0
+    answer = await store.start()
+    assert answer["event"] == "refused"
+    assert "mesh.decisions" in answer["faults"][0][0]
+    assert "made by another version" in answer["faults"][0][0]
+    assert await store.stop() == 0
 
 
 async def test_a_folder_that_cannot_be_made_is_refused(store: StoreProcess) -> None:

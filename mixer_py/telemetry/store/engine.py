@@ -12,6 +12,7 @@ stops INTO OUTFILE or the function `file`.
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import re
@@ -110,17 +111,17 @@ class StoreEngine:
         connect: Callable[[str], Connection] = chdb.connect
         self._connect = partial(connect, address)
         try:
-            self._writer, self._inspector = self._connect(), self._connect()
-            for statement in create_statements(self._database):
-                self._writer.query(statement)
-            for table in TABLES:
-                self._writer.query(
-                    f"ALTER TABLE {self._database}.{table} MODIFY SETTING old_parts_lifetime = {_SOURCES_LIFETIME}"
-                )
+            self._writer = self._connect()
         except (RuntimeError, ValueError) as error:
             raise self._cannot_open(str(error)) from error
-        self._check_columns()
-        self._note_what_is_there()
+        self._inspector = self._connect()
+        try:
+            self._prepare()
+        except BaseException as error:
+            self.close()
+            if isinstance(error, (RuntimeError, ValueError)):
+                raise self._cannot_open(str(error)) from error
+            raise
 
     def write(self, table: str, batch: pa.RecordBatch, token: str) -> int:
         """Inserts rows and verifies what the disk holds of them.
@@ -224,12 +225,24 @@ class StoreEngine:
             self._break(f"part {name} of {table} is not on disk as it was written: {fault}")
 
     def _cannot_open(self, message: str) -> ConfigurationError:
-        if "Cannot lock file" in message:
+        if _is_locked(self._directory / "status"):  # chDB says so on stderr only
             return _refusal(
-                f"the folder {self._directory} is in use by another process (Cannot lock file)",
+                f"the folder {self._directory} is in use by another process",
                 "stop the other mixer, or give this one a folder of its own",
             )
-        return _refusal(f"chDB cannot open {self._directory}: {_tidy(message)}", "see chDB's message")
+        return _refusal(f"chDB cannot open {self._directory}: {_tidy(message)}", "see what chDB wrote on stderr")
+
+    def _prepare(self) -> None:
+        *tables, view = create_statements(self._database)
+        for statement in tables:
+            self._writer.query(statement)
+        self._check_columns()
+        self._writer.query(view)
+        for table in TABLES:
+            self._writer.query(
+                f"ALTER TABLE {self._database}.{table} MODIFY SETTING old_parts_lifetime = {_SOURCES_LIFETIME}"
+            )
+        self._note_what_is_there()
 
     def _check_columns(self) -> None:
         for table in TABLES.values():
@@ -373,6 +386,18 @@ class StoreEngine:
 
 def _refusal(message: str, way_out: str) -> ConfigurationError:
     return ConfigurationError([Fault(message, field="telemetry.clickhouse.url", way_out=way_out)])
+
+
+def _is_locked(path: Path) -> bool:
+    """Whether another process holds chDB's lock file (flock(2))."""
+    try:
+        with path.open("rb") as file:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:
+        return False
+    return False
 
 
 def _tidy(message: str) -> str:
