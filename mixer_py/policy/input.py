@@ -93,7 +93,7 @@ class _Plans:
         json_name = str(field.json_name)
         message = field.message_type
         if message is not None and message.GetOptions().map_entry:
-            return field.name, json_name, False, self._map_walk(message.fields_by_name["value"])
+            return field.name, json_name, False, self._map_walk(message)
         convert = self._scalar_walk(field)
         if field.is_repeated:
             each = convert
@@ -105,8 +105,10 @@ class _Plans:
             )
         return field.name, json_name, bool(field.has_presence), convert
 
-    def _map_walk(self, value_field: FieldDescriptor) -> Walk:
-        convert = self._scalar_walk(value_field)
+    def _map_walk(self, entry: Descriptor) -> Walk:
+        convert = self._scalar_walk(entry.fields_by_name["value"])
+        if convert is None and entry.fields_by_name["key"].type == FieldDescriptor.TYPE_STRING:
+            return dict  # headers, labels and the like, so on every request
         if convert is None:
             return lambda entries: {_key_text(key): entries[key] for key in entries}
         return lambda entries: {_key_text(key): convert(entries[key]) for key in entries}
