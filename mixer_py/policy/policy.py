@@ -31,7 +31,7 @@ class Policy:
         tier: what evaluates, `interpreter`; `none` without a bundle.
     """
 
-    __slots__ = ("_build", "_bundle", "_engine", "_rule", "_watch", "decision", "revision", "tier")
+    __slots__ = ("_build", "_data_files", "_engine", "_modules", "_rule", "_watch", "decision", "revision", "tier")
 
     def __init__(
         self, settings: PolicySettings, bundle: Bundle, engine: Engine | None, watch: EvaluationWatch | None = None
@@ -39,7 +39,8 @@ class Policy:
         self.decision = settings.decision
         self.revision = hashlib.sha256(f"{settings.decision}\0{bundle.digest}".encode()).hexdigest()[:_REVISION_LENGTH]
         self.tier = engine.tier if engine is not None else "none"
-        self._bundle = bundle
+        self._modules = [module.file for module in bundle.modules]  # not the bundle: its data may be large
+        self._data_files = list(bundle.data_files)
         self._engine = engine
         self._rule = reference(settings.decision)
         self._watch: EvaluationWatch = watch if watch is not None else NoWatch()
@@ -90,8 +91,8 @@ class Policy:
             "revision": self.revision,
             "decision": self.decision,
             "tier": self.tier,
-            "modules": [module.file for module in self._bundle.modules],
-            "data": list(self._bundle.data_files),
+            "modules": self._modules,
+            "data": self._data_files,
             "packages": engine.packages() if engine is not None else [],
             "builtin_errors": "undefined" if engine is not None and engine.tolerates_builtin_errors else "failure",
         }
