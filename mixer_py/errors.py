@@ -139,7 +139,7 @@ class SinkError(MixerError):
 
     Attributes:
         reason: one word for `mixer_store_errors_total`: `invalid` (these rows will never be taken), `away`, `timeout`,
-            `disk_full`, `insert_failed`, `unverified`, `stopping`.
+            `disk_full`, `insert_failed`, `unverified`.
     """
 
     grpc_status = UNAVAILABLE

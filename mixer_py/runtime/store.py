@@ -43,7 +43,7 @@ class Store:
         self._engine = engine
         self._path = path
         self._vital_signs = VitalSigns(registry)
-        self._errors = registry.counter("mixer_store_errors_total", "What the store could not do.", ("reason",))
+        self._errors = registry.counter("mixer_store_errors_total", "Failures of stores by reason.", ("reason",))
         self._writer = ThreadPoolExecutor(1, "writer")
         self._inspector = ThreadPoolExecutor(1, "inspector")
         self._readers = ThreadPoolExecutor(_READERS, "reader")
@@ -153,7 +153,8 @@ class Store:
             kind, message = "invalid", str(error)
         except RuntimeError as error:  # the database's own: one request costs itself
             kind, message = "insert_failed", str(error)
-        return self._failure(kind, message)
+        self._log.error("rows were not written", reason=kind, error=message)  # counted by whoever holds the rows
+        return _failed(kind, message)
 
     async def _ping(self, _frame: Frame) -> Frame:
         return Frame({"ok": True})
@@ -192,11 +193,14 @@ class Store:
             self._path.unlink(missing_ok=True)
         for task in self._connections - self._busy:
             task.cancel()
-        await asyncio.gather(*self._connections, return_exceptions=True)
-        for pool in (self._readers, self._inspector):
-            pool.shutdown()
+        self._readers.shutdown(wait=False, cancel_futures=True)
+        loop = asyncio.get_running_loop()
         if self._opened:
-            await asyncio.get_running_loop().run_in_executor(self._writer, self._engine.close)
+            await loop.run_in_executor(None, self._engine.cancel_queries)
+        await asyncio.gather(*self._connections, return_exceptions=True)
+        await loop.run_in_executor(None, self._inspector.shutdown)
+        if self._opened:
+            await loop.run_in_executor(self._writer, self._engine.close)
         self._writer.shutdown()
 
     def _count(self, reason: str) -> None:
@@ -204,7 +208,7 @@ class Store:
 
     def _failure(self, kind: str, message: str) -> Frame:
         self._count(kind)
-        self._log.error("a request was refused", kind=kind, message=message)
+        self._log.error("a request was refused", reason=kind, error=message)
         return _failed(kind, message)
 
 

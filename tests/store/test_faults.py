@@ -55,7 +55,6 @@ async def test_a_write_that_chdb_lost_is_not_acknowledged(running: StoreProcess)
         await running.client.write("decisions", batch, "lost")
     assert caught.value.reason == "unverified"
     assert await running.ended() == 1  # so that the supervisor replaces it
-    assert running.errors("unverified") == 1
     await running.start()
     assert await running.count("before") == (100, 100)
     assert await running.count("lost") == (0, 0)
@@ -82,7 +81,6 @@ async def test_a_disk_that_is_nearly_full_is_left_alone(store: StoreProcess) -> 
     with pytest.raises(SinkError, match="bytes left") as caught:
         await store.client.write("decisions", rows(10, "a"), "a")
     assert caught.value.reason == "disk_full"
-    assert store.errors("disk_full") == 1
     assert await store.count("a") == (0, 0)
     assert await store.stop() == 0
     await store.start()
@@ -91,7 +89,7 @@ async def test_a_disk_that_is_nearly_full_is_left_alone(store: StoreProcess) -> 
 
 
 MERGE = """
-import resource, sys
+import resource, sys, time
 from pathlib import Path
 from mixer_py.errors import SinkError
 from mixer_py.telemetry.store.engine import StoreEngine
@@ -105,6 +103,7 @@ engine.inspect()
 resource.setrlimit(resource.RLIMIT_FSIZE, (64 << 10, resource.RLIM_INFINITY))
 engine._writer.query("OPTIMIZE TABLE mesh.decisions FINAL")
 resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+time.sleep(3)  # chDB looks every second for sources to remove
 try:
     engine.inspect()
 except SinkError as error:

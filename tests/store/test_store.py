@@ -49,7 +49,6 @@ async def test_wrong_rows_are_refused_by_name(running: StoreProcess) -> None:
         with pytest.raises(SinkError, match=re.escape(message)) as caught:
             await running.client.write(table, batch, token)
         assert caught.value.reason == "invalid"
-    assert running.errors("invalid") == 3
     await running.client.write("decisions", rows(1, "good"), "good")
 
 
@@ -110,6 +109,16 @@ async def test_sigterm_finishes_the_insert_in_hand(running: StoreProcess) -> Non
     assert await running.ended() == 0
     await running.start()
     assert await running.count("a") == (200_000, 200_000)
+
+
+async def test_sigterm_does_not_wait_for_queries(running: StoreProcess) -> None:
+    limits = QueryLimits(seconds=100 * PATIENCE)
+    asking = asyncio.create_task(running.ask("SELECT sum(cityHash64(number)) FROM numbers(1e12)", limits))
+    await running.until_running("SELECT sum")
+    running.child.process.send_signal(signal.SIGTERM)
+    assert await running.ended() == 0
+    with pytest.raises((QueryFailedError, NotRunningError)):
+        await asking
 
 
 async def test_it_ends_when_the_supervisor_is_gone(running: StoreProcess) -> None:

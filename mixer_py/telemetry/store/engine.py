@@ -84,7 +84,8 @@ class StoreEngine:
         self._database = database
         self._memory = memory
         self._keep_free = keep_free
-        self._log = structlog.get_logger("store").bind(directory=str(directory))
+        # Named here and not by a context variable: those are the event loop's, and the engine runs in threads.
+        self._log = structlog.get_logger("store", process="store", directory=str(directory))
         self._verified: set[str] = set()
         self._found: frozenset[str] = frozenset()
         self._last_block: dict[str, int] = {}
@@ -205,6 +206,14 @@ class StoreEngine:
             for key in sorted(keys - self._verified):
                 self._inspect_part(table, key)
             self._verified -= {key for key in self._verified if key.startswith(f"{table}/") and key not in keys}
+
+    def cancel_queries(self) -> None:
+        """Ends the queries that run; each fails in its own thread."""
+        connection = self._connect()
+        try:
+            connection.query("KILL QUERY WHERE Settings['readonly'] = '1' ASYNC")
+        finally:
+            connection.close()
 
     def close(self) -> None:
         """Lets go of the folder."""
