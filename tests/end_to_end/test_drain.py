@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import signal
 import threading
+import time
 
 import grpc
 import pytest
@@ -49,32 +50,46 @@ def test_rows_that_were_accepted_are_written_before_the_end(make_mixer):
     assert int(decided["decisions"]) == 20
 
 
-def test_calls_under_way_end_well_and_later_ones_are_refused(make_mixer):
+# `slow` in the path keeps the worker busy for a moment, so that calls wait behind it.
+SLOW = """
+package envoy.authz
+
+import rego.v1
+
+default allow := true
+
+allow := false if {
+    input.parsed_path[0] == "slow"
+    count([1 | some i in numbers.range(1, 1000); some j in numbers.range(1, 1000); i * j == 0]) > 0
+}
+"""
+
+
+@pytest.mark.xfail(reason="grpcio cancels calls that wait for their turn when its server stops", strict=True)
+def test_calls_that_have_arrived_are_answered_before_the_end(make_mixer):
+    mixer = make_mixer(SLOW, policy={"max_stall": "60s"})
+    mixer.start()
+    with connect(mixer.address) as client:
+        client.check(check_request())
+        busy = [client.check_later(check_request("/slow")) for _ in range(3)]
+        waiting = [client.check_later(check_request()) for _ in range(10)]
+        time.sleep(0.2)  # until they have arrived; the worker is busy for longer
+        mixer.running.signal(signal.SIGTERM)
+        codes = [call.code() for call in (*busy, *waiting)]
+    assert mixer.running.wait(60) == 0
+    assert set(codes) == {grpc.StatusCode.OK}
+
+
+def test_later_calls_are_turned_away(make_mixer):
     mixer = make_mixer()
     mixer.start()
-    ends: list[grpc.StatusCode] = []
-    answered = threading.Semaphore(0)
-
-    def call_until_refused() -> None:
-        with connect(mixer.address) as client:
-            while True:
-                try:
-                    client.check(check_request(), seconds=30)
-                except grpc.RpcError as error:
-                    ends.append(error.code())
-                    return
-                answered.release()
-
-    callers = [threading.Thread(target=call_until_refused) for _ in range(3)]
-    for caller in callers:
-        caller.start()
-    for _ in range(30):
-        assert answered.acquire(timeout=60)
-    mixer.running.signal(signal.SIGTERM)
-    assert mixer.running.wait(60) == 0
-    for caller in callers:
-        caller.join()
-    assert set(ends) == {grpc.StatusCode.UNAVAILABLE}
+    with connect(mixer.address) as client:
+        client.check(check_request())
+        mixer.running.signal(signal.SIGTERM)
+        assert mixer.running.wait(60) == 0
+        with pytest.raises(grpc.RpcError) as failure:
+            client.check(check_request())
+    assert failure.value.code() == grpc.StatusCode.UNAVAILABLE
 
 
 def test_an_open_log_stream_does_not_keep_mixer_from_ending(make_mixer):

@@ -1,0 +1,106 @@
+"""Every case folder of ext_authz over gRPC and through a real Envoy: one mixer for all, reloaded from case to case."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import grpc
+import pytest
+import yaml
+from envoy.service.auth.v3.external_auth_pb2 import CheckRequest
+from google.protobuf import json_format
+
+from tests.parts.envoy_proxy import EnvoyProxy, keep_paths
+from tests.parts.grpc_client import Client, connect
+from tests.parts.mixer_process import Mixer
+from tests.parts.presence import ROOT
+
+pytestmark = pytest.mark.envoy
+
+FOLDERS = sorted(path.parent for path in (ROOT / "tests" / "cases" / "ext_authz").glob("*/want.json"))
+
+
+@pytest.fixture(scope="module")
+def mixer(make_module_mixer) -> Mixer:
+    mixer = make_module_mixer()
+    mixer.configure({"policy": {"bundles": ["policy"]}})
+    mixer.start()
+    return mixer
+
+
+@pytest.fixture(scope="module")
+def envoy(make_module_envoy, mixer) -> EnvoyProxy:
+    envoy = make_module_envoy(mixer)
+    envoy.start(edit=keep_paths)
+    return envoy
+
+
+@pytest.fixture(scope="module")
+def client(mixer):
+    with connect(mixer.address) as client:
+        yield client
+
+
+def policy_settings(folder: Path) -> dict[str, Any]:
+    """What `policy:` is in this case."""
+    config = folder / "config.yaml"
+    keys = yaml.safe_load(config.read_text())["policy"] if config.exists() else {}
+    bundles = [str(folder / name) for name in ("policy.rego", "data.json") if (folder / name).exists()]
+    return {"bundles": bundles, **keys}
+
+
+def assert_part(part: Any, whole: Any, where: str) -> None:
+    """Objects are compared by the keys that `part` has, lists as a whole."""
+    if isinstance(part, dict):
+        assert part.keys() <= whole.keys(), f"{where}: {whole}"
+        for key, value in part.items():
+            assert_part(value, whole[key], f"{where}.{key}")
+    elif isinstance(part, list):
+        assert len(part) == len(whole), f"{where}: {whole}"
+        for index, value in enumerate(part):
+            assert_part(value, whole[index], f"{where}[{index}]")
+    else:
+        assert part == whole, where
+
+
+def assert_over_grpc(client: Client, request: CheckRequest, want: dict[str, Any]) -> None:
+    if "error" in want:
+        with pytest.raises(grpc.RpcError) as failure:
+            client.check(request)
+        assert failure.value.code().name == want["error"]["grpc_status"]
+        assert want["error"]["contains"] in failure.value.details()
+        return
+    assert_part(want["response"], json_format.MessageToDict(client.check(request)), "response")
+
+
+def assert_through_envoy(envoy: EnvoyProxy, request: CheckRequest, want: dict[str, Any]) -> None:
+    http = request.attributes.request.http
+    headers = [(name, value) for name, value in http.headers.items() if not name.startswith(":")]
+    if http.host:
+        headers.append(("host", http.host))
+    body = http.raw_body or http.body.encode()
+    response = envoy.request(http.path, method=http.method, headers=headers, body=body)
+    assert response.status == want["status"], response
+    for name, value in want.get("headers", {}).items():
+        assert response.header(name) == value, (name, response)
+    if "body" in want:
+        assert response.body.decode() == want["body"]
+    if "upstream_headers" in want or "upstream_absent" in want:
+        sent = response.sent
+        assert_part(want.get("upstream_headers", {}), sent, "upstream headers")
+        assert sent.keys().isdisjoint(want.get("upstream_absent", ())), sent
+
+
+@pytest.mark.parametrize("folder", FOLDERS, ids=lambda folder: folder.name)
+def test_case(folder: Path, mixer: Mixer, envoy: EnvoyProxy, client: Client):
+    want = json.loads((folder / "want.json").read_text())
+    request = json_format.Parse((folder / "request.json").read_text(), CheckRequest())
+    mixer.reload(lambda: mixer.configure({"policy": policy_settings(folder)}))
+    counted = mixer.metric("mixer_checks_total", verdict=want["verdict"])
+    assert_over_grpc(client, request, want)
+    if "http" in want:
+        assert_through_envoy(envoy, request, want["http"])
+    checks = 1 + ("http" in want)
+    assert mixer.metric("mixer_checks_total", verdict=want["verdict"]) == counted + checks
