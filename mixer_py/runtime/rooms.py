@@ -14,8 +14,8 @@ from mixer_py.services import access_log, ext_authz, rate_limit
 from mixer_py.services.access_log import AccessLogService
 from mixer_py.services.ext_authz import Authorization, AuthorizationService
 from mixer_py.services.rate_limit import RateLimitService
+from mixer_py.telemetry.access_log.decoding import AccessLogDecoder
 from mixer_py.telemetry.decision_log import DecisionLog
-from mixer_py.telemetry.decoding import AccessLogDecoder
 from mixer_py.telemetry.istio_metrics import IstioMetrics
 from mixer_py.telemetry.recorder import Recorder
 from mixer_py.telemetry.settings import EmbeddedTarget, TelemetrySettings

@@ -17,7 +17,7 @@ from mixer_py.calls import Call
 from mixer_py.errors import InvalidRequestError
 from mixer_py.instruments import Clock, Registry
 from mixer_py.services.stages import stage_durations
-from mixer_py.telemetry.decoding import AccessLogDecoder, StreamIdentity, parse_identity
+from mixer_py.telemetry.access_log.decoding import AccessLogDecoder, StreamIdentity, parse_identity
 
 METHOD = "/envoy.service.accesslog.v3.AccessLogService/StreamAccessLogs"
 EMPTY_RESPONSE = b""

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Final
 
 from mixer_py.attributes import documentation as attributes
-from mixer_py.telemetry import projection
+from mixer_py.telemetry.access_log import projection
 from mixer_py.telemetry.columns import TABLES
 from mixer_py.telemetry.ddl import VIEW
 

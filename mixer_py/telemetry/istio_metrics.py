@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from mixer_py.instruments import Counter, Histogram, Registry
-from mixer_py.telemetry.streams import SOURCE
+from mixer_py.telemetry.access_log.streams import SOURCE
 
 LABELS: Final = (
     "reporter", "source_workload", "source_canonical_service", "source_canonical_revision",

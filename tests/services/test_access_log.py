@@ -9,7 +9,7 @@ from envoy.service.accesslog.v3.als_pb2 import StreamAccessLogsMessage
 from mixer_py.calls import Call
 from mixer_py.instruments import Registry, SystemClock
 from mixer_py.services.access_log import EMPTY_RESPONSE, AccessLogService
-from mixer_py.telemetry.decoding import AccessLogDecoder
+from mixer_py.telemetry.access_log.decoding import AccessLogDecoder
 
 
 class Rows:

@@ -8,10 +8,10 @@ import pytest
 from mixer_py.attributes import VOCABULARY
 from mixer_py.attributes.vocabulary import Absent
 from mixer_py.telemetry import documentation
+from mixer_py.telemetry.access_log.derivation import Slice
+from mixer_py.telemetry.access_log.parties import NAMES, parties_of
+from mixer_py.telemetry.access_log.streams import ANONYMOUS
 from mixer_py.telemetry.columns import DECISIONS, REQUESTS, TABLES, Derived, Metadata
-from mixer_py.telemetry.derivation import Slice
-from mixer_py.telemetry.parties import NAMES, parties_of
-from mixer_py.telemetry.streams import ANONYMOUS
 
 # Columns that no attribute stands behind: the contract's own (DESIGN 3.5), and Envoy's.
 OWN = {

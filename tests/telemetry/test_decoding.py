@@ -13,8 +13,8 @@ from reference_decoder import ends, entries, row
 
 from mixer_py.instruments import FakeClock
 from mixer_py.telemetry import validation
+from mixer_py.telemetry.access_log.decoding import ANONYMOUS, AccessLogDecoder, StreamIdentity
 from mixer_py.telemetry.columns import REQUESTS
-from mixer_py.telemetry.decoding import ANONYMOUS, AccessLogDecoder, StreamIdentity
 
 CLOCK = FakeClock()
 DECODER = AccessLogDecoder(CLOCK)

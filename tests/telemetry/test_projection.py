@@ -7,9 +7,9 @@ from envoy.service.accesslog.v3 import als_pb2
 from google.protobuf import descriptor_pool
 from google.protobuf.descriptor import FieldDescriptor
 
-from mixer_py.telemetry import projection
+from mixer_py.telemetry.access_log import projection
+from mixer_py.telemetry.access_log.derivation import RESPONSE_FLAGS
 from mixer_py.telemetry.columns import REQUESTS, TEXT, Column, Field
-from mixer_py.telemetry.derivation import RESPONSE_FLAGS
 
 # A varint is a varint: an enum may be read as a number.
 SAME_WIRE_TYPE = {FieldDescriptor.TYPE_ENUM: FieldDescriptor.TYPE_INT32}

@@ -4,8 +4,8 @@ import pytest
 from envoy.service.accesslog.v3 import als_pb2
 
 from mixer_py.errors import InvalidRequestError
-from mixer_py.telemetry.parties import parties_of, reporter_of, service_of
-from mixer_py.telemetry.streams import StreamIdentity, parse_identity
+from mixer_py.telemetry.access_log.parties import parties_of, reporter_of, service_of
+from mixer_py.telemetry.access_log.streams import StreamIdentity, parse_identity
 
 ROUTER = "router~10.0.0.1~gateway-1.istio-system~istio-system.svc.cluster.local"
 WAYPOINT = "waypoint~10.0.0.1~waypoint-1.shop~shop.svc.cluster.local"

@@ -15,9 +15,9 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from mixer_py.telemetry.access_log.projection import METADATA
+from mixer_py.telemetry.access_log.streams import StreamIdentity
 from mixer_py.telemetry.columns import EXT_AUTHZ, RATE_LIMIT, REQUESTS, VERDICT, Metadata
-from mixer_py.telemetry.projection import METADATA
-from mixer_py.telemetry.streams import StreamIdentity
 
 Indices = npt.NDArray[np.int64]
 Mask = npt.NDArray[np.bool_]

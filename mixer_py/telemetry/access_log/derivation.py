@@ -16,10 +16,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from envoy.config.core.v3 import base_pb2
 
+from mixer_py.telemetry.access_log.entries import Entries, Indices, numbers
+from mixer_py.telemetry.access_log.parties import NAMES, parties_of
+from mixer_py.telemetry.access_log.streams import SOURCE, StreamIdentity
 from mixer_py.telemetry.columns import VERDICT
-from mixer_py.telemetry.entries import Entries, Indices, numbers
-from mixer_py.telemetry.parties import NAMES, parties_of
-from mixer_py.telemetry.streams import SOURCE, StreamIdentity
 
 _C: Final = "common_properties."
 _TLS: Final = _C + "tls_properties."

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Final, NamedTuple
 
 from mixer_py.attributes import spiffe
-from mixer_py.telemetry.streams import DESTINATION, SOURCE, LocalWorkload, StreamIdentity
+from mixer_py.telemetry.access_log.streams import DESTINATION, SOURCE, LocalWorkload, StreamIdentity
 
 _INBOUND: Final = ("inbound|", "inbound_.", "InboundPassthroughCluster")
 _OUTBOUND: Final = ("outbound|", "outbound_.", "PassthroughCluster", "BlackHoleCluster")

@@ -17,12 +17,12 @@ import pyarrow as pa
 from envoy.data.accesslog.v3 import accesslog_pb2
 
 from mixer_py.instruments import Clock, SystemClock
+from mixer_py.telemetry.access_log.derivation import Deriver, Slice
+from mixer_py.telemetry.access_log.entries import Entries, Indices, numbers
+from mixer_py.telemetry.access_log.projection import Projection
+from mixer_py.telemetry.access_log.streams import ANONYMOUS, StreamIdentity, parse_identity
+from mixer_py.telemetry.access_log.wire import salvage
 from mixer_py.telemetry.columns import REQUESTS, Column, Derived, Field, Metadata, Party
-from mixer_py.telemetry.derivation import Deriver, Slice
-from mixer_py.telemetry.entries import Entries, Indices, numbers
-from mixer_py.telemetry.projection import Projection
-from mixer_py.telemetry.streams import ANONYMOUS, StreamIdentity, parse_identity
-from mixer_py.telemetry.wire import salvage
 
 __all__ = ["ANONYMOUS", "AccessLogDecoder", "DecodedLogs", "StreamIdentity", "parse_identity"]
 

@@ -16,7 +16,7 @@ from google.protobuf import struct_pb2
 from google.protobuf.message import DecodeError
 
 from mixer_py.errors import InvalidRequestError
-from mixer_py.telemetry.wire import first_field
+from mixer_py.telemetry.access_log.wire import first_field
 
 _LABELS: Final = "LABELS"
 _APP: Final = f"{_LABELS}.app"
