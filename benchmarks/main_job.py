@@ -23,7 +23,7 @@ from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
 
-from servers import CLIENT_CPU, HERE, Floor, Mixer, Server, cpu_seconds, memory, on_cpu
+from servers import HERE, Floor, Mixer, Server, cpu_seconds, memory
 
 PARTS = ("grpcio", "uvloop", "protobuf", "gordon-to-regorus", "ptars", "pyarrow", "chdb-core", "orjson")
 _WARM_UP_CALLS = 1000
@@ -62,7 +62,7 @@ class Series:
 
 def run_load(kind: str, address: str, count: int) -> dict[str, float]:
     """One run of the client; its figures."""
-    command = on_cpu(CLIENT_CPU, [sys.executable, str(HERE / "load.py"), kind, address, str(count)])
+    command = [sys.executable, str(HERE / "load.py"), kind, address, str(count)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
         raise SystemExit(f"the client failed against {address}:\n{done.stderr}")

@@ -6,7 +6,6 @@ Not for: what is sent to them (`load.py`) and what is made of the figures (`main
 from __future__ import annotations
 
 import os
-import shutil
 import signal
 import socket
 import subprocess
@@ -19,18 +18,8 @@ from pathlib import Path
 from typing import Self
 
 HERE = Path(__file__).parent
-SERVER_CPU, CLIENT_CPU = 0, 1
-"""Servers and clients get a processor each where there are two, so that neither is counted in the other's time."""
 _TICKS = os.sysconf("SC_CLK_TCK")
 _START_SECONDS = 60
-
-
-def on_cpu(cpu: int, command: list[str]) -> list[str]:
-    """The command that runs `command`, and its children, on one processor, where there are several (taskset(1))."""
-    available = sorted(os.sched_getaffinity(0))
-    if len(available) == 1 or shutil.which("taskset") is None:
-        return command
-    return ["taskset", "--cpu-list", str(available[cpu % len(available)]), *command]
 
 
 def cpu_seconds(pid: int) -> float:
@@ -64,7 +53,7 @@ class Server:
         self._log = tempfile.TemporaryFile()  # noqa: SIM115 (lives as long as the server)
 
     def __enter__(self) -> Self:
-        self._process = subprocess.Popen(on_cpu(SERVER_CPU, self._command), stdout=self._log, stderr=self._log, cwd="/")
+        self._process = subprocess.Popen(self._command, stdout=self._log, stderr=self._log, cwd="/")
         try:
             self._wait()
         except BaseException:
