@@ -39,7 +39,7 @@ MEMORY: Final = 1536 << 20
 _ROOM_FACTOR: Final = 4
 """Free bytes wanted for a byte of a batch: its part, and merges that copy it."""
 _SOURCES_LIFETIME: Final = 480
-"""Seconds that the sources of a merge stay on disk; ClickHouse's own default, which chDB sets to nothing."""
+"""Seconds that the sources of a merge stay on disk: ClickHouse's own default; chDB's is none, so within a minute."""
 _TOKEN: Final = re.compile(r"[A-Za-z0-9._:-]{1,128}")
 _VERSION_SUFFIX: Final = re.compile(r"\s*\(version [^)]*\)")
 _ATTEMPTS: Final = 5
