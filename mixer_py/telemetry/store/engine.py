@@ -12,14 +12,13 @@ stops INTO OUTFILE or the function `file`.
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 import re
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import Any, Final, Protocol
+from typing import Final
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -29,6 +28,7 @@ from mixer_py.errors import ConfigurationError, Fault, QueryFailedError, SinkErr
 from mixer_py.telemetry import validation
 from mixer_py.telemetry.columns import TABLES
 from mixer_py.telemetry.ddl import create_statements
+from mixer_py.telemetry.store.connection import Connection, Row, is_locked, read_rows, tidy
 from mixer_py.telemetry.store.protocol import QueryLimits
 
 KEEP_FREE: Final = 256 << 20
@@ -41,31 +41,8 @@ _ROOM_FACTOR: Final = 4
 _SOURCES_LIFETIME: Final = 480
 """Seconds that the sources of a merge stay on disk: ClickHouse's own default; chDB's is none, so within a minute."""
 _TOKEN: Final = re.compile(r"[A-Za-z0-9._:-]{1,128}")
-_VERSION_SUFFIX: Final = re.compile(r"\s*\(version [^)]*\)")
 _ATTEMPTS: Final = 5
 """How often parts are listed anew because a merge took one away in between."""
-
-Row = dict[str, Any]
-
-
-class Answer(Protocol):
-    """What chDB answers."""
-
-    def bytes(self) -> bytes:
-        """The answer in the format that was asked for."""
-
-
-class Connection(Protocol):
-    """A connection of chDB. What runs on one waits for what ran before; several do not wait for one another.
-
-    Whatever goes wrong is a RuntimeError (`chdb.ChdbError` is one).
-    """
-
-    def query(self, query: str, format: str = "CSV") -> Answer:  # noqa: A002 (chDB's name)
-        """Runs one statement."""
-
-    def close(self) -> None:
-        """Lets go; the last connection of the process lets go of the folder."""
 
 
 class StoreEngine:
@@ -174,7 +151,7 @@ class StoreEngine:
         try:
             connection = self._connect()
         except RuntimeError as error:
-            raise QueryFailedError(_tidy(str(error))) from error
+            raise QueryFailedError(tidy(str(error))) from error
         try:
             connection.query(f"USE {self._database}")
             connection.query(
@@ -186,7 +163,7 @@ class StoreEngine:
             connection.query("SET readonly = 1")
             answer: bytes = connection.query(sql, "JSONEachRow").bytes()
         except RuntimeError as error:
-            raise QueryFailedError(_tidy(str(error))) from error
+            raise QueryFailedError(tidy(str(error))) from error
         finally:
             connection.close()
         return answer
@@ -234,12 +211,12 @@ class StoreEngine:
             self._break(f"part {name} of {table} is not on disk as it was written: {fault}")
 
     def _cannot_open(self, message: str) -> ConfigurationError:
-        if _is_locked(self._directory / "status"):  # chDB says so on stderr only
+        if is_locked(self._directory / "status"):  # chDB says so on stderr only
             return _refusal(
                 f"the folder {self._directory} is in use by another process",
                 "stop the other mixer, or give this one a folder of its own",
             )
-        return _refusal(f"chDB cannot open {self._directory}: {_tidy(message)}", "see what chDB wrote on stderr")
+        return _refusal(f"chDB cannot open {self._directory}: {tidy(message)}", "see what chDB wrote on stderr")
 
     def _prepare(self) -> None:
         *tables, view = create_statements(self._database)
@@ -257,7 +234,7 @@ class StoreEngine:
         for table in TABLES.values():
             there = {
                 row["name"]: row["type"]
-                for row in self._rows(
+                for row in read_rows(
                     self._writer,
                     f"SELECT name, type FROM system.columns WHERE database = '{self._database}' "  # noqa: S608 (ours)
                     f"AND table = '{table.name}'",
@@ -279,7 +256,7 @@ class StoreEngine:
             found |= {f"{table}/{part['name']}" for part in parts}
             self._last_block[table] = max((part["last_block"] for part in parts), default=0)
         self._found = frozenset(found)
-        for row in self._rows(
+        for row in read_rows(
             self._writer,
             f"SELECT table, name FROM system.detached_parts WHERE database = '{self._database}' "  # noqa: S608 (ours)
             "AND reason = 'broken-on-start'",
@@ -303,7 +280,7 @@ class StoreEngine:
                 f"SELECT {columns} FROM Python(rows)"
             )
         except RuntimeError as error:
-            raise SinkError(f"chDB refused a batch for {table}: {_tidy(str(error))}", "insert_failed") from error
+            raise SinkError(f"chDB refused a batch for {table}: {tidy(str(error))}", "insert_failed") from error
 
     def _new_parts(self, table: str) -> list[Row]:
         last = self._last_block[table]
@@ -343,7 +320,7 @@ class StoreEngine:
                 f"ALTER TABLE {self._database}.{table} DROP DETACHED PART '{part}' SETTINGS allow_drop_detached = 1"
             )
         except RuntimeError as error:  # it is found, and set aside, when the folder is opened again
-            self._log.error("a damaged part stays where it is", table=table, part=part, error=_tidy(str(error)))
+            self._log.error("a damaged part stays where it is", table=table, part=part, error=tidy(str(error)))
 
     def _break(self, why: str) -> None:
         self.broken = why
@@ -351,7 +328,7 @@ class StoreEngine:
         try:
             self._inspector.query("SYSTEM STOP MERGES")
         except RuntimeError as error:
-            self._log.error("merges cannot be stopped", error=_tidy(str(error)))
+            self._log.error("merges cannot be stopped", error=tidy(str(error)))
         raise SinkError(why, "unverified")
 
     def _is_there(self, table: str, batch: pa.RecordBatch) -> bool:
@@ -368,47 +345,26 @@ class StoreEngine:
                 "JSONEachRow",
             )
         except RuntimeError as error:
-            raise SinkError(f"chDB cannot say what {table} holds: {_tidy(str(error))}", "insert_failed") from error
+            raise SinkError(f"chDB cannot say what {table} holds: {tidy(str(error))}", "insert_failed") from error
         return bool(json.loads(answer.bytes())["count"])
 
     def _check_part(self, connection: Connection, table: str, part: str) -> str | None:
         """What is wrong with a part: empty when nothing is, None when there is no such part any more."""
         try:
-            rows = self._rows(connection, f"CHECK TABLE {self._database}.{table} PART '{part}'")
+            rows = read_rows(connection, f"CHECK TABLE {self._database}.{table} PART '{part}'")
         except RuntimeError as error:
-            message = _tidy(str(error))
+            message = tidy(str(error))
             return None if "NO_SUCH_DATA_PART" in message else message
         failed = [str(row["message"]) or "check failed" for row in rows if not row["is_passed"]]
-        return _tidy(failed[0]) if failed else ""
+        return tidy(failed[0]) if failed else ""
 
     def _parts(self, connection: Connection, table: str) -> list[Row]:
-        return self._rows(
+        return read_rows(
             connection,
             "SELECT name, rows, min_block_number AS first_block, max_block_number AS last_block "  # noqa: S608 (ours)
             f"FROM system.parts WHERE active AND database = '{self._database}' AND table = '{table}'",
         )
 
-    @staticmethod
-    def _rows(connection: Connection, sql: str) -> list[Row]:
-        return [json.loads(line) for line in connection.query(sql, "JSONEachRow").bytes().splitlines()]
-
 
 def _refusal(message: str, way_out: str) -> ConfigurationError:
     return ConfigurationError([Fault(message, field="telemetry.clickhouse.url", way_out=way_out)])
-
-
-def _is_locked(path: Path) -> bool:
-    """Whether another process holds chDB's lock file (flock(2))."""
-    try:
-        with path.open("rb") as file:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
-    except OSError:
-        return False
-    return False
-
-
-def _tidy(message: str) -> str:
-    """A message of chDB without its version, on one line and of a sane length."""
-    return " ".join(_VERSION_SUFFIX.sub("", message).split())[:2000]
