@@ -1,6 +1,7 @@
 """The floor of the transport: a grpc.aio server on uvloop that parses the CheckRequest and answers a constant.
 
-Whatever mixer does besides costs on top of this. Run as `python benchmarks/floor.py HOST:PORT`.
+It takes in access logs too, and throws them away unread. Whatever mixer does besides costs on top of this.
+Run as `python benchmarks/floor.py HOST:PORT`.
 """
 
 from __future__ import annotations
@@ -8,24 +9,33 @@ from __future__ import annotations
 import asyncio
 import signal
 import sys
+from collections.abc import AsyncIterator
 
 import grpc
 import uvloop
 from envoy.service.auth.v3.external_auth_pb2 import CheckRequest, CheckResponse
-from payloads import CHECK_METHOD
+from payloads import ACCESS_LOG_METHOD, CHECK_METHOD
 
 
 class _Floor(grpc.GenericRpcHandler):
     def __init__(self) -> None:
         self._answer = CheckResponse(ok_response={}).SerializeToString()
-        self._handler = grpc.unary_unary_rpc_method_handler(self._check)
+        self._handlers = {
+            CHECK_METHOD: grpc.unary_unary_rpc_method_handler(self._check),
+            ACCESS_LOG_METHOD: grpc.stream_unary_rpc_method_handler(self._access_log),
+        }
 
     def service(self, handler_call_details: grpc.HandlerCallDetails) -> grpc.RpcMethodHandler | None:
-        return self._handler if handler_call_details.method == CHECK_METHOD else None
+        return self._handlers.get(handler_call_details.method)
 
     async def _check(self, message: bytes, _context: grpc.aio.ServicerContext) -> bytes:
         CheckRequest.FromString(message)
         return self._answer
+
+    async def _access_log(self, messages: AsyncIterator[bytes], _context: grpc.aio.ServicerContext) -> bytes:
+        async for _ in messages:
+            pass
+        return b""
 
 
 async def _serve(address: str) -> None:

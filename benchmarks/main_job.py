@@ -95,6 +95,7 @@ class Results:
     check: Series = field(default_factory=Series)
     check_recorded: Series = field(default_factory=Series)
     entries: Series = field(default_factory=Series)
+    unread: Series = field(default_factory=Series)
     idle: dict[str, int] = field(default_factory=dict)
     loaded: dict[str, int] = field(default_factory=dict)
     stored: dict[str, int] = field(default_factory=dict)
@@ -117,6 +118,7 @@ def run(rounds: int, calls: int, messages: int) -> Results:
             print(f"round {number + 1} of {rounds}", flush=True)
             for series, server in checked:
                 measure(series, server, "check", calls, settle=_settle if server is recording else None)
+            measure(results.unread, floor, "access-log", messages)
             measure(results.entries, recording, "access-log", messages, settle=_settle)
         results.loaded = {name: memory(pid)["VmRSS"] for name, pid in plain.processes().items()}
         results.stored = {name: memory(pid)["VmHWM"] for name, pid in recording.processes().items()}
@@ -196,6 +198,7 @@ def report(results: Results, rounds: int, calls: int, messages: int) -> str:
         store_per_check=f"{results.check_recorded.median('store'):.0f}",
         log_entries="\n".join(
             (
+                entry_row("floor: the stream is received and thrown away", results.unread, "floor", floor),
                 entry_row(
                     "worker: stream → columns → Istio's metrics → block for ClickHouse",
                     results.entries,
