@@ -5,34 +5,46 @@ from __future__ import annotations
 import asyncio
 from pathlib import Path
 
+from mixer_py.config.configuration import Configuration
+from mixer_py.config.log import LogSettings
 from mixer_py.errors import ProcessError
 from mixer_py.instruments import Clock, Registry
 from mixer_py.runtime.child import Child, ChildProgram
 from mixer_py.runtime.metrics import ProcessMetrics
 from mixer_py.runtime.role import Role
 from mixer_py.runtime.workers import ask
-from mixer_py.telemetry.settings import EmbeddedTarget, TelemetrySettings
+from mixer_py.telemetry.settings import EmbeddedTarget
 
 
 class StoreRole:
     """The one store of a mixer."""
 
     def __init__(
-        self, target: EmbeddedTarget, folder: Path, metrics: ProcessMetrics, registry: Registry, clock: Clock
+        self,
+        target: EmbeddedTarget,
+        log: LogSettings,
+        folder: Path,
+        metrics: ProcessMetrics,
+        registry: Registry,
+        clock: Clock,
     ) -> None:
         self.socket = folder / "store.sock"
         arguments = ("--directory", str(target.directory), "--database", target.database, "--socket", str(self.socket))
         program = ChildProgram("store", "mixer_py.runtime.store", arguments)
-        self._role = Role(program, folder, metrics, registry, clock, welcome=_welcome)
+        self._role = Role(program, folder, metrics, registry, clock, welcome=self._welcome)
+        self._log = log
         self._watching: asyncio.Task[None] | None = None
 
     @classmethod
     def when_embedded(
-        cls, settings: TelemetrySettings, folder: Path, metrics: ProcessMetrics, registry: Registry, clock: Clock
+        cls, configuration: Configuration, folder: Path, metrics: ProcessMetrics, registry: Registry, clock: Clock
     ) -> StoreRole | None:
         """The role, when the settings keep rows in a folder."""
-        target = settings.clickhouse.target if settings.clickhouse else None
-        return cls(target, folder, metrics, registry, clock) if isinstance(target, EmbeddedTarget) else None
+        clickhouse = configuration.telemetry.clickhouse
+        target = clickhouse.target if clickhouse else None
+        if not isinstance(target, EmbeddedTarget):
+            return None
+        return cls(target, configuration.log, folder, metrics, registry, clock)
 
     async def start(self) -> None:
         """Starts the store and waits until it answers; from now on it is replaced when it ends.
@@ -50,8 +62,7 @@ class StoreRole:
         if self._watching is not None:
             await self._watching
 
-
-async def _welcome(child: Child) -> None:
-    answer = await ask(child, {"command": "start"})
-    if answer["event"] != "listening":
-        raise ProcessError(f"the store answered {answer['event']!r} to its start")
+    async def _welcome(self, child: Child) -> None:
+        answer = await ask(child, {"command": "start", "log": self._log.model_dump()})
+        if answer["event"] != "listening":
+            raise ProcessError(f"the store answered {answer['event']!r} to its start")

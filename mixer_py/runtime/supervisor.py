@@ -52,7 +52,7 @@ class Supervisor:
             self._reloads.labels(outcome)
         self._log = structlog.get_logger("runtime")
         telemetry = configuration.telemetry
-        self._store = StoreRole.when_embedded(telemetry, folder, self._metrics, self._registry, self._clock)
+        self._store = StoreRole.when_embedded(configuration, folder, self._metrics, self._registry, self._clock)
         socket = self._store.socket if self._store else None
         self._reader = open_reader(telemetry.clickhouse, socket) if telemetry.clickhouse else None
         self._workers = Workers(configuration, socket, folder, self._metrics, self._registry, self._clock)
