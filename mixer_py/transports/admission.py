@@ -8,6 +8,13 @@ from mixer_py.calls import Call, UnaryHandler
 from mixer_py.errors import DeadlinePassedError, OverloadedError
 from mixer_py.instruments import Clock, Registry
 
+_LONG_SECONDS = 0.01
+"""A call that took so long may have held the loop while others came."""
+_QUIET_SECONDS = 0.005
+"""gRPC hands waiting calls over one by one; when none has come for so long, all of them are in."""
+_INTAKE_SECONDS = 0.1
+"""How long calls are only let in, at most, before work goes on."""
+
 
 class Admission:
     """Counts the calls in hand and refuses what is too many or too late, before any work is done."""
@@ -16,6 +23,8 @@ class Admission:
         self._max_in_flight = max_in_flight
         self._clock = clock
         self._in_flight = 0
+        self._arrived = 0
+        self._intake: asyncio.Task[None] | None = None
         refused = registry.counter(
             "mixer_calls_refused_total", "Calls that were refused before any work was done.", ("reason",)
         )
@@ -34,16 +43,36 @@ class Admission:
             OverloadedError: `max_in_flight` calls are in hand already.
             DeadlinePassedError: the deadline passed while the call waited for its turn.
         """
+        self._arrived += 1
         if self._in_flight >= self._max_in_flight:
             self._overloaded.add()
             raise OverloadedError(f"{self._in_flight} calls are in flight already (server.max_in_flight)")
         self._in_flight += 1
         try:
-            # One turn of the loop: every call that has arrived by now is let in or refused before any is worked on.
+            # One turn of the loop: every call that has been handed over by now is let in or refused before any is
+            # worked on. After a long call there is a crowd behind it, which is handed over first.
             await asyncio.sleep(0)
-            if call.deadline is not None and call.deadline <= self._clock.monotonic():
+            if self._intake is not None:
+                await asyncio.shield(self._intake)
+            begun = self._clock.monotonic()
+            if call.deadline is not None and call.deadline <= begun:
                 self._late.add()
                 raise DeadlinePassedError("the deadline passed while the call waited")
-            return await handler(message, call)
+            try:
+                return await handler(message, call)
+            finally:
+                if self._clock.monotonic() - begun > _LONG_SECONDS and self._intake is None:
+                    self._intake = asyncio.create_task(self._let_in())
         finally:
             self._in_flight -= 1
+
+    async def all_in(self, at_most: float) -> None:
+        """Waits until every call that has arrived is let in or refused, `at_most` seconds."""
+        end, arrived = self._clock.monotonic() + at_most, -1
+        while arrived != self._arrived and self._clock.monotonic() < end:
+            arrived = self._arrived
+            await asyncio.sleep(_QUIET_SECONDS)
+
+    async def _let_in(self) -> None:
+        await self.all_in(_INTAKE_SECONDS)
+        self._intake = None

@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 
 _STATUS = {code.value[0]: code for code in grpc.StatusCode}
 _NO_LIMIT = -1
+_LET_IN_SECONDS = 1.0
+"""How long a listener that stops still takes calls in, when they come without a pause."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,7 +116,11 @@ class GrpcioServer:
         await self._set_health(serving=False)
 
     async def stop(self, grace: float) -> None:
-        """Sends GOAWAY, lets calls in flight end for up to `grace` seconds, then cancels the rest."""
+        """Sends GOAWAY, lets calls in flight end for up to `grace` seconds, then cancels the rest.
+
+        gRPC cancels calls that it has not handed over yet when it stops, so those are let in first.
+        """
+        await self._admission.all_in(min(grace, _LET_IN_SECONDS))
         await self._server.stop(grace)
 
     async def _set_health(self, *, serving: bool) -> None:
@@ -142,9 +148,7 @@ class GrpcioServer:
 
         return method, grpc.stream_unary_rpc_method_handler(answer)
 
-    async def _guarded(
-        self, method: str, context: Context, work: Callable[[], Awaitable[bytes]]
-    ) -> bytes:
+    async def _guarded(self, method: str, context: Context, work: Callable[[], Awaitable[bytes]]) -> bytes:
         """Runs `work`; whatever it raises becomes a status that is not OK."""
         try:
             return await work()

@@ -65,7 +65,6 @@ allow := false if {
 """
 
 
-@pytest.mark.xfail(reason="grpcio cancels calls that wait for their turn when its server stops", strict=True)
 def test_calls_that_have_arrived_are_answered_before_the_end(make_mixer):
     mixer = make_mixer(SLOW, policy={"max_stall": "60s"})
     mixer.start()

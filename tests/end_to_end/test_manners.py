@@ -72,9 +72,6 @@ def test_a_rate_limit_request_that_its_protocol_forbids_names_what_is_missing(mi
         assert named in failure.value.details()
 
 
-@pytest.mark.xfail(
-    reason="grpcio hands over one waiting call a turn of the loop, so that Admission never sees the crowd", strict=True
-)
 def test_too_many_calls_at_once_are_refused_at_once_and_counted(mixer: Mixer):
     before = refused(mixer, "overloaded")
     with connect(mixer.address) as client:
