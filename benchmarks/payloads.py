@@ -56,9 +56,10 @@ def check_request() -> bytes:
 def access_log_message(first: int) -> bytes:
     """`ENTRIES_PER_MESSAGE` entries, numbered from `first`, as the shipped Envoy configuration sends them."""
     message = StreamAccessLogsMessage()
-    message.identifier.log_name = "outbound"
-    message.identifier.node.id = "edge-1"
-    message.identifier.node.cluster = "edge"
+    if first == 0:  # Envoy says who it is once a stream
+        message.identifier.log_name = "outbound"
+        message.identifier.node.id = "edge-1"
+        message.identifier.node.cluster = "edge"
     for number in range(first, first + ENTRIES_PER_MESSAGE):
         _fill(message.http_logs.log_entry.add(), number)
     return message.SerializeToString()
