@@ -116,3 +116,14 @@ def test_every_explained_dependency_is_one() -> None:
     explained = (ROOT / "docs" / "dependencies.md").read_text(encoding="utf-8")
     named = set(re.findall(r"^\| `([A-Za-z0-9._-]+)`", explained, flags=re.MULTILINE))
     assert named == {requirement.name for requirement in direct_requirements()}
+
+
+def test_the_readme_names_the_measured_figures() -> None:
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    _, _, rest = readme.partition("<!-- measured: begin -->")
+    named, mark, _ = rest.partition("<!-- measured: end -->")
+    assert mark
+    assert "µs" in named
+    assert named.strip() in (ROOT / "benchmarks" / "reports" / "main-job.md").read_text(encoding="utf-8"), (
+        "`make bench`"
+    )
