@@ -184,13 +184,14 @@ def summary(results: Results) -> str:
     )
     p50 = statistics.median(p50 for p50, _ in results.check.latency)
     p99 = statistics.median(p99 for _, p99 in results.check.latency)
+    worker_memory, store_memory = mebibytes(results.loaded["worker"]), mebibytes(results.stored["store"])
     text = (
         f"A check by a policy in the form of OPA's Envoy tutorial costs {worker:.0f} µs of CPU, {worker / floor:.1f} "
-        f"times the floor: a Python gRPC server that only parses the request and answers a constant ({floor:.0f} µs). With "
-        f"8 checks in flight on two processors, client included, p50 is {p50:.1f} ms and p99 {p99:.1f} ms. An access-log "
-        f"entry costs {entry:.0f} µs ({entry / floor:.2f} floors) until it is counted in Istio's metrics and handed to "
-        f"ClickHouse. One worker takes {mebibytes(results.loaded['worker'])}, embedded ClickHouse "
-        f"{mebibytes(results.stored['store'])} in a process of its own."
+        "times the floor: a Python gRPC server that only parses the request and answers a constant "
+        f"({floor:.0f} µs). With 8 checks in flight on two processors, client included, p50 is {p50:.1f} ms and "
+        f"p99 {p99:.1f} ms. An access-log entry costs {entry:.0f} µs ({entry / floor:.2f} floors) until it is "
+        f"counted in Istio's metrics and handed to ClickHouse. One worker takes {worker_memory}, embedded "
+        f"ClickHouse {store_memory} in a process of its own."
     )
     return textwrap.fill(text, 120)
 
