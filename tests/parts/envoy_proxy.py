@@ -37,11 +37,14 @@ def http_filter(bootstrap: Bootstrap, name: str) -> dict[str, Any]:
 
 
 def shipped() -> Bootstrap:
-    """deploy/envoy/envoy.yaml, but patient, and quick with its log."""
+    """deploy/envoy/envoy.yaml, but patient, and quick with its log and its health checks."""
     bootstrap = envoy.read_bootstrap(SHIPPED)
     http_filter(bootstrap, "ext_authz")["grpc_service"]["timeout"] = _PATIENCE
     http_filter(bootstrap, "ratelimit")["timeout"] = _PATIENCE
     manager(bootstrap)["access_log"][0]["typed_config"]["common_config"]["buffer_flush_interval"] = "0.1s"
+    for cluster in bootstrap["static_resources"]["clusters"]:
+        for check in cluster.get("health_checks", ()):
+            check.update(interval="0.5s", no_traffic_interval="0.5s", timeout="10s")
     routes = manager(bootstrap)["route_config"]["virtual_hosts"][0]["routes"]
     everything = copy.deepcopy(routes[0])
     everything.update(match={"prefix": "/"}, name="everything")
