@@ -10,7 +10,7 @@ from collections import Counter
 import pytest
 
 from mixer_py.demo.processes import Ports
-from tests.parts.envoy_proxy import Bootstrap
+from tests.parts.envoy_proxy import Bootstrap, manager
 from tests.parts.mixer_process import Mixer, eventually
 from tests.parts.programs import Programs
 
@@ -34,6 +34,10 @@ def test_mixers_restart_one_by_one_under_load_and_no_request_notices(mixers, mak
     envoy = make_envoy(one)
 
     def add_the_other(bootstrap: Bootstrap) -> None:
+        log = manager(bootstrap)["access_log"][0]["typed_config"]["common_config"]
+        log["buffer_flush_interval"] = (
+            "1s"  # a log stream that is never quiet is listened to for the whole drain_timeout
+        )
         cluster = next(found for found in bootstrap["static_resources"]["clusters"] if found["name"] == "mixer")
         endpoints = cluster["load_assignment"]["endpoints"][0]["lb_endpoints"]
         endpoints.append(copy.deepcopy(endpoints[0]))
