@@ -6,12 +6,12 @@ import asyncio
 import json
 import subprocess
 import sys
-import urllib.request
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from mixer_py.demo.processes import fetch, own_environment
 from mixer_py.errors import NotRunningError
 
 Row = Mapping[str, Any]
@@ -73,7 +73,9 @@ async def query(configuration: Path, sql: str) -> list[Row]:
 
 def _query(configuration: Path, sql: str) -> list[Row]:
     command = [sys.executable, "-m", "mixer_py.cli.main", "query", "-c", str(configuration), "--format", "json", sql]
-    finished = subprocess.run(command, capture_output=True, text=True, timeout=_QUERY_SECONDS, check=False)
+    finished = subprocess.run(
+        command, capture_output=True, text=True, timeout=_QUERY_SECONDS, check=False, env=own_environment()
+    )
     if finished.returncode:
         raise NotRunningError((finished.stderr or finished.stdout).strip())
     return [json.loads(line) for line in finished.stdout.splitlines() if line]
@@ -96,11 +98,5 @@ async def metrics(admin: int, names: Collection[str]) -> list[str]:
     Raises:
         OSError: nothing answers there.
     """
-    text = await asyncio.to_thread(_get, f"http://127.0.0.1:{admin}/metrics")
-    return [line for line in text.splitlines() if line.partition("{")[0] in names]
-
-
-def _get(url: str) -> str:
-    with urllib.request.urlopen(url, timeout=15) as response:  # noqa: S310 (our own http address)
-        body: bytes = response.read()
-        return body.decode()
+    _, body = await asyncio.to_thread(fetch, admin, "/metrics")
+    return [line for line in body.decode().splitlines() if line.partition("{")[0] in names]

@@ -4,19 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import importlib.util
-import os
 import shutil
 import signal
 import sys
 import tempfile
-import urllib.error
-import urllib.request
 from importlib import resources
 from pathlib import Path
 from typing import Self
 
 from mixer_py.demo import envoy
-from mixer_py.demo.processes import Ports, Program, accepts
+from mixer_py.demo.processes import Ports, Program, accepts, fetch, own_environment
 from mixer_py.demo.services import Service, ratings, reviews
 from mixer_py.errors import ProcessError
 
@@ -101,10 +98,8 @@ class Parts:
         await asyncio.to_thread(proxy.wait_until, lambda: accepts(self.http))
 
     def _run(self, name: str, command: list[str], death_signal: signal.Signals) -> Program:
-        # A setting of the person's own mixer must not change the demo's.
-        environment = {key: value for key, value in os.environ.items() if not key.startswith("MIXER_")}
         log = self.folder / f"{name.lower()}.log"
-        program = Program(name, command, log, environment=environment, death_signal=death_signal)
+        program = Program(name, command, log, environment=own_environment(), death_signal=death_signal)
         self._programs.append(program)
         return program
 
@@ -126,7 +121,6 @@ class Parts:
 def is_ready(admin: int) -> bool:
     """Whether the mixer whose admin address is 127.0.0.1:`admin` says it is ready."""
     try:
-        with urllib.request.urlopen(f"http://127.0.0.1:{admin}/healthz/ready", timeout=5) as response:
-            return bool(response.status == 200)
-    except (urllib.error.URLError, OSError):
+        return fetch(admin, "/healthz/ready")[0] == 200
+    except OSError:
         return False

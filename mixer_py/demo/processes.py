@@ -5,6 +5,7 @@ Also used by the tests. Not for mixer's own workers and store: the supervisor ha
 
 from __future__ import annotations
 
+import http.client
 import os
 import signal
 import socket
@@ -153,6 +154,28 @@ class Program:
         if self._process.poll() is None:
             os.killpg(self._process.pid, signal.SIGKILL)
         return self._process.wait()
+
+
+def own_environment() -> dict[str, str]:
+    """This process's environment without settings of mixer: a person's own must not change what runs here."""
+    return {name: value for name, value in os.environ.items() if not name.startswith("MIXER_")}
+
+
+def fetch(port: int, path: str, seconds: float = 15) -> tuple[int, bytes]:
+    """Status and body of `http://127.0.0.1:port/path`, past any proxy that the environment names.
+
+    Raises:
+        OSError: nothing that speaks HTTP answers there.
+    """
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=seconds)
+    try:
+        connection.request("GET", path)
+        response = connection.getresponse()
+        return response.status, response.read()
+    except http.client.HTTPException as error:
+        raise ConnectionError(f"no HTTP response from 127.0.0.1:{port}: {error!r}") from error
+    finally:
+        connection.close()
 
 
 def accepts(port: int) -> bool:

@@ -18,8 +18,13 @@ pytestmark = [pytest.mark.envoy, pytest.mark.chdb]
 
 
 def environment(folder: Path) -> dict[str, str]:
-    """With temporary files in a folder of the test, and the package found from anywhere."""
-    return {**os.environ, "TMPDIR": str(folder), "PYTHONPATH": str(ROOT)}
+    """A person's: temporary files in a folder of the test, a proxy, settings of a mixer of their own."""
+    own = {
+        "http_proxy": "http://127.0.0.1:9",
+        "MIXER_SERVER__ADMIN": "127.0.0.1:9",
+        "MIXER_POLICY__ON_ERROR": "nonsense",
+    }
+    return {**os.environ, **own, "TMPDIR": str(folder), "PYTHONPATH": str(ROOT)}
 
 
 def test_once_shows_five_kinds_of_joined_rows_and_leaves_nothing(tmp_path: Path):

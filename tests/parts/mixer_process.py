@@ -15,7 +15,7 @@ import yaml
 from prometheus_client.parser import text_string_to_metric_families
 
 from mixer_py.demo.parts import is_ready
-from mixer_py.demo.processes import Ports, Program
+from mixer_py.demo.processes import Ports, Program, own_environment
 from tests.parts.http_client import Response, request
 from tests.parts.programs import Programs
 
@@ -120,7 +120,12 @@ class Mixer:
         """Runs a command of mixer with its configuration: `run("query", "SELECT 1")`."""
         command, *rest = arguments
         return subprocess.run(
-            (*MIXER, command, "-c", str(self.file), *rest), capture_output=True, text=True, timeout=seconds, check=False
+            (*MIXER, command, "-c", str(self.file), *rest),
+            capture_output=True,
+            text=True,
+            timeout=seconds,
+            check=False,
+            env=own_environment(),
         )
 
     def query(self, sql: str) -> list[dict[str, Any]]:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import signal
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Self
 
-from mixer_py.demo.processes import Program
+from mixer_py.demo.processes import Program, own_environment
 
 
 class Programs:
@@ -27,12 +26,11 @@ class Programs:
         death_signal: signal.Signals = signal.SIGTERM,
     ) -> Program:
         """Starts one; settings of mixer in this process's environment are not handed down."""
-        inherited = {key: value for key, value in os.environ.items() if not key.startswith("MIXER_")}
         program = Program(
             name,
             command,
             self.folder / f"{name}.log",
-            environment={**inherited, **(environment or {})},
+            environment={**own_environment(), **(environment or {})},
             death_signal=death_signal,
         )
         self._running.append(program)
