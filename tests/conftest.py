@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-import mixer_py.runtime  # noqa: F401 (first of all: pyarrow is to be without pandas here as it is in the product)
+import mixer_py.runtime.arrow  # noqa: F401 (first of all: pyarrow is to be without pandas here as it is in the product)
 from mixer_py.demo.processes import Ports
 from tests.parts.presence import on_ci, skip_what_is_missing
 from tests.parts.programs import Programs

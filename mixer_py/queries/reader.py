@@ -12,9 +12,6 @@ from typing import Protocol
 from uuid import UUID
 
 import orjson
-from clickhouse_driver import Client
-from clickhouse_driver.errors import Error as DriverError
-from clickhouse_driver.errors import ServerException
 
 from mixer_py.errors import NotRunningError, QueryFailedError
 from mixer_py.queries.sql import check_query
@@ -68,6 +65,11 @@ class ServerReader:
         return await asyncio.to_thread(self._query, check_query(sql, self.target.database))
 
     def _query(self, sql: str) -> bytes:
+        # Imported here, because few processes ask a server and every supervisor imports this module.
+        from clickhouse_driver import Client  # noqa: PLC0415
+        from clickhouse_driver.errors import Error as DriverError  # noqa: PLC0415
+        from clickhouse_driver.errors import ServerException  # noqa: PLC0415
+
         target = self.target
         client = Client(
             target.host, target.port, user=target.user, password=self.password, database=target.database,

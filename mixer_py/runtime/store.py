@@ -23,11 +23,13 @@ import uvloop
 from mixer_py.config.log import LogSettings
 from mixer_py.errors import ConfigurationError, Fault, InvalidRequestError, MixerError, QueryFailedError, SinkError
 from mixer_py.instruments import Registry, Table
+from mixer_py.runtime import arrow  # noqa: F401 (before any row is handled)
 from mixer_py.runtime.control import ControlChannel, Message, die_with_parent
 from mixer_py.runtime.logs import configure_logs
 from mixer_py.runtime.vital_signs import HEARTBEAT_INTERVAL, VitalSigns
+from mixer_py.telemetry.store.batches import decode_batch
 from mixer_py.telemetry.store.engine import KEEP_FREE, MEMORY, StoreEngine
-from mixer_py.telemetry.store.protocol import MAX_BODY, Frame, QueryLimits, decode_batch, read_frame, write_frame
+from mixer_py.telemetry.store.protocol import MAX_BODY, Frame, QueryLimits, read_frame, write_frame
 
 _READERS = 2
 _MAX_WAITING_QUERIES = 32

@@ -20,6 +20,7 @@ import uvloop
 from mixer_py.config.configuration import Configuration
 from mixer_py.errors import ConfigurationError, Fault, MixerError
 from mixer_py.instruments import Registry, SystemClock, Table
+from mixer_py.runtime import arrow  # noqa: F401 (before any row is handled)
 from mixer_py.runtime.control import ControlChannel, Message, die_with_parent
 from mixer_py.runtime.logs import configure_logs
 from mixer_py.runtime.orders import WorkerOrder, read_private, write_private

@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 from envoy.service.auth.v3.external_auth_pb2 import CheckRequest
 
-from mixer_py.policy import Policy, PolicySettings
+from mixer_py.policy.policy import Policy
+from mixer_py.policy.settings import PolicySettings
 
 
 @pytest.fixture

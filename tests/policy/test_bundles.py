@@ -9,6 +9,8 @@ import pytest
 
 from mixer_py.errors import PolicyLoadError
 from mixer_py.policy.bundles import read_bundles
+from mixer_py.policy.policy import Policy
+from mixer_py.policy.settings import PolicySettings
 
 MODULE = "package a\n"
 
@@ -129,8 +131,6 @@ def test_missing_and_empty_bundles_and_other_files_are_faults(tmp_path: Path) ->
 
 
 def test_a_data_document_may_not_overlap_a_rule(tmp_path: Path) -> None:
-    from mixer_py.policy import Policy, PolicySettings
-
     write(
         tmp_path,
         **{"p.rego": "package envoy.authz\n\nallow := false\n", "data.json": '{"envoy": {"authz": {"allow": true}}}'},

@@ -18,7 +18,8 @@ from google.protobuf import json_format
 from mixer_py.calls import Call
 from mixer_py.errors import UNKNOWN, EvaluationError
 from mixer_py.instruments import FakeClock, Registry
-from mixer_py.policy import Policy, PolicySettings
+from mixer_py.policy.policy import Policy
+from mixer_py.policy.settings import PolicySettings
 from mixer_py.services.ext_authz import Authorization, AuthorizationService
 from mixer_py.telemetry.decision_log import DecisionRecord
 

@@ -8,8 +8,9 @@ import orjson
 import pytest
 
 from mixer_py.errors import EvaluationError, PolicyLoadError, RequestParseError, UndefinedDecisionError
-from mixer_py.policy import Policy, PolicySettings
 from mixer_py.policy.embedded import reference
+from mixer_py.policy.policy import Policy
+from mixer_py.policy.settings import PolicySettings
 
 ALLOW = "package envoy.authz\n\ndefault allow := false\n\nallow if input.attributes.request.http.method == {}\n"
 GET = ALLOW.format('"GET"')

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from mixer_py.policy import PolicySettings
+from mixer_py.policy.settings import PolicySettings
 
 
 def test_defaults_are_the_contracts() -> None:

@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 
 from mixer_py.errors import SinkError
-from mixer_py.telemetry.store.protocol import Frame, encode_batch, write_frame
+from mixer_py.telemetry.store.batches import encode_batch
+from mixer_py.telemetry.store.protocol import Frame, write_frame
 from tests.store.store_process import StoreProcess, rows
 
 pytestmark = pytest.mark.chdb

@@ -12,16 +12,8 @@ from hypothesis import strategies as st
 
 from mixer_py.errors import InvalidRequestError, NotRunningError, SinkError
 from mixer_py.telemetry.store import QueryLimits, StoreClient
-from mixer_py.telemetry.store.protocol import (
-    MAX_BODY,
-    MAX_HEADER,
-    VERSION,
-    Frame,
-    decode_batch,
-    encode,
-    encode_batch,
-    read_frame,
-)
+from mixer_py.telemetry.store.batches import decode_batch, encode_batch
+from mixer_py.telemetry.store.protocol import MAX_BODY, MAX_HEADER, VERSION, Frame, encode, read_frame
 from tests.store.store_process import rows
 
 HEADERS = st.dictionaries(

@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import asyncio
 from pathlib import Path
-
-import pyarrow as pa
+from typing import TYPE_CHECKING
 
 from mixer_py.errors import InvalidRequestError, NotRunningError, QueryFailedError, SinkError
-from mixer_py.telemetry.store.protocol import Frame, QueryLimits, encode_batch, read_frame, write_frame
+from mixer_py.telemetry.store.protocol import Frame, QueryLimits, read_frame, write_frame
+
+if TYPE_CHECKING:
+    import pyarrow as pa  # who only queries needs no Arrow
 
 _MARGIN_SECONDS = 10.0
 """What a query may take above its own limit: waiting for a free reader, and the way back."""
@@ -48,6 +50,8 @@ class StoreClient:
             SinkError: they were not acknowledged, and `reason` says why; unless it is `invalid`, send them again with
                 the same token.
         """
+        from mixer_py.telemetry.store.batches import encode_batch  # noqa: PLC0415 (see above)
+
         request = Frame({"request": "write", "table": table, "token": token}, encode_batch(batch))
         async with self._writing:
             try:

@@ -18,7 +18,6 @@ from dataclasses import asdict, dataclass
 from typing import Final
 
 import orjson
-import pyarrow as pa
 
 from mixer_py.errors import InvalidRequestError
 
@@ -125,28 +124,3 @@ async def read_frame(reader: asyncio.StreamReader) -> Frame | None:
     if not isinstance(decoded, dict):
         raise InvalidRequestError(f"a frame's header is {type(decoded).__name__}, not an object")
     return Frame(decoded, body)
-
-
-def encode_batch(batch: pa.RecordBatch) -> bytes:
-    """Rows as the body of a `write`: an uncompressed Arrow IPC stream."""
-    sink = pa.BufferOutputStream()
-    with pa.ipc.new_stream(sink, batch.schema) as stream:
-        stream.write_batch(batch)
-    body: bytes = sink.getvalue().to_pybytes()
-    return body
-
-
-def decode_batch(body: bytes) -> pa.RecordBatch:
-    """The rows that `encode_batch` wrote; they share the body's memory.
-
-    Raises:
-        InvalidRequestError: it is not a stream of exactly one batch.
-    """
-    try:
-        with pa.ipc.open_stream(body) as stream:
-            batches = list(stream)
-    except (pa.ArrowInvalid, OSError) as error:
-        raise InvalidRequestError(f"the body of a write is no Arrow stream: {error}") from error
-    if len(batches) != 1:
-        raise InvalidRequestError(f"the body of a write holds {len(batches)} batches, not one")
-    return batches[0]

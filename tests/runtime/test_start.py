@@ -1,0 +1,26 @@
+"""What a process loads before it works: memory and start time that everybody pays."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+
+def loaded(module: str) -> set[str]:
+    """Top-level packages that importing a module brings, in a process of its own."""
+    program = f"import sys, {module}; print(*{{name.partition('.')[0] for name in sys.modules}})"
+    return set(
+        subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout.split()
+    )
+
+
+@pytest.mark.parametrize("module", ["mixer_py.runtime.worker", "mixer_py.runtime.store"])
+def test_processes_that_handle_rows_do_without_pandas(module: str) -> None:
+    assert "pyarrow" in loaded(module)
+    assert "pandas" not in loaded(module)
+
+
+def test_the_supervisor_loads_nothing_that_decides_or_handles_rows() -> None:
+    assert loaded("mixer_py.runtime.supervisor") & {"regorus", "pyarrow", "numpy", "envoy", "grpc", "ptars"} == set()
