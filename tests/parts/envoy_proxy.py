@@ -39,7 +39,8 @@ def http_filter(bootstrap: Bootstrap, name: str) -> dict[str, Any]:
 def shipped() -> Bootstrap:
     """deploy/envoy/envoy.yaml, but patient, and quick with its log and its health checks."""
     bootstrap = envoy.read_bootstrap(SHIPPED)
-    http_filter(bootstrap, "ext_authz")["grpc_service"]["timeout"] = _PATIENCE
+    service = http_filter(bootstrap, "ext_authz")["grpc_service"]
+    service["timeout"] = service["retry_policy"]["retry_back_off"]["max_interval"] = _PATIENCE
     http_filter(bootstrap, "ratelimit")["timeout"] = _PATIENCE
     manager(bootstrap)["access_log"][0]["typed_config"]["common_config"]["buffer_flush_interval"] = "0.1s"
     for cluster in bootstrap["static_resources"]["clusters"]:

@@ -1,0 +1,88 @@
+"""A real OPA server as tests use it: started on local files or empty, asked over one kept-alive connection."""
+
+from __future__ import annotations
+
+import http.client
+import json
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+from mixer_py.demo.processes import Ports, fetch
+from tests.parts.presence import find_server
+from tests.parts.programs import Programs
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What an engine makes of an input document: a value, nothing (`undefined`), or an error."""
+
+    kind: str
+    value: object = None
+
+
+class Opa:
+    """A running OPA server."""
+
+    def __init__(self, programs: Programs, ports: Ports, paths: Iterable[Path] = ()) -> None:
+        """Starts one that has read `paths`, rooting data documents as OPA does."""
+        program = find_server("opa")
+        assert program is not None
+        self._port = ports.take()
+        flags = ("--server", f"--addr=127.0.0.1:{self._port}", "--skip-version-check", "--log-level=error")
+        server = programs.start(f"opa-{self._port}", (program, "run", *flags, *paths))
+        server.wait_until(self._is_up)
+        self._connection = http.client.HTTPConnection("127.0.0.1", self._port, timeout=60)
+
+    def _is_up(self) -> bool:
+        try:
+            return fetch(self._port, "/health")[0] == 200
+        except OSError:
+            return False
+
+    def close(self) -> None:
+        """Closes the connection; the server ends with its group of programs."""
+        self._connection.close()
+
+    def _call(self, method: str, path: str, body: str | None = None) -> tuple[int, Any]:
+        self._connection.request(method, path, None if body is None else body.encode())
+        response = self._connection.getresponse()
+        content = response.read()
+        return response.status, json.loads(content) if content else {}
+
+    def _change(self, method: str, path: str, body: str | None = None) -> None:
+        status, document = self._call(method, path, body)
+        if status not in (200, 204):
+            raise PolicyRefusedError(json.dumps(document))
+
+    @contextmanager
+    def holding(self, module: str, data: str) -> Iterator[None]:
+        """Holds a module and a base document for a while.
+
+        Raises:
+            PolicyRefusedError: OPA does not compile them.
+        """
+        self._change("PUT", "/v1/data", data)
+        try:
+            self._change("PUT", "/v1/policies/policy.rego", module)
+            try:
+                yield
+            finally:
+                self._change("DELETE", "/v1/policies/policy.rego")
+        finally:
+            self._change("PUT", "/v1/data", "{}")
+
+    def evaluate(self, decision: str, input_json: str) -> Answer:
+        """What the rule at a path such as `envoy/authz/allow` is for an input document."""
+        status, document = self._call("POST", f"/v1/data/{quote(decision)}", f'{{"input":{input_json}}}')
+        if status != 200:
+            assert status == 500, document
+            return Answer("error")
+        return Answer("value", document["result"]) if "result" in document else Answer("undefined")
+
+
+class PolicyRefusedError(Exception):
+    """OPA does not take a policy or its data."""
