@@ -17,6 +17,8 @@ PERMITTED = [
     "SELECT number FROM numbers(10)",
     "SELECT name FROM system.columns WHERE database = 'mesh'",
     "SELECT ';', '-- no comment', 'INTO OUTFILE'",
+    "SELECT count() AS get, verdict AS hostname FROM requests GROUP BY hostname ORDER BY get",
+    "SELECT request_host IN ('a'), request_host IN ('a', 'b') FROM requests",
     "SELECT toStartOfMinute(timestamp) AS minute, count() FROM requests GROUP BY minute ORDER BY minute DESC LIMIT 10",
 ]
 REFUSED = {
@@ -56,6 +58,23 @@ REFUSED = {
     "SELECT joinGet('mesh.t', 'a', 1)": "function joinget",
     "SELECT sleep(3)": "function sleep",
     "SELECT {name:String}": "parameters are not allowed",
+    "SELECT `file`('/etc/passwd')": "function file",
+    "SELECT \"file\"('/etc/passwd')": "function file",
+    "SELECT FILE('/etc/passwd')": "function file",
+    "SELECT * FROM `file`('/etc/passwd')": "table function file",
+    "SELECT arrayMap(file, ['/etc/passwd'])": "file is the name of a function",
+    "SELECT arrayMap((`file`), ['/etc/passwd'])": "file is the name of a function",
+    "SELECT COLUMNS('path') APPLY(file) FROM requests": "APPLY is not allowed",
+    "SELECT 1 IN (system.users)": "IN with the name of a table",
+    "SELECT 1 NOT IN ((system.users))": "IN with the name of a table",
+    "SELECT 1 GLOBAL IN (other.requests)": "IN with the name of a table",
+    "SELECT notIn(1, other.requests)": "function notin",
+    "SELECT globalNullInIgnoreSet(1, other.requests)": "function globalnullinignoreset",
+    "SELECT `in`(1, other.requests)": "function in ",
+    "SELECT getSetting('max_threads')": "function getsetting",
+    "SELECT hostName()": "function hostname",
+    "SELECT logTrace('x')": "function logtrace",
+    "SELECT * FROM requests PIVOT (count() FOR verdict IN ('deny'))": "cannot be run",
     "SELECT 1\0": "zero byte",
 }
 
@@ -73,6 +92,18 @@ def test_everything_else_is_refused_with_its_reason(sql: str, reason: str) -> No
 
 def test_what_the_parser_takes_for_a_comment_does_not_run() -> None:
     assert check_query("SELECT 1 -- ; DROP TABLE requests", "mesh") == "SELECT 1"
+
+
+WRITTEN = (
+    "SELECT currentDatabase(), concat('a', 'b'), position('abc', 'b'), if(1, 2, 3), splitByChar(',', 'a,b'), "
+    "median(response_code), quantile(0.5)(response_code), dateDiff('hour', timestamp, now()), left('abc', 1), "
+    "map('a', 1), arrayMap(x -> x + 1, [1, 2]), sumIf(response_code, response_code > 1) FROM requests"
+)
+
+
+def test_functions_run_as_they_were_written() -> None:
+    """A parser that knows better renames them, and with them the columns of the answer."""
+    assert check_query(WRITTEN, "mesh") == WRITTEN
 
 
 def test_a_query_without_end_is_refused_before_it_is_parsed() -> None:
