@@ -24,8 +24,8 @@ EMPTY_RESPONSE = b""
 """A serialized StreamAccessLogsResponse, which has no fields."""
 
 REQUESTS = "requests"
-_SLICE_BYTES = 256 * 1024
-"""About 250 entries of a kilobyte, a millisecond or two to decode."""
+_SLICE_BYTES = 512 * 1024
+"""About 500 entries of a kilobyte, three milliseconds to decode; half of it costs half as much again an entry."""
 _SLICE_SECONDS = 0.1
 """How long a message may wait for others to be decoded with."""
 _QUIET_SECONDS = 0.15
