@@ -30,6 +30,8 @@ _SLICE_SECONDS = 0.1
 """How long a message may wait for others to be decoded with."""
 _QUIET_SECONDS = 0.15
 """A draining stream that brought nothing for so long has nothing on its way."""
+_BUSY_SECONDS = 2.0
+"""A stream that is never quiet is ended after so long; its client opens another, elsewhere."""
 _IDENTIFIER_TAG = b"\x0a"
 """First byte of a message that begins with StreamAccessLogsMessage.identifier (field 1)."""
 
@@ -132,12 +134,12 @@ class AccessLogService:
             self._rows.put(REQUESTS, decoded.rows)
 
     async def drain(self, grace: float) -> None:
-        """Ends every stream as soon as it is quiet, at the latest after `grace` seconds, and decodes the rest.
+        """Ends every stream as soon as it is quiet, at the latest after `grace` seconds or two, and decodes the rest.
 
         Envoy never half-closes on its own, so waiting for it would take for ever; what it sent before is read first.
         """
         self._draining = True
-        deadline = self._clock.monotonic() + grace
+        deadline = self._clock.monotonic() + min(grace, _BUSY_SECONDS)
         while self._streams:
             now = self._clock.monotonic()
             for stream in tuple(self._streams):

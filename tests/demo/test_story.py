@@ -115,6 +115,6 @@ async def test_a_service_that_is_stopped_answers_no_more():
 
 def test_the_commands_to_try_are_whole():
     assert curl(80, Step(BOB, "DELETE", "/reviews/1", "")) == (
-        "curl -i -u bob:builder -X DELETE http://127.0.0.1:80/reviews/1"
+        "curl -i -u bob:builder -H 'host: reviews' -X DELETE http://127.0.0.1:80/reviews/1"
     )
-    assert curl(80, Step(STRANGER, "GET", "/", "")) == "curl -i http://127.0.0.1:80/"
+    assert curl(80, Step(STRANGER, "GET", "/a", "")) == "curl -i -H 'host: a' http://127.0.0.1:80/a"

@@ -111,6 +111,23 @@ async def test_draining_ends_open_streams_and_decodes_what_they_brought() -> Non
     assert len(rows.rows) == 3
 
 
+async def test_a_stream_that_is_never_quiet_does_not_hold_the_drain() -> None:
+    service, rows, _ = make()
+
+    async def endless() -> AsyncIterator[bytes]:
+        while True:
+            yield message("/1")
+            await asyncio.sleep(0.02)
+
+    reading = asyncio.create_task(service.stream(endless(), Call()))
+    await asyncio.sleep(0.05)
+    begun = asyncio.get_running_loop().time()
+    await asyncio.wait_for(service.drain(60), 30)
+    assert asyncio.get_running_loop().time() - begun < 30
+    assert await reading == EMPTY_RESPONSE
+    assert rows.rows
+
+
 async def test_a_stream_whose_caller_goes_away_is_cancelled_and_forgotten() -> None:
     service, rows, _ = make()
     reading = asyncio.create_task(service.stream(stream_of(message("/1"), then=asyncio.Event()), Call()))
