@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -122,6 +123,45 @@ async def test_above_max_in_flight_a_call_is_unavailable_at_once_and_counted(tmp
         while admission.in_flight:
             await asyncio.sleep(0.01)
         assert await unary(channel)(b"again") == b"again"
+
+
+async def test_the_crowd_behind_a_call_that_held_the_loop_is_let_in_or_refused_before_any_is_worked_on() -> None:
+    registry = Registry()
+    admission = Admission(3, SystemClock(), registry)
+
+    async def hold(message: bytes, call: Call) -> bytes:
+        time.sleep(0.05 if message == b"long" else 0)
+        return message
+
+    async def one_by_one() -> list[asyncio.Task[bytes]]:
+        """As gRPC hands over what waits: one call a turn of the loop."""
+        tasks = []
+        for number in range(20):
+            tasks.append(asyncio.create_task(admission.run(hold, b"%d" % number, Call())))
+            await asyncio.sleep(0)
+        return tasks
+
+    assert await admission.run(hold, b"long", Call()) == b"long"
+    answers = await asyncio.gather(*await one_by_one(), return_exceptions=True)
+    assert [answer for answer in answers if isinstance(answer, bytes)] == [b"0", b"1", b"2"]
+    assert admission._overloaded.value == 17
+    assert await admission.run(hold, b"after", Call()) == b"after"
+    assert admission.in_flight == 0
+
+
+async def test_everything_that_has_arrived_is_in_before_a_listener_stops() -> None:
+    admission = Admission(100, SystemClock(), Registry())
+
+    async def work(message: bytes, call: Call) -> bytes:
+        return message
+
+    async def arriving() -> list[bytes]:
+        return [await admission.run(work, b"x", Call()) for _ in range(50)]
+
+    arrivals = asyncio.create_task(arriving())
+    await admission.all_in(10)
+    assert arrivals.done()
+    assert await arrivals == [b"x"] * 50
 
 
 async def test_a_call_whose_deadline_passed_while_it_waited_is_not_worked_on() -> None:
