@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 import pyarrow as pa
+import structlog
 from envoy.service.auth.v3.external_auth_pb2 import CheckRequest
 
 from mixer_py.attributes.bag import READERS
@@ -64,6 +65,9 @@ class RowTaker(Protocol):
     def put(self, table: str, batch: pa.RecordBatch) -> None:
         """Takes rows; never raises, never waits."""
 
+    def count_dropped(self, table: str, rows: int, reason: str) -> None:
+        """Books rows that never became any."""
+
 
 class DecisionLog:
     """Gathers records and hands them on as columns."""
@@ -72,6 +76,7 @@ class DecisionLog:
         self._rows = rows
         self._records: list[DecisionRecord] = []
         self._timer: asyncio.TimerHandle | None = None
+        self._log = structlog.get_logger("telemetry").bind(table=DECISIONS.name)
 
     def record(self, record: DecisionRecord) -> None:
         """Keeps one decision."""
@@ -88,7 +93,22 @@ class DecisionLog:
             self._timer = None
         if self._records:
             records, self._records = self._records, []
-            self._rows.put(DECISIONS.name, to_batch(records))
+            self._hand_on(records)
+
+    def _hand_on(self, records: Sequence[DecisionRecord]) -> None:
+        """A record that fits no row costs itself alone, and never the check that it came with."""
+        try:
+            batch = to_batch(records)
+        except (TypeError, ValueError, ArithmeticError) as error:  # Arrow's own are among them
+            middle = len(records) // 2
+            if middle:
+                self._hand_on(records[:middle])
+                self._hand_on(records[middle:])
+            else:
+                self._log.error("a decision fits no row", decision_id=records[0].decision_id, error=repr(error))
+                self._rows.count_dropped(DECISIONS.name, 1, "malformed")
+        else:
+            self._rows.put(DECISIONS.name, batch)
 
 
 def to_batch(records: Sequence[DecisionRecord]) -> pa.RecordBatch:

@@ -26,6 +26,9 @@ from mixer_py.telemetry.sinks import Sink
 ROWS = "mixer_rows_total"
 INVALID = "invalid"
 """Reason of rows that no sink will ever take."""
+_UNEXPECTED = "unexpected"
+_UNEXPECTED_ATTEMPTS = 5
+"""How often a block is tried with which a sink fails as it never should."""
 _BLOCK_BYTES = 16 << 20
 _FIRST_RETRY = 0.1
 _LONGEST_RETRY = 5.0
@@ -86,9 +89,12 @@ class _TableQueue:
         self._table = table
         self._settings = settings
         self._clock = clock
-        self._batches: deque[pa.RecordBatch] = deque()
+        self._batches: deque[tuple[pa.RecordBatch, int]] = deque()
         self._rows = 0
+        self._bytes = 0
         self._in_hand = 0
+        self._bytes_in_hand = 0
+        self._ending = False
         self._oldest = 0.0
         self._arrived = asyncio.Event()
         self._emptied = asyncio.Event()
@@ -107,19 +113,19 @@ class _TableQueue:
         rows = len(batch)
         try:
             validation.check(self._table, batch)
-        except SinkError as error:
+        except (SinkError, pa.ArrowException) as error:
             self._log.error("rows cannot be stored; they are dropped", rows=rows, error=str(error))
             self.count_dropped(rows, INVALID)
             return
         self._received.add(rows)
         if not self._batches:
             self._oldest = self._clock.monotonic()
-        self._batches.append(batch)
+        size = batch.nbytes
+        self._batches.append((batch, size))
         self._rows += rows
-        while self._rows + self._in_hand > self._settings.rows and self._batches:
-            oldest = len(self._batches.popleft())
-            self._rows -= oldest
-            self._full.add(oldest)
+        self._bytes += size
+        while self._batches and self._is_full():
+            self._full.add(len(self._pop()[0]))
         self._show()
         self._arrived.set()
         if self._rows >= self._settings.block_rows:
@@ -130,19 +136,20 @@ class _TableQueue:
         self._booked.labels(self._table, "dropped", reason).add(rows)
 
     async def run(self, sink: Sink) -> None:
-        """Writes block after block, for ever."""
+        """Writes block after block, for ever. Ends by cancellation only."""
         while True:
             await self._arrived.wait()
             await self._until_due()
             block = self._take()
             if block is not None:
                 written = await self._write(sink, block, uuid.uuid4().hex)
-                self._in_hand = 0
+                self._in_hand = self._bytes_in_hand = 0
                 (self._written if written else self._invalid).add(len(block))
                 self._show()
 
     async def empty(self) -> None:
-        """Waits until nothing waits, and hurries it."""
+        """Waits until nothing waits; from now on no block waits for more rows."""
+        self._ending = True
         while self._rows + self._in_hand:
             self._emptied.clear()
             self._hurry.set()
@@ -155,12 +162,26 @@ class _TableQueue:
             self._booked.labels(self._table, "dropped", "shutdown").add(left)
             self._log.error("rows could not be written before the end", rows=left)
         self._batches.clear()
-        self._rows = self._in_hand = 0
+        self._rows = self._bytes = self._in_hand = self._bytes_in_hand = 0
         self._show()
         return left
 
+    def _is_full(self) -> bool:
+        return (
+            self._rows + self._in_hand > self._settings.rows or self._bytes + self._bytes_in_hand > self._settings.bytes
+        )
+
+    def _pop(self) -> tuple[pa.RecordBatch, int]:
+        """The oldest batch, no longer counted as waiting."""
+        batch, size = self._batches.popleft()
+        self._rows -= len(batch)
+        self._bytes -= size
+        return batch, size
+
     async def _until_due(self) -> None:
         """Waits until a block is large or old enough."""
+        if self._ending:
+            return
         age = self._clock.monotonic() - self._oldest
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self._hurry.wait(), max(self._settings.block_interval - age, 0.0))
@@ -168,12 +189,11 @@ class _TableQueue:
     def _take(self) -> pa.RecordBatch | None:
         """Takes whole batches for one block; None when they were all dropped meanwhile."""
         taken: list[pa.RecordBatch] = []
-        size = 0
-        while self._batches and self._in_hand < self._settings.block_rows and size < _BLOCK_BYTES:
-            taken.append(self._batches.popleft())
-            self._in_hand += len(taken[-1])
-            size += taken[-1].nbytes
-        self._rows -= self._in_hand
+        while self._batches and self._in_hand < self._settings.block_rows and self._bytes_in_hand < _BLOCK_BYTES:
+            batch, size = self._pop()
+            taken.append(batch)
+            self._in_hand += len(batch)
+            self._bytes_in_hand += size
         self._oldest = self._clock.monotonic()
         if not self._batches:
             self._arrived.clear()
@@ -182,21 +202,30 @@ class _TableQueue:
         return pa.Table.from_batches(taken).combine_chunks().to_batches()[0] if self._in_hand else None
 
     async def _write(self, sink: Sink, block: pa.RecordBatch, token: str) -> bool:
-        """Writes a block, however long that takes; False when the sink says that it never will."""
-        delay = _FIRST_RETRY
+        """Writes a block, however long that takes; False when the sink never will."""
+        delay, unexpected = _FIRST_RETRY, 0
         while True:
-            try:
-                await sink.write(self._table, block, token)
-            except SinkError as error:
-                self._errors.labels(error.reason).add()
-                if error.reason == INVALID:
-                    self._log.error("block refused; its rows are dropped", rows=len(block), error=str(error))
-                    return False
-                self._log.warning("block not written; it is tried again", rows=len(block), error=str(error))
-            else:
+            error = await self._attempt(sink, block, token)
+            if error is None:
                 return True
+            self._errors.labels(error.reason).add()
+            unexpected += error.reason == _UNEXPECTED
+            if error.reason == INVALID or unexpected >= _UNEXPECTED_ATTEMPTS:
+                self._log.error("block refused; its rows are dropped", rows=len(block), error=str(error))
+                return False
+            self._log.warning("block not written; it is tried again", rows=len(block), error=str(error))
             await asyncio.sleep(delay * random.uniform(0.5, 1.0))  # noqa: S311 (spreads retries; no secret)
             delay = min(delay * 2, _LONGEST_RETRY)
+
+    async def _attempt(self, sink: Sink, block: pa.RecordBatch, token: str) -> SinkError | None:
+        try:
+            await sink.write(self._table, block, token)
+        except SinkError as error:
+            return error
+        except Exception as error:  # noqa: BLE001 (a fault of a sink costs its block, never all that come later)
+            self._log.exception("a sink failed as it never should")
+            return SinkError(f"{type(error).__name__}: {error}", _UNEXPECTED)
+        return None
 
     def _show(self) -> None:
         waiting = self._rows + self._in_hand

@@ -5,14 +5,15 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from urllib.parse import SplitResult, parse_qs, unquote, urlsplit
+from urllib.parse import SplitResult, parse_qs, quote, unquote, urlsplit
 
 from pydantic import Field, ValidationInfo, field_validator
 
-from mixer_py.settings import Duration, Secret, Settings
+from mixer_py.settings import Duration, Secret, Settings, Size
 
 DEFAULT_DATABASE = "mesh"
-NATIVE_PORT = 9000
+NATIVE_PORTS = {"clickhouse": 9000, "clickhouses": 9440}
+"""By scheme, where the URL names none."""
 _DATABASE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
 
@@ -53,7 +54,7 @@ class ClickHouseSettings(Settings):
             return url
         base = (info.context or {}).get("base")
         directory = target.directory if base is None else Path(base, target.directory)
-        return f"chdb://{directory}?database={target.database}"
+        return f"chdb://{quote(str(directory))}?database={target.database}"
 
     @property
     def target(self) -> EmbeddedTarget | ServerTarget:
@@ -66,6 +67,8 @@ class QueueSettings(Settings):
 
     rows: int = Field(default=200_000, ge=1)
     """Rows of one table that may wait, at about a kilobyte each; above it the oldest are dropped and counted."""
+    bytes: Size = Field(default=256 << 20, ge=1)
+    """Bytes that the waiting rows of one table may take; above it, too, the oldest are dropped and counted."""
     block_rows: int = Field(default=10_000, ge=1)
     """A block is written as soon as it has so many rows."""
     block_interval: Duration = 1.0
@@ -120,9 +123,11 @@ def _server(url: str, parts: SplitResult) -> ServerTarget:
     if not parts.hostname:
         raise ValueError(f"{url!r} names no host; write clickhouse://user@host:9000/mesh")
     try:
-        port = parts.port or NATIVE_PORT
+        port = NATIVE_PORTS[parts.scheme] if parts.port is None else parts.port
     except ValueError as error:
         raise ValueError(f"{url!r}: {error}") from None
+    if not port:
+        raise ValueError(f"{url!r}: port 0 cannot be connected to")
     if parts.query or parts.fragment:
         raise ValueError(f"{url!r}: nothing may follow the database")
     database = _database(url, parts.path.strip("/") or DEFAULT_DATABASE)

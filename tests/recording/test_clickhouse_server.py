@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import re
 import shutil
+import signal
 import socket
 import subprocess
 import time
@@ -21,7 +22,7 @@ from mixer_py.queries.reader import ServerReader
 from mixer_py.telemetry.columns import DECISIONS
 from mixer_py.telemetry.recorder import Recorder
 from mixer_py.telemetry.settings import QueueSettings, ServerTarget
-from mixer_py.telemetry.sinks.clickhouse import ClickHouseSink
+from mixer_py.telemetry.sinks.clickhouse import SEND_RECEIVE_SECONDS, ClickHouseSink
 
 pytestmark = pytest.mark.clickhouse
 
@@ -86,6 +87,10 @@ class Server:
                 return
         raise AssertionError("the server does not listen")
 
+    def signal(self, number: int) -> None:
+        assert self._process is not None
+        self._process.send_signal(number)
+
     def kill(self) -> None:
         assert self._process is not None
         self._process.kill()
@@ -147,6 +152,28 @@ async def test_a_wrong_password_and_a_wrong_port_are_told_apart_from_rows_that_d
         await sink.close()
         with pytest.raises((NotRunningError, QueryFailedError)):
             await ServerReader(target, password).query("SELECT 1")
+
+
+async def test_a_server_that_hangs_does_not_hold_the_end(server: Server) -> None:
+    recorder = Recorder(
+        QueueSettings(block_interval="1ms"),
+        Registry(),
+        SystemClock(),
+        ClickHouseSink(server.target, "word", STATEMENTS),
+    )
+    recorder.start()
+    recorder.put("decisions", rows(1, request_id="before it hangs"))
+    for _ in range(500):
+        if await read(server, "SELECT 1 FROM decisions WHERE request_id = 'before it hangs'"):
+            break
+    server.signal(signal.SIGSTOP)
+    try:
+        recorder.put("decisions", rows(5, request_id="while it hangs"))
+        await asyncio.sleep(0.2)
+        left = await asyncio.wait_for(recorder.drain(0.5), SEND_RECEIVE_SECONDS / 2)
+    finally:
+        server.signal(signal.SIGCONT)
+    assert left == 5
 
 
 async def test_rows_wait_while_the_server_is_away_and_arrive_when_it_is_back(server: Server) -> None:

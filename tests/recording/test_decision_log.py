@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 
 import pyarrow as pa
 from envoy.service.auth.v3.external_auth_pb2 import CheckRequest
@@ -31,10 +32,14 @@ REQUEST = {
 class Rows:
     def __init__(self) -> None:
         self.batches: list[tuple[str, pa.RecordBatch]] = []
+        self.dropped: list[tuple[str, int, str]] = []
 
     def put(self, table: str, batch: pa.RecordBatch) -> None:
         validation.check(table, batch)
         self.batches.append((table, batch))
+
+    def count_dropped(self, table: str, rows: int, reason: str) -> None:
+        self.dropped.append((table, rows, reason))
 
 
 def record(request: CheckRequest, number: int = 0) -> DecisionRecord:
@@ -72,6 +77,18 @@ async def test_an_empty_request_is_a_row_too() -> None:
     log.record(record(CheckRequest()))
     log.flush()
     assert rows.batches[0][1].column("request_url_path").to_pylist() == [""]
+
+
+async def test_a_record_that_fits_no_row_costs_itself_and_is_counted() -> None:
+    rows = Rows()
+    log = DecisionLog(rows)
+    for number in range(10):
+        odd = {3: {"http_status": 1 << 70}, 7: {"reasons": "half a \ud800 letter"}}.get(number, {})
+        log.record(replace(record(CheckRequest(), number), **odd))
+    log.flush()
+    kept = [row for _, batch in rows.batches for row in batch.column("decision_id").to_pylist()]
+    assert kept == [f"d-{number}" for number in range(10) if number not in {3, 7}]
+    assert rows.dropped == [("decisions", 1, "malformed")] * 2
 
 
 async def test_rows_are_handed_on_by_number_and_by_time() -> None:

@@ -129,6 +129,66 @@ async def test_what_cannot_be_written_before_the_end_is_booked_as_dropped() -> N
     assert booked(registry) == {"received": 25, "dropped:shutdown": 25}
 
 
+async def test_the_bound_is_one_of_bytes_too() -> None:
+    registry, shelf = Registry(), Shelf()
+    batch = rows(5)
+    recorder = Recorder(QueueSettings(bytes=3 * batch.nbytes, block_interval="1h"), registry, SystemClock(), shelf)
+    for first in range(0, 25, 5):
+        recorder.put("decisions", rows(5, first + 100))
+    dropped, waiting = booked(registry)["dropped:queue_full"], booked(registry)["waiting"]
+    assert dropped + waiting == 25
+    assert 0 < waiting <= 15
+    recorder.start()
+    assert await recorder.drain(10) == 0
+    assert shelf.kept == [str(index) for index in range(100 + dropped, 125)]
+
+
+async def test_draining_waits_for_no_more_rows() -> None:
+    """Also what is left beside a full block, while that one is on its way."""
+    registry, shelf = Registry(), Shelf()
+    recorder = Recorder(QueueSettings(block_rows=10, block_interval="1h"), registry, SystemClock(), shelf)
+    recorder.start()
+    for first in range(0, 15, 5):
+        recorder.put("decisions", rows(5, first))
+    assert await recorder.drain(10) == 0
+    assert shelf.kept == [str(index) for index in range(15)]
+
+
+class Odd(Shelf):
+    """A sink that fails as no sink should, so many times."""
+
+    def __init__(self, times: int) -> None:
+        super().__init__()
+        self.times = times
+
+    async def write(self, table: str, batch: pa.RecordBatch, token: str) -> None:
+        self.times -= 1
+        if self.times >= 0:
+            raise ZeroDivisionError("odd")
+        await super().write(table, batch, token)
+
+
+async def test_a_sink_that_fails_oddly_goes_on_writing() -> None:
+    registry, shelf = Registry(), Odd(3)
+    recorder = Recorder(QUICK, registry, SystemClock(), shelf)
+    recorder.start()
+    recorder.put("decisions", rows(5))
+    assert await recorder.drain(10) == 0
+    assert booked(registry) == {"received": 5, "written": 5}
+
+
+async def test_a_block_that_no_sink_can_take_costs_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("mixer_py.telemetry.recorder._LONGEST_RETRY", 0.001)
+    registry, shelf = Registry(), Odd(5)
+    recorder = Recorder(QUICK, registry, SystemClock(), shelf)
+    recorder.start()
+    recorder.put("decisions", rows(10))
+    recorder.put("decisions", rows(5, 10))
+    assert await recorder.drain(10) == 0
+    assert booked(registry) == {"received": 15, "written": 5, "dropped:invalid": 10}
+    assert shelf.kept == [str(index) for index in range(10, 15)]
+
+
 async def test_rows_of_a_wrong_shape_never_reach_a_database() -> None:
     registry, shelf = Registry(), Shelf()
     recorder = Recorder(QUICK, registry, SystemClock(), shelf)

@@ -7,12 +7,15 @@ before (`validation.py`): neither the driver nor the server would refuse a value
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import socket
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import structlog
 from clickhouse_driver import Client
 from clickhouse_driver.errors import Error as DriverError
 from clickhouse_driver.errors import ServerException
@@ -23,6 +26,8 @@ from mixer_py.telemetry.settings import ServerTarget
 
 CONNECT_SECONDS = 2
 SEND_RECEIVE_SECONDS = 30
+_HANG_UP_SECONDS = 1
+"""How long `close` waits for an insert on its way, before it takes the connection from under it."""
 _DEDUPLICATION = (22, 2)
 """First version whose MergeTree takes insert_deduplication_token."""
 
@@ -43,21 +48,26 @@ class ClickHouseSink:
         self._statements = create_statements(target.database) if statements is None else tuple(statements)
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="clickhouse")
         self._client: Client | None = None
-        self._settings: dict[str, Any] = {}
+        self._deduplicates = False
+        self._log = structlog.get_logger("telemetry").bind(server=f"{target.host}:{target.port}")
 
     async def write(self, table: str, batch: pa.RecordBatch, token: str) -> None:
         """See `Sink.write`. A server too old to know tokens may store a block twice after an answer that was lost."""
         await asyncio.get_running_loop().run_in_executor(self._thread, self._insert, table, batch, token)
 
     async def close(self) -> None:
-        """Disconnects."""
-        await asyncio.get_running_loop().run_in_executor(self._thread, self._disconnect)
+        """Disconnects, also from a server that hangs."""
+        disconnecting = asyncio.get_running_loop().run_in_executor(self._thread, self._disconnect)
+        await asyncio.wait({disconnecting}, timeout=_HANG_UP_SECONDS)
+        while not disconnecting.done():  # each step of a connection being made opens a way to hang
+            self._hang_up()
+            await asyncio.wait({disconnecting}, timeout=_HANG_UP_SECONDS)
         self._thread.shutdown()
 
     def _insert(self, table: str, batch: pa.RecordBatch, token: str) -> None:
         try:
             client = self._connected()
-            settings = {"insert_deduplication_token": token} if self._settings["deduplicates"] else {}
+            settings = {"insert_deduplication_token": token} if self._deduplicates else {}
             names = ", ".join(f"`{name}`" for name in batch.schema.names)
             client.execute(
                 f"INSERT INTO {self._target.database}.{table} ({names}) VALUES",
@@ -69,6 +79,9 @@ class ClickHouseSink:
             self._disconnect()
             reason = "insert_failed" if isinstance(error, ServerException) else "away"
             raise SinkError(f"ClickHouse at {self._target.host}:{self._target.port}: {error}", reason) from error
+        except BaseException:  # half a block may be on the wire
+            self._disconnect()
+            raise
 
     def _connected(self) -> Client:
         if self._client is None:
@@ -76,19 +89,31 @@ class ClickHouseSink:
             client = Client(
                 target.host, target.port, user=target.user, password=self._password, secure=target.secure,
                 connect_timeout=CONNECT_SECONDS, send_receive_timeout=SEND_RECEIVE_SECONDS,
-                settings={"use_numpy": True},
+                settings={"use_numpy": True}, disable_reconnect=True,  # else it waits anew, behind `close`
             )  # fmt: skip
+            self._client = client
             for statement in self._statements:
                 client.execute(statement)
             info = client.connection.server_info
-            self._settings["deduplicates"] = (info.version_major, info.version_minor) >= _DEDUPLICATION
-            self._client = client
+            self._deduplicates = (info.version_major, info.version_minor) >= _DEDUPLICATION
+            if not self._deduplicates:
+                self._log.warning(
+                    "the server is too old to know tokens: rows may be stored twice when its answer is lost",
+                    version=f"{info.version_major}.{info.version_minor}",
+                )
         return self._client
 
     def _disconnect(self) -> None:
         if self._client is not None:
             self._client.disconnect()
             self._client = None
+
+    def _hang_up(self) -> None:
+        """Ends what the thread waits for. The only thing that another thread does with the connection."""
+        line = self._client.connection.socket if self._client is not None else None
+        if line is not None:
+            with contextlib.suppress(OSError):
+                line.shutdown(socket.SHUT_RDWR)
 
 
 def _numpy(column: pa.Array) -> np.ndarray[Any, Any] | list[Any]:
