@@ -51,6 +51,7 @@ format: $(STAMP) ## put the code into the house's style
 docs: $(STAMP) ## write anew what is generated: pages of docs/, and proto/
 	$(BIN)/python -m mixer_py.telemetry.documentation
 	$(BIN)/python -m mixer_py.config.document > docs/configuration.md
+	$(BIN)/python -m mixer_py.policy.documentation > docs/rego.md
 
 .PHONY: bench
 bench: $(STAMP) ## measure (some minutes) and write benchmarks/reports/

@@ -17,6 +17,7 @@ import regorus
 from mixer_py.errors import EvaluationError, Fault, PolicyLoadError, RequestParseError, UndefinedDecisionError
 from mixer_py.policy.builtins import Functions, check_calls
 from mixer_py.policy.bundles import Bundle, Module
+from mixer_py.policy.corrected import add_corrected
 from mixer_py.policy.overlaps import check_overlaps
 from mixer_py.policy.panics import PanicError, guarded
 from mixer_py.policy.tolerant import EXTENSION, Attempts, can_rewrite, functions_module, rewrite, trials_module
@@ -124,6 +125,7 @@ class EmbeddedEngine:
 
 def _load_data(bundle: Bundle) -> Any:  # noqa: ANN401 (regorus has no types)
     engine = regorus.Engine()
+    add_corrected(engine)
     try:
         engine.add_data_json(orjson.dumps(bundle.data).decode())
     except (RuntimeError, TypeError) as error:
@@ -178,6 +180,7 @@ def _make_tolerant(with_data: Any, trees: list[Any], decision: str) -> Any:  # n
     own = [tree for tree in trees if tree["source"]["file"] != _FILE]
     functions = Functions(trees)
     trials = regorus.Engine()
+    add_corrected(trials)
     trials.add_policy(f"{_FILE}#trials", trials_module())
     engine = with_data.clone()
     engine.add_extension(EXTENSION, 2, Attempts(trials))
