@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -24,6 +25,13 @@ def pytest_configure(config: pytest.Config) -> None:
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     skip_what_is_missing(items)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def engines_are_freed_where_they_were_made() -> Iterator[None]:
+    """A policy engine belongs to its thread; the collector must not find one in a thread of another module's test."""
+    yield
+    gc.collect()
 
 
 @pytest.hookimpl(wrapper=True)

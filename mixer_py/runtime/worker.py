@@ -89,9 +89,10 @@ class Worker:
                 case unknown:
                     answer = _refused([Fault(f"unknown command {unknown!r}")])
         except ConfigurationError as error:
-            return _refused(error.faults)
+            answer = _refused(error.faults)
         except MixerError as error:
-            return _refused([Fault(str(error))])
+            answer = _refused([Fault(str(error))])
+        _settle()
         return answer
 
     async def _start(self, path: Path) -> Message:
@@ -105,9 +106,6 @@ class Worker:
         self._prepared = None
         self._rooms.start()
         await self._listen(self._rooms)
-        # What is loaded by now lives as long as the process: the collector need not look at it again.
-        gc.collect()
-        gc.freeze()
         return reply
 
     async def _listen(self, rooms: Rooms) -> None:
@@ -167,6 +165,16 @@ class Worker:
             streams = asyncio.create_task(self._rooms.drain_streams(settings.drain_timeout))
             await asyncio.gather(streams, *(server.stop(settings.drain_timeout) for server in self._servers))
             await self._rooms.close(settings.flush_timeout)
+
+
+def _settle() -> None:
+    """Lets go of the policies that are no longer used, and leaves what is used to itself.
+
+    Here and now, because an engine that the collector finds in another thread can never be freed: it belongs to the
+    thread that made it. What is left lives for long, so the collector need not look at it again.
+    """
+    gc.collect()
+    gc.freeze()
 
 
 def _refused(faults: Sequence[Fault]) -> Message:
