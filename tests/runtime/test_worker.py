@@ -43,7 +43,7 @@ class Worker:
         order = write_private(
             WorkerOrder(configuration, None, Path(sources) if sources else None), self._folder, "order"
         )
-        await self.control.send({"command": command, "order": str(path)})
+        await self.control.send({"command": command, "order": str(order)})
         answer = await asyncio.wait_for(self.control.receive(), 60)
         assert answer is not None
         return dict(answer)
