@@ -78,8 +78,8 @@ class PolicySettings(Settings):
     @field_validator("cache")
     @classmethod
     def _cache_is_default(cls, value: CacheSettings) -> CacheSettings:
-        if value != CacheSettings():
-            raise ValueError(f"the cache of decisions {NOT_BUILT}; leave policy.cache at its defaults")
+        if value.entries and value != CacheSettings():
+            raise ValueError(f"the cache of decisions {NOT_BUILT}; leave policy.cache at its defaults, or entries at 0")
         return value
 
     @field_validator("opa")

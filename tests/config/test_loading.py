@@ -185,7 +185,7 @@ def test_anchors_and_merges_work(folder):
 
 def test_what_is_not_built_is_refused_at_its_line(folder):
     text = (
-        "policy:\n  engine: opa\n  cache: {entries: 0}\n  proto_descriptor: a.pb\nrate_limit:\n"
+        "policy:\n  engine: opa\n  cache: {entries: 5}\n  proto_descriptor: a.pb\nrate_limit:\n"
         '  quotas: [{name: a}]\n  store: "redis://127.0.0.1:6379"\nserver:\n  workers: 2\n'
     )
     path = write(folder, text)
