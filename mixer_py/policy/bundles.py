@@ -18,7 +18,6 @@ import yaml
 from mixer_py.errors import Fault, PolicyLoadError
 
 _DATA_SUFFIXES = frozenset({".json", ".yaml", ".yml"})
-_DATA_STEMS = frozenset({"data"})
 
 
 @dataclass(frozen=True, slots=True)

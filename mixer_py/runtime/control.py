@@ -10,9 +10,9 @@ import ctypes
 import json
 import signal
 import socket
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
-from mixer_py.errors import ProcessError
+from mixer_py.errors import Fault, ProcessError
 
 Message = Mapping[str, object]
 
@@ -62,6 +62,20 @@ class ControlChannel:
     def close(self) -> None:
         """Closes this end."""
         self._writer.close()
+
+
+def refused(faults: Sequence[Fault]) -> Message:
+    """A child's answer to a command that it cannot follow."""
+    return {
+        "event": "refused",
+        "faults": [[fault.message, fault.file, fault.line, fault.field, fault.way_out] for fault in faults],
+    }
+
+
+def faults_of(answer: Message) -> Sequence[Fault]:
+    """The faults that `refused` carries."""
+    sent = answer["faults"]
+    return [Fault(*fault) for fault in sent] if isinstance(sent, list) else [Fault(str(sent))]
 
 
 def die_with_parent() -> None:

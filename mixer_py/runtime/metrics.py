@@ -19,7 +19,6 @@ from mixer_py.instruments import Reading, SeriesDeclaration
 from mixer_py.runtime.vital_signs import PRIVATE
 
 ROWS = "mixer_rows_total"
-_ROWS_LABELS = ("table", "state", "reason")
 _ROWS_HELP = "Rows by table and what became of them."
 
 SeriesKey = tuple[str, tuple[tuple[str, str], ...]]

@@ -24,9 +24,9 @@ from mixer_py.config.log import LogSettings
 from mixer_py.errors import ConfigurationError, Fault, InvalidRequestError, MixerError, QueryFailedError, SinkError
 from mixer_py.instruments import Registry, Table
 from mixer_py.runtime import arrow  # noqa: F401 (before any row is handled)
-from mixer_py.runtime.control import ControlChannel, Message, die_with_parent
+from mixer_py.runtime.control import ControlChannel, Message, die_with_parent, refused
 from mixer_py.runtime.logs import configure_logs
-from mixer_py.runtime.vital_signs import HEARTBEAT_INTERVAL, VitalSigns
+from mixer_py.runtime.vital_signs import VitalSigns
 from mixer_py.telemetry.store.batches import decode_batch
 from mixer_py.telemetry.store.engine import KEEP_FREE, MEMORY, StoreEngine
 from mixer_py.telemetry.store.protocol import MAX_BODY, Frame, QueryLimits, read_frame, write_frame
@@ -60,7 +60,7 @@ class Store:
     async def run(self) -> int:
         """Serves until it is told to end, the supervisor is gone, or the disk lies; the exit code."""
         asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, self._stop.set)
-        background = [asyncio.create_task(self._beat())]
+        background = [asyncio.create_task(self._vital_signs.beat_for_ever())]
         stopping = asyncio.create_task(self._stop.wait())
         code = 0
         try:
@@ -84,14 +84,9 @@ class Store:
                 task.cancel()
         return 1 if self._engine.broken else code
 
-    async def _beat(self) -> None:
-        while True:
-            self._vital_signs.beat()
-            await asyncio.sleep(HEARTBEAT_INTERVAL)
-
     async def _obey(self, message: Message) -> Message:
         if message.get("command") != "start" or self._opened:
-            return _refused([Fault(f"unknown command {message.get('command')!r}, or a second start")])
+            return refused([Fault(f"unknown command {message.get('command')!r}, or a second start")])
         configure_logs(LogSettings.model_validate(message.get("log", {})), "store")
         self._vital_signs.loading(now=True)
         try:
@@ -99,9 +94,9 @@ class Store:
             self._opened = True
             self._server = await asyncio.start_unix_server(self._serve, sock=_bind(self._path))
         except ConfigurationError as error:
-            return _refused(error.faults)
+            return refused(error.faults)
         except OSError as error:
-            return _refused([Fault(f"cannot listen on {self._path}: {error}")])
+            return refused([Fault(f"cannot listen on {self._path}: {error}")])
         finally:
             self._vital_signs.loading(now=False)
         self._log.info("listening", socket=str(self._path))
@@ -216,13 +211,6 @@ class Store:
 
 def _failed(kind: str, message: str) -> Frame:
     return Frame({"ok": False, "kind": kind, "message": message})
-
-
-def _refused(faults: Sequence[Fault]) -> Message:
-    return {
-        "event": "refused",
-        "faults": [[fault.message, fault.file, fault.line, fault.field, fault.way_out] for fault in faults],
-    }
 
 
 def _bind(path: Path) -> socket.socket:

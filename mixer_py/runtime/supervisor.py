@@ -43,7 +43,6 @@ class Supervisor:
     def __init__(self, path: Path | None, overrides: Sequence[str], configuration: Configuration, folder: Path) -> None:
         self._path = path
         self._overrides = overrides
-        self._folder = folder
         self._clock = SystemClock()
         self._registry = Registry()
         self._metrics = ProcessMetrics(self._registry)

@@ -7,6 +7,7 @@ thread took meanwhile. Loading, or a slow machine, is no stall. Showing costs on
 
 from __future__ import annotations
 
+import asyncio
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -21,7 +22,7 @@ LOADING = "mixer_loading"
 PRIVATE = frozenset({HEARTBEAT, EVALUATIONS, LOADING})
 """Names that are between the processes and not for `/metrics`."""
 
-HEARTBEAT_INTERVAL = 0.2
+_HEARTBEAT_INTERVAL = 0.2
 _NANOSECONDS = 1e9
 
 
@@ -37,6 +38,12 @@ class VitalSigns:
     def beat(self) -> None:
         """The event loop has come round."""
         self._heartbeat.set(self._heartbeat.value + 1)
+
+    async def beat_for_ever(self) -> None:
+        """Beats while the loop turns, until it is cancelled."""
+        while True:
+            self.beat()
+            await asyncio.sleep(_HEARTBEAT_INTERVAL)
 
     def loading(self, *, now: bool) -> None:
         """A snapshot is being built from now on, or no longer."""

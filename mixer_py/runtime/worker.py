@@ -21,12 +21,12 @@ from mixer_py.config.configuration import Configuration
 from mixer_py.errors import ConfigurationError, Fault, MixerError
 from mixer_py.instruments import Registry, SystemClock, Table
 from mixer_py.runtime import arrow  # noqa: F401 (before any row is handled)
-from mixer_py.runtime.control import ControlChannel, Message, die_with_parent
+from mixer_py.runtime.control import ControlChannel, Message, die_with_parent, refused
 from mixer_py.runtime.logs import configure_logs
 from mixer_py.runtime.orders import WorkerOrder, read_private, write_private
 from mixer_py.runtime.rooms import Rooms
 from mixer_py.runtime.snapshot import Snapshot, Sources, build, read
-from mixer_py.runtime.vital_signs import HEARTBEAT_INTERVAL, VitalSigns
+from mixer_py.runtime.vital_signs import VitalSigns
 from mixer_py.transports import Admission, GrpcioServer, ServerLimits
 
 
@@ -47,7 +47,7 @@ class Worker:
 
     async def run(self) -> int:
         """Obeys until it is drained or the supervisor is gone; the exit code."""
-        beating = asyncio.create_task(self._beat())
+        beating = asyncio.create_task(self._vital_signs.beat_for_ever())
         stop = asyncio.Event()
         asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
         stopping = asyncio.create_task(stop.wait())
@@ -69,11 +69,6 @@ class Worker:
             stopping.cancel()
         return 0
 
-    async def _beat(self) -> None:
-        while True:
-            self._vital_signs.beat()
-            await asyncio.sleep(HEARTBEAT_INTERVAL)
-
     async def _obey(self, message: Message) -> Message:
         order = Path(str(message.get("order", "")))
         try:
@@ -87,11 +82,11 @@ class Worker:
                 case "discard":
                     answer = self._discard()
                 case unknown:
-                    answer = _refused([Fault(f"unknown command {unknown!r}")])
+                    answer = refused([Fault(f"unknown command {unknown!r}")])
         except ConfigurationError as error:
-            answer = _refused(error.faults)
+            answer = refused(error.faults)
         except MixerError as error:
-            answer = _refused([Fault(str(error))])
+            answer = refused([Fault(str(error))])
         _settle()
         return answer
 
@@ -99,11 +94,8 @@ class Worker:
         order = read_private(path, WorkerOrder)
         configuration = self._configuration = order.configuration
         configure_logs(configuration.log, "worker")
-        reply = self._prepare(path)
-        if self._prepared is None:
-            return reply
-        self._rooms = Rooms(self._prepared, self._registry, self._clock, order.store_socket)
-        self._prepared = None
+        snapshot, reply = self._build(order, path.parent)
+        self._rooms = Rooms(snapshot, self._registry, self._clock, order.store_socket)
         self._rooms.start()
         await self._listen(self._rooms)
         return reply
@@ -125,17 +117,20 @@ class Worker:
             self._log.info("listening", address=address, transport=listener.transport, services=list(services))
 
     def _prepare(self, path: Path) -> Message:
-        """Builds a snapshot beside the one in use, and leaves what it read for other workers."""
-        order = read_private(path, WorkerOrder)
+        """Builds a snapshot beside the one in use."""
+        self._prepared, reply = self._build(read_private(path, WorkerOrder), path.parent)
+        return reply
+
+    def _build(self, order: WorkerOrder, folder: Path) -> tuple[Snapshot, Message]:
+        """A snapshot, and what to say of it; what was read for it is left in `folder` for other workers."""
         self._vital_signs.loading(now=True)
         try:
             sources = read(order.configuration) if order.sources is None else read_private(order.sources, Sources)
             snapshot = build(order.configuration, sources, self._vital_signs)
         finally:
             self._vital_signs.loading(now=False)
-        self._prepared = snapshot
-        sources_path = order.sources or write_private(sources, path.parent, "sources")
-        return {
+        sources_path = order.sources or write_private(sources, folder, "sources")
+        return snapshot, {
             "event": "prepared",
             "revision": snapshot.revision,
             "description": snapshot.describe(),
@@ -148,7 +143,7 @@ class Worker:
 
     def _activate(self) -> Message:
         if self._prepared is None or self._rooms is None:
-            return _refused([Fault("nothing is prepared")])
+            return refused([Fault("nothing is prepared")])
         self._rooms.activate(self._prepared)
         revision, self._prepared = self._prepared.revision, None
         return {"event": "activated", "revision": revision}
@@ -175,13 +170,6 @@ def _settle() -> None:
     """
     gc.collect()
     gc.freeze()
-
-
-def _refused(faults: Sequence[Fault]) -> Message:
-    return {
-        "event": "refused",
-        "faults": [[fault.message, fault.file, fault.line, fault.field, fault.way_out] for fault in faults],
-    }
 
 
 async def _run(control_fd: int, table: Path) -> int:

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from mixer_py.config.configuration import Configuration
-from mixer_py.errors import ConfigurationError, Fault, ProcessError
+from mixer_py.errors import ConfigurationError, ProcessError
 from mixer_py.instruments import Clock, Registry
 from mixer_py.runtime.child import Child, ChildProgram
-from mixer_py.runtime.control import Message
+from mixer_py.runtime.control import Message, faults_of
 from mixer_py.runtime.metrics import ProcessMetrics
 from mixer_py.runtime.orders import WorkerOrder, write_private
 from mixer_py.runtime.role import Role
@@ -158,9 +158,5 @@ async def ask(child: Child, message: Message) -> Message:
     if answer is None:
         raise ProcessError(f"the {child.program.name} ended instead of answering {message['command']!r}")
     if answer["event"] == "refused":
-        raise ConfigurationError(_faults(answer["faults"]))
+        raise ConfigurationError(faults_of(answer))
     return answer
-
-
-def _faults(sent: object) -> Sequence[Fault]:
-    return [Fault(*fault) for fault in sent] if isinstance(sent, list) else [Fault(str(sent))]

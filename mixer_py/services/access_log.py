@@ -18,12 +18,12 @@ from mixer_py.errors import InvalidRequestError
 from mixer_py.instruments import Clock, Registry
 from mixer_py.services.stages import stage_durations
 from mixer_py.telemetry.access_log.decoding import AccessLogDecoder, StreamIdentity, parse_identity
+from mixer_py.telemetry.columns import REQUESTS
 
 METHOD = "/envoy.service.accesslog.v3.AccessLogService/StreamAccessLogs"
 EMPTY_RESPONSE = b""
 """A serialized StreamAccessLogsResponse, which has no fields."""
 
-REQUESTS = "requests"
 _SLICE_BYTES = 512 * 1024
 """About 500 entries of a kilobyte, three milliseconds to decode; half of it costs half as much again an entry."""
 _SLICE_SECONDS = 0.1
@@ -124,14 +124,14 @@ class AccessLogService:
         now = self._clock.monotonic()
         self._decode_duration.observe(now - begun)
         if decoded.malformed:
-            self._rows.count_dropped(REQUESTS, decoded.malformed, "malformed")
+            self._rows.count_dropped(REQUESTS.name, decoded.malformed, "malformed")
         if decoded.unsupported:
-            self._rows.count_dropped(REQUESTS, decoded.unsupported, "tcp")
+            self._rows.count_dropped(REQUESTS.name, decoded.unsupported, "tcp")
         self._unfinished.add(decoded.unfinished)
         if decoded.rows.num_rows:
             self._counters.count(decoded.rows)
             self._count_duration.observe(self._clock.monotonic() - now)
-            self._rows.put(REQUESTS, decoded.rows)
+            self._rows.put(REQUESTS.name, decoded.rows)
 
     async def drain(self, grace: float) -> None:
         """Ends every stream as soon as it is quiet, at the latest after `grace` seconds or two, and decodes the rest.
