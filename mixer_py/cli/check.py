@@ -87,7 +87,7 @@ async def decide(configuration: Configuration, request: CheckRequest) -> Outcome
     """
     snapshot = build(configuration, read(configuration))
     policy = configuration.policy
-    authorization = Authorization(snapshot.policy, snapshot.revision, policy.on_error, policy.dry_run)
+    authorization = Authorization(snapshot.policy, snapshot.revision, policy.on_error)
     recorder = _Recorder()
     service = AuthorizationService(authorization, recorder, Registry(), SystemClock())
     response = None

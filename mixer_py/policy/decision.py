@@ -8,10 +8,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
+from typing import Final
 
 Pairs = tuple[tuple[str, str], ...]
 """Names and values in order; a name may come more than once."""
 
+BYPASS: Final = "bypass"
+"""Label `cache` of a check that no cache could answer."""
 NO_METADATA: Mapping[str, object] = MappingProxyType({})
 
 
@@ -49,3 +52,18 @@ class Decision:
     dynamic_metadata: Mapping[str, object] = field(default_factory=lambda: NO_METADATA)
     reasons: tuple[str, ...] = ()
     rule: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Ruling:
+    """A decision and how it came about.
+
+    Attributes:
+        decision: what was decided.
+        tier: what evaluated it, as `mixer_checks_total{tier}` names it.
+        cache: `hit`, `miss` or `bypass`.
+    """
+
+    decision: Decision
+    tier: str
+    cache: str

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from typing import Final
 
-from mixer_py.policy.builtins import LACKING
+from mixer_py.policy.builtins.table import LACKING
 
 DIFFERENT: Final = {
     "numbers are 64-bit integers or floats; OPA's are decimal, of any length, and keep the way they were written": r"""

@@ -103,4 +103,4 @@ def _sink(settings: TelemetrySettings, store_socket: Path | None) -> Sink | None
 
 def _authorization(snapshot: Snapshot) -> Authorization:
     policy = snapshot.configuration.policy
-    return Authorization(snapshot.policy, snapshot.revision, policy.on_error, policy.dry_run)
+    return Authorization(snapshot.policy, snapshot.revision, policy.on_error)

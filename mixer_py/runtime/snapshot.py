@@ -9,7 +9,7 @@ import hashlib
 from dataclasses import dataclass
 
 from mixer_py.config.configuration import Configuration
-from mixer_py.policy.bundles import Bundle, read_bundles
+from mixer_py.policy.bundles.reading import Bundle, read_bundles
 from mixer_py.policy.policy import Policy
 from mixer_py.ratelimit.rules import Rules
 from mixer_py.runtime.vital_signs import VitalSigns

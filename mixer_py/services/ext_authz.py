@@ -16,7 +16,8 @@ from google.protobuf.message import DecodeError
 from mixer_py.calls import Call
 from mixer_py.errors import EvaluationError, InvalidRequestError, RequestParseError
 from mixer_py.instruments import Clock, Counter, Histogram, Registry
-from mixer_py.policy.decision import Decision
+from mixer_py.policy.decision import BYPASS, Decision
+from mixer_py.policy.point import DecisionPoint, Refusal
 from mixer_py.policy.policy import Policy
 from mixer_py.services.check_response import BAD_REQUEST, Verdict, let_pass, refuse, respond
 from mixer_py.services.stages import stage_durations
@@ -24,8 +25,8 @@ from mixer_py.telemetry.decision_log import DecisionRecord
 
 METHOD = "/envoy.service.auth.v3.Authorization/Check"
 FORBIDDEN = 403
-_BYPASS = "bypass"
-"""Label `cache` of a check that no cache could answer."""
+
+Point = DecisionPoint | Refusal
 
 
 class DecisionRecorder(Protocol):
@@ -43,13 +44,11 @@ class Authorization:
         policy: decides.
         revision: of the snapshot.
         on_error: `error`, `deny` or `allow`.
-        dry_run: a denial is logged and not enforced.
     """
 
     policy: Policy
     revision: str
     on_error: str
-    dry_run: bool
 
 
 class AuthorizationService:
@@ -72,10 +71,12 @@ class AuthorizationService:
 
     def activate(self, authorization: Authorization) -> None:
         """Decides by another snapshot from the next check on."""
-        path, tier = authorization.policy.decision, authorization.policy.tier
-        self._counters: dict[str, Counter] = {
-            name: self._checks.labels(path, name, _BYPASS, tier) for name in ("allow", "deny", "error")
-        }
+        labels = [
+            (point.path, verdict, BYPASS, point.tier)
+            for point in authorization.policy.points
+            for verdict in self._durations
+        ]
+        self._counters: dict[tuple[str, str, str, str], Counter] = {one: self._checks.labels(*one) for one in labels}
         self._authorization = authorization
 
     async def check(self, message: bytes, call: Call) -> bytes:  # noqa: ARG002 (the transport has judged the deadline)
@@ -91,27 +92,31 @@ class AuthorizationService:
         try:
             request = CheckRequest.FromString(message)
         except DecodeError as error:
-            self._count("error", begun)
+            default = authorization.policy.points[-1]
+            self._count((default.path, "error", BYPASS, default.tier), clock.monotonic() - begun)
             raise InvalidRequestError(f"not a CheckRequest: {error}") from error
+        point = authorization.policy.select(request)
+        tier, cache = point.tier, BYPASS
         failure: EvaluationError | None = None
         try:
-            decision = authorization.policy.decide(request)
+            ruling = await point.decide(request)
         except RequestParseError as error:
-            verdict = self._verdict(authorization, "deny", "", f"request_parse_error: {error}")
+            verdict = _verdict(authorization, point, "deny", "", f"request_parse_error: {error}")
             response, status = refuse(verdict, BAD_REQUEST, verdict.reasons), BAD_REQUEST
         except EvaluationError as error:
             failure = error
-            verdict, response, status = self._failed(authorization, error)
+            verdict, response, status = _failed(authorization, point, error)
         else:
-            verdict, response, status = self._decided(authorization, decision)
-        self._count(verdict.name, begun)
+            tier, cache = ruling.tier, ruling.cache
+            verdict, response, status = _decided(authorization, point, ruling.decision)
+        duration = clock.monotonic() - begun
+        self._count((point.path, verdict.name, cache, tier), duration)
         if self._decisions is not None:
             reasons, fault = (verdict.reasons, "") if failure is None else ("", verdict.reasons)
             self._decisions.record(
                 DecisionRecord(
-                    request, started, clock.monotonic() - begun, verdict.name, verdict.decision_id, verdict.decision,
-                    verdict.rule, reasons, fault, verdict.revision, status, authorization.policy.tier, _BYPASS,
-                    authorization.dry_run,
+                    request, started, duration, verdict.name, verdict.decision_id, verdict.decision,
+                    verdict.rule, reasons, fault, verdict.revision, status, tier, cache, point.dry_run,
                 )
             )  # fmt: skip
         if failure is not None and authorization.on_error == "error":
@@ -119,24 +124,29 @@ class AuthorizationService:
         answer: bytes = response.SerializeToString()
         return answer
 
-    def _decided(self, authorization: Authorization, decision: Decision) -> tuple[Verdict, CheckResponse, int]:
-        name = "allow" if decision.allowed else "deny"
-        verdict = self._verdict(authorization, name, decision.rule, "; ".join(decision.reasons))
-        enforce = not authorization.dry_run
-        status = 0 if decision.allowed or not enforce else decision.http_status
-        return verdict, respond(verdict, decision, enforce=enforce), status
+    def _count(self, labels: tuple[str, str, str, str], duration: float) -> None:
+        counter = self._counters.get(labels)
+        if counter is None:
+            counter = self._counters[labels] = self._checks.labels(*labels)
+        counter.add()
+        self._durations[labels[1]].observe(duration)
 
-    def _failed(self, authorization: Authorization, error: EvaluationError) -> tuple[Verdict, CheckResponse, int]:
-        """What a failed evaluation is answered with, unless it fails the call."""
-        verdict = self._verdict(authorization, "error", "", str(error))
-        if authorization.on_error == "allow":
-            return verdict, let_pass(verdict), 0
-        return verdict, refuse(verdict, FORBIDDEN), FORBIDDEN if authorization.on_error == "deny" else 0
 
-    @staticmethod
-    def _verdict(authorization: Authorization, name: str, rule: str, reasons: str) -> Verdict:
-        return Verdict(name, str(uuid.uuid4()), authorization.revision, authorization.policy.decision, rule, reasons)
+def _decided(authorization: Authorization, point: Point, decision: Decision) -> tuple[Verdict, CheckResponse, int]:
+    name = "allow" if decision.allowed else "deny"
+    verdict = _verdict(authorization, point, name, decision.rule, "; ".join(decision.reasons))
+    enforce = not point.dry_run
+    status = 0 if decision.allowed or not enforce else decision.http_status
+    return verdict, respond(verdict, decision, enforce=enforce), status
 
-    def _count(self, verdict: str, begun: float) -> None:
-        self._counters[verdict].add()
-        self._durations[verdict].observe(self._clock.monotonic() - begun)
+
+def _failed(authorization: Authorization, point: Point, error: EvaluationError) -> tuple[Verdict, CheckResponse, int]:
+    """What a failed evaluation is answered with, unless it fails the call."""
+    verdict = _verdict(authorization, point, "error", "", str(error))
+    if authorization.on_error == "allow":
+        return verdict, let_pass(verdict), 0
+    return verdict, refuse(verdict, FORBIDDEN), FORBIDDEN if authorization.on_error == "deny" else 0
+
+
+def _verdict(authorization: Authorization, point: Point, name: str, rule: str, reasons: str) -> Verdict:
+    return Verdict(name, str(uuid.uuid4()), authorization.revision, point.path, rule, reasons)

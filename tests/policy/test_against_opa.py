@@ -6,6 +6,7 @@ engine's own.
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import json
 from collections.abc import Callable, Iterator
@@ -22,9 +23,10 @@ from hypothesis import strategies as st
 
 from mixer_py.demo.processes import Ports
 from mixer_py.errors import EvaluationError, RequestParseError, UndefinedDecisionError
-from mixer_py.policy.bundles import read_bundles
-from mixer_py.policy.embedded import EmbeddedEngine
-from mixer_py.policy.input import InputBuilder
+from mixer_py.policy.bundles.reading import read_bundles
+from mixer_py.policy.document.input import InputBuilder
+from mixer_py.policy.engines.embedded import EmbeddedEngine
+from mixer_py.policy.engines.protocol import NoWatch
 from mixer_py.policy.settings import PolicySettings
 from tests.parts.opa_server import Answer, Opa
 from tests.parts.programs import Programs
@@ -73,9 +75,9 @@ def empty_opa(start_opa: Callable[..., Opa]) -> Opa:
     return start_opa()
 
 
-def evaluate(engine: EmbeddedEngine, input_json: str) -> Answer:
+def evaluate(engine: EmbeddedEngine, decision: str, input_json: str) -> Answer:
     try:
-        return Answer("value", engine.evaluate(input_json))
+        return Answer("value", asyncio.run(engine.evaluate(decision, input_json)).value)
     except RequestParseError:
         return Answer("unreadable")
     except UndefinedDecisionError:
@@ -103,19 +105,19 @@ class Pair:
     def assert_agreed(self, request: CheckRequest) -> Answer:
         """What both say."""
         input_json = InputBuilder().build(request)
-        ours, theirs = evaluate(self.engine, input_json), self.opa.evaluate(RESULT, input_json)
+        ours, theirs = evaluate(self.engine, RESULT, input_json), self.opa.evaluate(RESULT, input_json)
         assert plain(ours) == plain(theirs), input_json
         return ours
 
 
 @pytest.fixture(scope="module")
 def sample(start_opa: Callable[..., Opa]) -> Pair:
-    return Pair(EmbeddedEngine(read_bundles([str(SAMPLE)]), RESULT), start_opa(SAMPLE))
+    return Pair(EmbeddedEngine(read_bundles([str(SAMPLE)]), [RESULT], NoWatch()), start_opa(SAMPLE))
 
 
 @pytest.fixture(scope="module")
 def demo(start_opa: Callable[..., Opa]) -> Pair:
-    return Pair(EmbeddedEngine(read_bundles([str(DEMO)]), RESULT), start_opa(DEMO))
+    return Pair(EmbeddedEngine(read_bundles([str(DEMO)]), [RESULT], NoWatch()), start_opa(DEMO))
 
 
 METHODS = st.sampled_from(["GET", "POST", "DELETE", "PUT", "get", ""])
@@ -182,7 +184,7 @@ def test_case(folder: Path, empty_opa: Opa) -> None:
     keys: dict[str, Any] = yaml.safe_load(config.read_text())["policy"] if config.exists() else {}
     files = tuple(str(file) for file in (policy, data) if file.exists())
     case = PolicySettings(bundles=files, **keys)
-    engine = EmbeddedEngine(read_bundles(files), case.decision)
+    engine = EmbeddedEngine(read_bundles(files), [case.decision], NoWatch())
     try:
         input_json = InputBuilder(skip_request_body_parse=case.skip_request_body_parse).build(read_request(folder))
     except RequestParseError:
@@ -190,12 +192,12 @@ def test_case(folder: Path, empty_opa: Opa) -> None:
         return
     with empty_opa.holding(policy.read_text(), data.read_text() if data.exists() else "{}"):
         theirs = empty_opa.evaluate(case.decision, input_json)
-    agreed = plain(evaluate(engine, input_json)) == plain(theirs)
+    agreed = plain(evaluate(engine, case.decision, input_json)) == plain(theirs)
     assert EXCEPTIONS.get(folder.name) != REFUSED, "this request is not refused"
     if folder.name in EXCEPTIONS:
         assert not agreed, "the engines agree on this case now"
     else:
-        assert agreed, f"OPA says {plain(theirs)}, the engine says {plain(evaluate(engine, input_json))}"
+        assert agreed, f"OPA says {plain(theirs)}, the engine says {plain(evaluate(engine, case.decision, input_json))}"
 
 
 def test_every_exception_is_a_case() -> None:

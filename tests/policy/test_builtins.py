@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import regorus
 
-from mixer_py.policy.builtins import LACKING, SUPPORTED
+from mixer_py.policy.builtins.table import LACKING, SUPPORTED
 
 
 def known(name: str, arguments: int) -> str:

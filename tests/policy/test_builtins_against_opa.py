@@ -5,6 +5,7 @@ What is known to differ is a table of docs/rego.md; an entry that no longer does
 
 from __future__ import annotations
 
+import asyncio
 import json
 import sys
 import unicodedata
@@ -16,9 +17,10 @@ from hypothesis import strategies as st
 
 from mixer_py.demo.processes import Ports
 from mixer_py.errors import EvaluationError, UndefinedDecisionError
-from mixer_py.policy.bundles import Bundle, Module
+from mixer_py.policy.bundles.reading import Bundle, Module
 from mixer_py.policy.documentation import DIFFERENT
-from mixer_py.policy.embedded import EmbeddedEngine
+from mixer_py.policy.engines.embedded import EmbeddedEngine
+from mixer_py.policy.engines.protocol import NoWatch
 from tests.parts.opa_server import Answer, Opa
 from tests.parts.programs import Programs
 
@@ -205,9 +207,9 @@ def ask_both(opa: Opa, expression: str) -> tuple[str, str]:
 
 
 def evaluate(module: str) -> Answer:
-    engine = EmbeddedEngine(Bundle((Module("single.rego", module),), {}, (), ""), "single/value")
+    engine = EmbeddedEngine(Bundle((Module("single.rego", module),), {}, (), ""), ["single/value"], NoWatch())
     try:
-        return Answer("value", engine.evaluate("{}"))
+        return Answer("value", asyncio.run(engine.evaluate("single/value", "{}")).value)
     except UndefinedDecisionError:
         return Answer("undefined")
     except EvaluationError:
@@ -236,9 +238,9 @@ def test_known_difference(opa: Opa, expression: str) -> None:
 def ask_all(opa: Opa, value: str, documents: list[object]) -> list[tuple[object, str]]:
     """The documents for which the engines' values of an expression over `c` differ, with what each says."""
     module = f"package single\n\nvalue := [x | some c in input; x := one(c)]\n\ndefault one(_) := null\n\n{value}\n"
-    engine = EmbeddedEngine(Bundle((Module("single.rego", module),), {}, (), ""), "single/value")
+    engine = EmbeddedEngine(Bundle((Module("single.rego", module),), {}, (), ""), ["single/value"], NoWatch())
     text = json.dumps(documents)
-    ours = engine.evaluate(text)
+    ours = asyncio.run(engine.evaluate("single/value", text)).value
     with opa.holding(module, "{}"):
         theirs = opa.evaluate("single/value", text).value
     assert isinstance(ours, list)

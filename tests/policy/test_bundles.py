@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from mixer_py.errors import PolicyLoadError
-from mixer_py.policy.bundles import read_bundles
+from mixer_py.policy.bundles.reading import read_bundles
 from mixer_py.policy.policy import Policy
 from mixer_py.policy.settings import PolicySettings
 

@@ -64,7 +64,7 @@ async def assert_answer(folder: Path, settings: PolicySettings) -> None:
     want = json.loads((folder / "want.json").read_text())
     recorder, registry = Recorder(), Registry()
     policy = Policy.load(settings)
-    authorization = Authorization(policy, policy.revision, settings.on_error, settings.dry_run)
+    authorization = Authorization(policy, policy.revision, settings.on_error)
     service = AuthorizationService(authorization, recorder, registry, FakeClock())
 
     if "error" in want:

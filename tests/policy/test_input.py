@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mixer_py.errors import RequestParseError
-from mixer_py.policy.input import InputBuilder
+from mixer_py.policy.document.input import InputBuilder
 
 BUILDER = InputBuilder()
 

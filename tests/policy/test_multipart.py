@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mixer_py.errors import RequestParseError
-from mixer_py.policy.multipart import Part, media_type_parameters, parse_parts
+from mixer_py.policy.document.multipart import Part, media_type_parameters, parse_parts
 
 CONTENT = st.binary(max_size=20).filter(lambda content: b"--B" not in content)
 

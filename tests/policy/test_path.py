@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mixer_py.errors import RequestParseError
-from mixer_py.policy.path import parse_query, split_path
+from mixer_py.policy.document.path import parse_query, split_path
 
 HEX = "0123456789abcdefABCDEF"
 TEXT = st.text(st.sampled_from("ab/%2F+=&;?#é*:.\\ 0fFgG\x00"), max_size=24)

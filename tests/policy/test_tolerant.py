@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 import itertools
 
 import orjson
 import pytest
 
 from mixer_py.errors import EvaluationError, UndefinedDecisionError
-from mixer_py.policy.bundles import Bundle, Module
-from mixer_py.policy.embedded import EmbeddedEngine
+from mixer_py.policy.bundles.reading import Bundle, Module
+from mixer_py.policy.engines.embedded import EmbeddedEngine
+from mixer_py.policy.engines.protocol import NoWatch
 
 HEAD = "package p\n\n"
 EXPRESSIONS = [
@@ -32,15 +34,19 @@ EXPRESSIONS = [
 INPUT = {"a": 5, "b": 3, "list": [1, 2, 3], "object": {"ab": 1, "a": {"c": "d"}}, "index": 1}
 
 
+def evaluate(engine: EmbeddedEngine, input_json: str) -> object:
+    return asyncio.run(engine.evaluate("p/value", input_json)).value
+
+
 def make(text: str) -> EmbeddedEngine:
-    return EmbeddedEngine(Bundle((Module("p.rego", text),), {}, (), ""), "p/value")
+    return EmbeddedEngine(Bundle((Module("p.rego", text),), {}, (), ""), ["p/value"], NoWatch())
 
 
 def both(engine: EmbeddedEngine, document: object) -> tuple[object, object]:
     """What the engine and its tolerant twin say."""
     text = orjson.dumps(document).decode()
-    twin = engine._evaluate_tolerant(text, RuntimeError())
-    return engine.evaluate(text), orjson.loads(twin)[0]
+    twin = engine._evaluate_tolerant("data.mixer_decision.value_0", text, RuntimeError())
+    return evaluate(engine, text), orjson.loads(twin)[0]
 
 
 @pytest.mark.parametrize("expression", EXPRESSIONS)
@@ -53,13 +59,13 @@ def test_where_nothing_fails_both_agree(expression: str) -> None:
 def test_operators_keep_their_order(left: str, right: str) -> None:
     """Every pair of operators, of which some cannot work on these values: then both have nothing to say."""
     engine = make(f'{HEAD}default value := "undefined"\n\nvalue := 17 {left} input.a {right} (input.b {left} 2)\n')
-    assert engine.tolerates_builtin_errors
+    assert engine.describe()["builtin_errors"] == "undefined"
     text = orjson.dumps(INPUT).decode()
-    twin = orjson.loads(engine._evaluate_tolerant(text, RuntimeError()))[0]
-    assert twin == engine.evaluate(text)
+    twin = orjson.loads(engine._evaluate_tolerant("data.mixer_decision.value_0", text, RuntimeError()))[0]
+    assert twin == evaluate(engine, text)
     engine._tolerant = None
     try:
-        assert engine.evaluate(text) == twin
+        assert evaluate(engine, text) == twin
     except EvaluationError:
         assert twin == "undefined"
 
@@ -84,9 +90,9 @@ def test_an_error_is_undefined_where_it_stands(expression: str) -> None:
         f'{HEAD}value := {{"before": 1, "failed": failed}}\n\ndefault failed := true\n\nfailed := {expression}\n'
     )
     text = orjson.dumps(INPUT).decode()
-    assert engine.evaluate(text) == {"before": 1, "failed": True}
+    assert evaluate(engine, text) == {"before": 1, "failed": True}
     with pytest.raises(UndefinedDecisionError):
-        make(f"{HEAD}value := {expression}\n").evaluate(text)
+        evaluate(make(f"{HEAD}value := {expression}\n"), text)
 
 
 def test_an_output_argument_is_kept() -> None:
@@ -103,19 +109,19 @@ def test_the_policys_own_functions_are_called_as_they_are() -> None:
 def test_a_conflict_stays_an_error() -> None:
     engine = make(f"{HEAD}value := 1 if input.a\n\nvalue := 2 if input.b\n")
     with pytest.raises(EvaluationError, match="conflict"):
-        engine.evaluate(orjson.dumps(INPUT).decode())
+        evaluate(engine, orjson.dumps(INPUT).decode())
 
 
 def test_with_that_replaces_a_function_is_not_rewritten() -> None:
     text = f"{HEAD}mock(_) := 7\n\nvalue := x if {{\n  x := count([input.a]) with count as mock\n}}\n"
     engine = make(text)
-    assert not engine.tolerates_builtin_errors
-    assert engine.evaluate(orjson.dumps(INPUT).decode()) == 7
+    assert engine.describe()["builtin_errors"] == "failure"
+    assert evaluate(engine, orjson.dumps(INPUT).decode()) == 7
 
 
 def test_with_that_replaces_input_is() -> None:
     text = f"{HEAD}inner := input.a + 1\n\nvalue := x if {{\n  x := inner with input.a as 1 + 1\n}}\n"
     engine = make(text)
-    assert engine.tolerates_builtin_errors
+    assert engine.describe()["builtin_errors"] == "undefined"
     plain, tolerant = both(engine, INPUT)
     assert plain == tolerant == 3

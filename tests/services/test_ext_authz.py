@@ -10,7 +10,7 @@ from google.protobuf import json_format
 from mixer_py.calls import Call
 from mixer_py.errors import EvaluationError, InvalidRequestError, RequestParseError, UndefinedDecisionError
 from mixer_py.instruments import FakeClock, Registry
-from mixer_py.policy.decision import Decision
+from mixer_py.policy.decision import Decision, Ruling
 from mixer_py.services.ext_authz import Authorization, AuthorizationService
 from mixer_py.telemetry.decision_log import DecisionRecord
 
@@ -29,16 +29,21 @@ KEYS = {
 class Oracle:
     """A policy that says what it is told to."""
 
-    decision = "envoy/authz/allow"
+    path = "envoy/authz/allow"
     tier = "interpreter"
 
-    def __init__(self, answer: Decision | Exception) -> None:
+    def __init__(self, answer: Decision | Exception, *, dry_run: bool = False) -> None:
         self.answer = answer
+        self.dry_run = dry_run
+        self.points = (self,)
 
-    def decide(self, request: CheckRequest) -> Decision:
+    def select(self, request: CheckRequest) -> Oracle:
+        return self
+
+    async def decide(self, request: CheckRequest) -> Ruling:
         if isinstance(self.answer, Exception):
             raise self.answer
-        return self.answer
+        return Ruling(self.answer, self.tier, "bypass")
 
 
 class Records(list[DecisionRecord]):
@@ -49,7 +54,7 @@ class Records(list[DecisionRecord]):
 async def ask(
     answer: Decision | Exception, *, on_error: str = "error", dry_run: bool = False, records: Records | None = None
 ) -> CheckResponse:
-    authorization = Authorization(Oracle(answer), "rev1", on_error, dry_run)  # type: ignore[arg-type]
+    authorization = Authorization(Oracle(answer, dry_run=dry_run), "rev1", on_error)  # type: ignore[arg-type]
     service = AuthorizationService(authorization, records, Registry(), FakeClock())
     return CheckResponse.FromString(await service.check(CheckRequest().SerializeToString(), Call()))
 
@@ -73,7 +78,7 @@ async def test_every_answer_carries_the_whole_metadata(allowed: bool, plain: boo
     assert (found["mixer_rule"], found["mixer_revision"], found["mixer_decision"]) == (
         "data.x",
         "rev1",
-        Oracle.decision,
+        Oracle.path,
     )
     assert response.status.code == (0 if allowed else 7)
     assert response.WhichOneof("http_response") == (None if plain else "ok_response" if allowed else "denied_response")
@@ -145,7 +150,7 @@ async def test_dry_run_lets_a_denial_pass_and_remembers_it() -> None:
 
 async def test_bytes_that_are_no_check_request_are_refused() -> None:
     service = AuthorizationService(
-        Authorization(Oracle(Decision(allowed=True)), "rev1", "allow", False),  # type: ignore[arg-type]
+        Authorization(Oracle(Decision(allowed=True)), "rev1", "allow"),  # type: ignore[arg-type]
         None, Registry(), FakeClock(),
     )  # fmt: skip
     with pytest.raises(InvalidRequestError, match="CheckRequest"):
@@ -155,7 +160,7 @@ async def test_bytes_that_are_no_check_request_are_refused() -> None:
 async def test_checks_are_counted_by_verdict_and_timed_also_when_they_fail() -> None:
     registry = Registry()
     oracle = Oracle(Decision(allowed=True))
-    service = AuthorizationService(Authorization(oracle, "r", "error", False), None, registry, FakeClock())  # type: ignore[arg-type]
+    service = AuthorizationService(Authorization(oracle, "r", "error"), None, registry, FakeClock())  # type: ignore[arg-type]
     for answer in (Decision(allowed=True), Decision(allowed=False), EvaluationError("x")):
         oracle.answer = answer
         with contextlib.suppress(EvaluationError):

@@ -12,8 +12,8 @@ from typing import Any
 import orjson
 
 from mixer_py.errors import RequestParseError
-from mixer_py.policy.multipart import media_type_parameters, parse_parts
-from mixer_py.policy.path import parse_query
+from mixer_py.policy.document.multipart import media_type_parameters, parse_parts
+from mixer_py.policy.document.path import parse_query
 
 _INTEGER = re.compile(r"[+-]?[0-9]+")
 

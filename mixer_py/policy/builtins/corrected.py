@@ -15,7 +15,7 @@ from functools import lru_cache
 from typing import Any, Final
 from zoneinfo import ZoneInfo
 
-from mixer_py.policy.globs import compile_glob
+from mixer_py.policy.builtins.globs import compile_glob
 
 _GLOBS_KEPT: Final = 512
 _NANOSECONDS: Final = 1_000_000_000

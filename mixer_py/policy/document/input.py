@@ -18,8 +18,8 @@ from google.protobuf import struct_pb2
 from google.protobuf.descriptor import Descriptor, FieldDescriptor
 from google.protobuf.message import Message
 
-from mixer_py.policy.body import parse_body
-from mixer_py.policy.path import parse_query, split_path
+from mixer_py.policy.document.body import parse_body
+from mixer_py.policy.document.path import parse_query, split_path
 
 Walk = Callable[[Any], Any]
 """A Python value of a field to the JSON value that stands for it."""

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from mixer_py.errors import Fault
-from mixer_py.policy.builtins import ref_path
+from mixer_py.policy.rego.trees import ref_path
 
 
 def check_overlaps(trees: Sequence[Any], data: Mapping[str, object]) -> list[Fault]:

@@ -1,0 +1,1 @@
+"""Rego's builtins in Python: which there are, those that the embedded engine lacks, and those it gets wrong."""

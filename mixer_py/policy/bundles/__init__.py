@@ -1,0 +1,1 @@
+"""Find, fetch, verify and read bundles. Compiles nothing."""

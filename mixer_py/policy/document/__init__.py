@@ -1,0 +1,1 @@
+"""What a policy sees: opa-envoy-plugin's input document from a CheckRequest."""
