@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,3 +25,13 @@ class Reads:
 
 
 EVERYTHING: Final = Reads(None, cacheable=False, why="what the policy reads is not known")
+
+
+def find_reads(trees: Sequence[Any], decision: str) -> Reads:  # noqa: ARG001 (any policy may read anything)
+    """What a decision can read, by the syntax trees of all modules.
+
+    Args:
+        trees: of every module that can take part, as the engine gives them.
+        decision: path of the rule, as `envoy/authz/allow`.
+    """
+    return EVERYTHING
