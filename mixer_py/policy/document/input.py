@@ -23,19 +23,22 @@ from mixer_py.policy.document.path import parse_query, split_path
 
 Walk = Callable[[Any], Any]
 """A Python value of a field to the JSON value that stands for it."""
+Entry = tuple[str, str, bool, Walk | None]
+"""A field's name, its name in JSON, whether it has presence, and its walk, None when it is JSON already."""
 
-_VERSION = {"ext_authz": "v3", "encoding": "protojson"}
+VERSION = {"ext_authz": "v3", "encoding": "protojson"}
 _STRUCT = struct_pb2.Struct.DESCRIPTOR.full_name
 
 
-def _plain_value(value: struct_pb2.Value) -> object:
+def plain_value(value: struct_pb2.Value) -> object:
+    """The JSON value that a Value holds."""
     kind = value.WhichOneof("kind")
     if kind is None or kind == "null_value":
         return None
     if kind == "struct_value":
-        return _plain_struct(value.struct_value)
+        return plain_struct(value.struct_value)
     if kind == "list_value":
-        return [_plain_value(item) for item in value.list_value.values]
+        return [plain_value(item) for item in value.list_value.values]
     if kind == "number_value":
         number = value.number_value
         if math.isfinite(number):
@@ -44,33 +47,34 @@ def _plain_value(value: struct_pb2.Value) -> object:
     return getattr(value, kind)
 
 
-def _plain_struct(struct: struct_pb2.Struct) -> dict[str, object]:
-    return {name: _plain_value(value) for name, value in struct.fields.items()}
+def plain_struct(struct: struct_pb2.Struct) -> dict[str, object]:
+    """The JSON object that a Struct holds."""
+    return {name: plain_value(value) for name, value in struct.fields.items()}
 
 
 def _encode_bytes(value: bytes) -> str:
     return base64.b64encode(value).decode("ascii")
 
 
-def _key_text(key: object) -> str:
+def key_text(key: object) -> str:
     """A map key as Go's `MapKey.String` writes it."""
     return ("true" if key else "false") if isinstance(key, bool) else str(key)
 
 
-class _Plans:
-    """Plans by message type, made on first use; types may refer to themselves."""
+class Plans:
+    """How messages become JSON: plans by message type, made on first use; types may refer to themselves."""
 
     def __init__(self) -> None:
-        self._plans: dict[str, list[tuple[str, str, bool, Walk | None]]] = {}
+        self._plans: dict[str, list[Entry]] = {}
 
     def walker(self, descriptor: Descriptor) -> Walk:
         """A function from a message of this type to JSON values."""
         if descriptor.full_name == _STRUCT:
-            return _plain_struct
+            return plain_struct
         plan = self._plans.get(descriptor.full_name)
         if plan is None:
             plan = self._plans[descriptor.full_name] = []
-            plan.extend(self._entry(field) for field in descriptor.fields)
+            plan.extend(self.entry(field) for field in descriptor.fields)
         entries = plan
 
         def walk(message: Message) -> dict[str, object]:
@@ -89,12 +93,13 @@ class _Plans:
 
         return walk
 
-    def _entry(self, field: FieldDescriptor) -> tuple[str, str, bool, Walk | None]:
+    def entry(self, field: FieldDescriptor) -> Entry:
+        """How one field of a message becomes JSON."""
         json_name = str(field.json_name)
         message = field.message_type
         if message is not None and message.GetOptions().map_entry:
             return field.name, json_name, False, self._map_walk(message)
-        convert = self._scalar_walk(field)
+        convert = self.value_walk(field)
         if field.is_repeated:
             each = convert
             return (
@@ -106,27 +111,34 @@ class _Plans:
         return field.name, json_name, bool(field.has_presence), convert
 
     def _map_walk(self, entry: Descriptor) -> Walk:
-        convert = self._scalar_walk(entry.fields_by_name["value"])
+        convert = self.value_walk(entry.fields_by_name["value"])
         if convert is None and entry.fields_by_name["key"].type == FieldDescriptor.TYPE_STRING:
             return dict  # headers, labels and the like, so on every request
         if convert is None:
-            return lambda entries: {_key_text(key): entries[key] for key in entries}
-        return lambda entries: {_key_text(key): convert(entries[key]) for key in entries}
+            return lambda entries: {key_text(key): entries[key] for key in entries}
+        return lambda entries: {key_text(key): convert(entries[key]) for key in entries}
 
-    def _scalar_walk(self, field: FieldDescriptor) -> Walk | None:
+    def value_walk(self, field: FieldDescriptor) -> Walk | None:
+        """The walk of one value of a field, also of one value of a repeated one."""
         if field.message_type is not None:
             return self.walker(field.message_type)
         return _encode_bytes if field.type == FieldDescriptor.TYPE_BYTES else None
 
 
 class InputBuilder:
-    """Builds input documents. Thread-safe, holds no request."""
+    """Builds input documents. Thread-safe, holds no request.
 
-    __slots__ = ("_parse_bodies", "_walk")
+    Attributes:
+        plans: how messages become JSON.
+        parse_body: `(parsed_body, truncated_body)` of `attributes.request.http`; None when bodies stay unparsed.
+    """
+
+    __slots__ = ("_walk", "parse_body", "plans")
 
     def __init__(self, *, skip_request_body_parse: bool = False) -> None:
-        self._parse_bodies = not skip_request_body_parse
-        self._walk = _Plans().walker(CheckRequest.DESCRIPTOR)
+        self.plans = Plans()
+        self.parse_body: Callable[[Any], tuple[object, bool]] | None = None if skip_request_body_parse else parse_body
+        self._walk = self.plans.walker(CheckRequest.DESCRIPTOR)
 
     def document(self, request: CheckRequest) -> dict[str, object]:
         """The input document; `parsed_body` may be an `orjson.Fragment`.
@@ -138,11 +150,11 @@ class InputBuilder:
         attributes = request.attributes
         http = attributes.request.http
         raw_path, _, raw_query = http.path.partition("?")
-        document["version"] = _VERSION
+        document["version"] = VERSION
         document["parsed_path"] = split_path(raw_path)
         document["parsed_query"] = parse_query(raw_query)
-        if self._parse_bodies:
-            document["parsed_body"], document["truncated_body"] = parse_body(http)
+        if self.parse_body is not None:
+            document["parsed_body"], document["truncated_body"] = self.parse_body(http)
         principal = attributes.source.principal
         if principal:
             document["source_principal"] = principal

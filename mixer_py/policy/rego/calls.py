@@ -62,14 +62,14 @@ class Functions:
         self._own: set[tuple[str, ...]] = set()
         for tree in trees:
             module = tree["ast"]
-            package = _package(module)
+            package = package_path(module)
             self._own.update(package + path for path in map(_function_path, module["rules"]) if path is not None)
 
     def builtin(self, call: Call, tree: Any) -> str | None:  # noqa: ANN401 (JSON)
         """Name of the builtin that a call in a module means; None when it means a function of the policies."""
-        if _package(tree["ast"]) + call.path in self._own:
+        if package_path(tree["ast"]) + call.path in self._own:
             return None
-        target = _imports(tree).get(call.path[0])
+        target = module_imports(tree).get(call.path[0])
         full = (*target, *call.path[1:]) if target is not None else call.path
         return None if full in self._own else ".".join(full)
 
@@ -97,11 +97,12 @@ def check_calls(trees: Sequence[Any]) -> list[Fault]:
     return faults
 
 
-def _package(module: Any) -> tuple[str, ...]:  # noqa: ANN401 (JSON)
+def package_path(module: Any) -> tuple[str, ...]:  # noqa: ANN401 (JSON)
+    """Path of a module's package, `data` first."""
     return ("data", *(ref_path(module["package"]["refr"]) or ()))
 
 
-def _imports(tree: Any) -> dict[str, tuple[str, ...]]:  # noqa: ANN401 (JSON)
+def module_imports(tree: Any) -> dict[str, tuple[str, ...]]:  # noqa: ANN401 (JSON)
     """Paths by the name under which a module imports them."""
     text = tree["source"]["contents"].encode()
     names: dict[str, tuple[str, ...]] = {}
