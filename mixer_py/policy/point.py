@@ -20,14 +20,18 @@ class DecisionPoint:
 
     Attributes:
         path: the rule's, as `envoy/authz/allow`.
+        name: what metrics, metadata and rows call it: its name in `policy.decisions`, else its path.
         dry_run: its denials are only noted.
         tier: what evaluates when nothing stands in its way.
     """
 
-    __slots__ = ("_build", "_engine", "_rule", "dry_run", "path", "tier")
+    __slots__ = ("_build", "_engine", "_rule", "dry_run", "name", "path", "tier")
 
-    def __init__(self, path: str, engine: Engine, build: Callable[[CheckRequest], str], *, dry_run: bool) -> None:
+    def __init__(
+        self, path: str, engine: Engine, build: Callable[[CheckRequest], str], *, dry_run: bool, name: str = ""
+    ) -> None:
         self.path = path
+        self.name = name or path
         self.dry_run = dry_run
         self.tier = engine.tier
         self._engine = engine
@@ -52,14 +56,16 @@ class Refusal:
 
     Attributes:
         path: the decision that is not there.
+        name: what metrics, metadata and rows call it.
         dry_run: its denials are only noted.
         tier: `none`.
     """
 
-    __slots__ = ("_ruling", "dry_run", "path", "tier")
+    __slots__ = ("_ruling", "dry_run", "name", "path", "tier")
 
-    def __init__(self, path: str, reason: str, *, dry_run: bool) -> None:
+    def __init__(self, path: str, reason: str, *, dry_run: bool, name: str = "") -> None:
         self.path = path
+        self.name = name or path
         self.dry_run = dry_run
         self.tier = "none"
         self._ruling = Ruling(Decision(allowed=False, plain=True, reasons=(reason,)), self.tier, BYPASS)
