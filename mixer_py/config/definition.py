@@ -22,10 +22,8 @@ from mixer_py.settings import LocalPath, Secret, Settings, parse_duration, parse
 Kind = Literal["section", "list", "map", "value"]
 
 NOT_BUILT = (
-    "decision_log",
     "policy.bundle_keys",
     "policy.data",
-    "policy.decisions",
     "policy.shadow",
     "rate_limit.headers",
     "rate_limit.merge_domains",

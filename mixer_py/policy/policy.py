@@ -14,7 +14,9 @@ from mixer_py.policy.bundles.reading import Bundle, read_bundles
 from mixer_py.policy.document.input import InputBuilder
 from mixer_py.policy.engines.embedded import EmbeddedEngine
 from mixer_py.policy.engines.protocol import Engine, EvaluationWatch, NoWatch
+from mixer_py.policy.log_rules import LogRules, log_decisions
 from mixer_py.policy.point import DecisionPoint, Refusal
+from mixer_py.policy.selection import Point, Selection
 from mixer_py.policy.settings import PolicySettings
 
 NO_BUNDLE = "no policy bundle is configured"
@@ -27,17 +29,39 @@ class Policy:
     Attributes:
         revision: 12 hexadecimal digits of a hash over modules, data and decision.
         points: every decision that a request can ask for, the default last.
+        inputs: builds the input documents.
+        log_rules: what the policies say about the decision log; None when they say nothing.
     """
 
-    __slots__ = ("_data_files", "_default", "_engine", "_modules", "points", "revision")
+    __slots__ = (
+        "_data_files",
+        "_default",
+        "_engine",
+        "_modules",
+        "_selection",
+        "inputs",
+        "log_rules",
+        "points",
+        "revision",
+    )
 
     def __init__(self, settings: PolicySettings, bundle: Bundle, engine: Engine | None) -> None:
-        self.revision = hashlib.sha256(f"{settings.decision}\0{bundle.digest}".encode()).hexdigest()[:_REVISION_LENGTH]
+        self.revision = _revision(settings, bundle)
         self._modules = [module.file for module in bundle.modules]  # not the bundle: its data may be large
         self._data_files = list(bundle.data_files)
         self._engine = engine
-        self._default = _make_point(settings, engine)
-        self.points: tuple[DecisionPoint | Refusal, ...] = (self._default,)
+        self.inputs = InputBuilder(skip_request_body_parse=settings.skip_request_body_parse)
+        log_paths = log_decisions(bundle)
+        self.log_rules = LogRules(engine, log_paths) if log_paths and engine is not None else None
+        self._default = _make_point(settings, engine, self.inputs, settings.decision)
+        named = [
+            _make_point(settings, engine, self.inputs, one.path, name=one.name, dry_run=one.dry_run)
+            for one in settings.decisions
+        ]
+        self._selection = (
+            Selection(settings.decisions, named, self._default, dry_run=settings.dry_run) if named else None
+        )
+        self.points: tuple[DecisionPoint | Refusal, ...] = (*named, self._default)
 
     @classmethod
     def load(cls, settings: PolicySettings, watch: EvaluationWatch | None = None) -> Policy:
@@ -55,18 +79,25 @@ class Policy:
         Raises:
             PolicyLoadError: with every fault found, each with its file and line.
         """
-        engine = EmbeddedEngine(bundle, [settings.decision], watch or NoWatch()) if settings.bundles else None
+        decisions = tuple(
+            dict.fromkeys((settings.decision, *(one.path for one in settings.decisions), *log_decisions(bundle)))
+        )
+        engine = EmbeddedEngine(bundle, decisions, watch or NoWatch()) if settings.bundles else None
         return cls(settings, bundle, engine)
 
-    def select(self, request: CheckRequest) -> DecisionPoint | Refusal:  # noqa: ARG002 (one decision so far)
-        """The decision that a request asks for."""
-        return self._default
+    def select(self, request: CheckRequest) -> Point:
+        """The decision that a request asks for; a refusal where that cannot be told."""
+        selection = self._selection
+        return self._default if selection is None else selection.select(request)
 
     def describe(self) -> dict[str, Any]:
         """What is loaded, for `/policies`."""
         return {
             "revision": self.revision,
             "decision": self._default.path,
+            "decisions": [
+                {"name": point.name, "path": point.path, "dry_run": point.dry_run} for point in self.points[:-1]
+            ],
             "tier": self._default.tier,
             "modules": self._modules,
             "data": self._data_files,
@@ -75,8 +106,17 @@ class Policy:
         }
 
 
-def _make_point(settings: PolicySettings, engine: Engine | None) -> DecisionPoint | Refusal:
+def _make_point(
+    settings: PolicySettings, engine: Engine | None, inputs: InputBuilder, path: str, *, name: str = "",
+    dry_run: bool = False,
+) -> DecisionPoint | Refusal:  # fmt: skip
+    dry_run = dry_run or settings.dry_run
     if engine is None:
-        return Refusal(settings.decision, NO_BUNDLE, dry_run=settings.dry_run)
-    build = InputBuilder(skip_request_body_parse=settings.skip_request_body_parse).build
-    return DecisionPoint(settings.decision, engine, build, dry_run=settings.dry_run)
+        return Refusal(path, NO_BUNDLE, dry_run=dry_run, name=name)
+    return DecisionPoint(path, engine, inputs.build, dry_run=dry_run, name=name)
+
+
+def _revision(settings: PolicySettings, bundle: Bundle) -> str:
+    """Depends on everything that a decision depends on, and on nothing else."""
+    parts = [settings.decision, *(one.model_dump_json() for one in settings.decisions), bundle.digest]
+    return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:_REVISION_LENGTH]

@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field, field_validator
 
+from mixer_py.policy.selection_settings import DecisionPath, DecisionSettings, check_names
 from mixer_py.settings import Duration, LocalPath, Settings
 
 NOT_BUILT = "is not built yet in this version"
@@ -44,8 +45,10 @@ class PolicySettings(Settings):
     """What evaluates Rego: `embedded` in this process, or an `opa` server."""
     bundles: tuple[Annotated[LocalPath, AfterValidator(_check_bundle)], ...] = ()
     """Folders, and .rego, .json or .yaml files, that hold policies and their data. With none, every check is denied."""
-    decision: str = "envoy/authz/allow"
+    decision: DecisionPath = "envoy/authz/allow"
     """Path of the rule whose value is the decision, as opa-envoy-plugin's `path`."""
+    decisions: tuple[DecisionSettings, ...] = ()
+    """Decisions for some of the requests, tried in order; what none of them is for, `decision` decides."""
     on_error: Literal["error", "deny", "allow"] = "error"
     """When a policy cannot be decided: fail the call, so that Envoy's failure_mode_allow decides, or deny, or allow."""
     dry_run: bool = False
@@ -89,13 +92,11 @@ class PolicySettings(Settings):
             raise ValueError(f"engine: opa {NOT_BUILT}; leave policy.opa at its defaults")
         return value
 
-    @field_validator("decision")
+    @field_validator("decisions")
     @classmethod
-    def _decision_is_a_path(cls, value: str) -> str:
-        path = value.strip("/")
-        if not path or any(not part for part in path.split("/")):
-            raise ValueError(f"{value!r} is no path of a rule; write it as envoy/authz/allow")
-        return path
+    def _names_are_different(cls, value: tuple[DecisionSettings, ...]) -> tuple[DecisionSettings, ...]:
+        check_names(value)
+        return value
 
     @field_validator("max_stall")
     @classmethod
