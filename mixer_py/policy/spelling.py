@@ -44,7 +44,7 @@ _DECODINGS: Final = 4
 
 
 class Hosts:
-    """Hosts as Envoy's `domains` have them: exact, `*.foo.com`, `foo.*`, `*`; letter case and port count for nothing."""
+    """Hosts as Envoy's `domains` have them: exact, `*.foo.com`, `foo.*`, `*`. Letter case and port do not matter."""
 
     __slots__ = ("_all", "_exact", "_prefixes", "_suffixes")
 
