@@ -7,6 +7,7 @@ from mixer_py.config.server import ServerSettings
 from mixer_py.policy.settings import PolicySettings
 from mixer_py.ratelimit.settings import RateLimitSettings
 from mixer_py.settings import Settings
+from mixer_py.telemetry.decision_log_settings import DecisionLogSettings
 from mixer_py.telemetry.settings import TelemetrySettings
 
 
@@ -21,5 +22,7 @@ class Configuration(Settings):
     """How a check is decided."""
     rate_limit: RateLimitSettings = RateLimitSettings()
     """How calls are counted against limits."""
+    decision_log: DecisionLogSettings = DecisionLogSettings()
+    """What is remembered of every check."""
     telemetry: TelemetrySettings = TelemetrySettings()
     """Where rows and metrics go."""

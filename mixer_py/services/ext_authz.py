@@ -7,7 +7,7 @@ snapshot in one reference, so that a reload is one assignment and a check never 
 from __future__ import annotations
 
 import uuid
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 from envoy.service.auth.v3.external_auth_pb2 import CheckRequest, CheckResponse
@@ -19,12 +19,13 @@ from mixer_py.instruments import Clock, Counter, Histogram, Registry
 from mixer_py.policy.decision import BYPASS, Decision
 from mixer_py.policy.point import DecisionPoint, Refusal
 from mixer_py.policy.policy import Policy
-from mixer_py.services.check_response import BAD_REQUEST, Verdict, let_pass, refuse, respond
+from mixer_py.services.check_response import BAD_REQUEST, OK, Verdict, let_pass, refuse, respond
 from mixer_py.services.stages import stage_durations
 from mixer_py.telemetry.decision_log import DecisionRecord
 
 METHOD = "/envoy.service.auth.v3.Authorization/Check"
 FORBIDDEN = 403
+LOG_IS_FULL = "the decision log is full"
 
 Point = DecisionPoint | Refusal
 
@@ -34,6 +35,16 @@ class DecisionRecorder(Protocol):
 
     def record(self, record: DecisionRecord) -> None:
         """Keeps one decision; never raises, never waits."""
+
+
+class LogRoom(Protocol):
+    """Whether the decision log still has room, where a check may depend on that (`decision_log.when_full`)."""
+
+    def is_full(self, verdict: str, decision_id: str) -> bool:
+        """Whether this decision would be kept if there were room, and it matters that there is none."""
+
+    async def find_room(self) -> bool:
+        """Waits for it as long as may be; False when nothing may be let through without its row."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,10 +66,16 @@ class AuthorizationService:
     """The ext_authz service of one process."""
 
     def __init__(
-        self, authorization: Authorization, decisions: DecisionRecorder | None, registry: Registry, clock: Clock
+        self,
+        authorization: Authorization,
+        decisions: DecisionRecorder | None,
+        registry: Registry,
+        clock: Clock,
+        room: LogRoom | None = None,
     ) -> None:
         """Starts with one snapshot's authorization; `activate` replaces it."""
         self._decisions = decisions
+        self._room = room
         self._clock = clock
         self._checks = registry.counter(
             "mixer_checks_total", "Checks by verdict.", ("decision", "verdict", "cache", "tier")
@@ -98,6 +115,7 @@ class AuthorizationService:
         point = authorization.policy.select(request)
         tier, cache = point.tier, BYPASS
         failure: EvaluationError | None = None
+        said: Decision | None = None
         try:
             ruling = await point.decide(request)
         except RequestParseError as error:
@@ -108,7 +126,13 @@ class AuthorizationService:
             verdict, response, status = _failed(authorization, point, error)
         else:
             tier, cache = ruling.tier, ruling.cache
-            verdict, response, status = _decided(authorization, point, ruling.decision)
+            said = ruling.decision
+            verdict, response, status = _decided(authorization, point, said)
+        room = self._room
+        if room is not None and room.is_full(verdict.name, verdict.decision_id):
+            may_pass = await room.find_room()
+            if not may_pass and response.status.code == OK:
+                verdict, response, status = _unlogged(verdict)
         duration = clock.monotonic() - begun
         self._count((point.path, verdict.name, cache, tier), duration)
         if self._decisions is not None:
@@ -116,7 +140,7 @@ class AuthorizationService:
             self._decisions.record(
                 DecisionRecord(
                     request, started, duration, verdict.name, verdict.decision_id, verdict.decision,
-                    verdict.rule, reasons, fault, verdict.revision, status, tier, cache, point.dry_run,
+                    verdict.rule, reasons, fault, verdict.revision, status, tier, cache, point.dry_run, said,
                 )
             )  # fmt: skip
         if failure is not None and authorization.on_error == "error":
@@ -146,6 +170,12 @@ def _failed(authorization: Authorization, point: Point, error: EvaluationError) 
     if authorization.on_error == "allow":
         return verdict, let_pass(verdict), 0
     return verdict, refuse(verdict, FORBIDDEN), FORBIDDEN if authorization.on_error == "deny" else 0
+
+
+def _unlogged(verdict: Verdict) -> tuple[Verdict, CheckResponse, int]:
+    """What would have been let through, and cannot be logged (`decision_log.when_full: deny`)."""
+    refused = replace(verdict, name="error", reasons=LOG_IS_FULL)
+    return refused, refuse(refused, FORBIDDEN), FORBIDDEN
 
 
 def _verdict(authorization: Authorization, point: Point, name: str, rule: str, reasons: str) -> Verdict:

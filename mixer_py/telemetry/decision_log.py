@@ -1,25 +1,46 @@
 """Remember every decision: one object kept at the time of the check, columns only when many are written.
 
-Envoy's access logs may be lost; these rows do not depend on them. Bounded: a flush hands the rows to the recorder,
-whose queue has the bound.
+Envoy's access logs may be lost; these rows do not depend on them. Bounded: a record waits here for a moment, then as
+a row in the recorder's queue, and both count against the same bound. What happens when that is reached is a setting.
+Not for: what a row shows of the input (`decision_log_input.py`).
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import zlib
+from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 import pyarrow as pa
 import structlog
 from envoy.service.auth.v3.external_auth_pb2 import CheckRequest
 
 from mixer_py.attributes.bag import READERS
+from mixer_py.instruments import Clock, Registry
 from mixer_py.telemetry.columns import DECISIONS
+from mixer_py.telemetry.decision_log_settings import DecisionLogSettings
 
-_FLUSH_RECORDS = 1000
-_FLUSH_SECONDS = 0.25
+SAMPLED: Final = "sampled"
+"""Reason of allows that `decision_log.sample` leaves out."""
+POLICY: Final = "policy"
+"""Reason of decisions that `system.log.drop` leaves out."""
+LOG_FULL: Final = "log_full"
+"""Reason of decisions for which there was no room, with `when_full` other than `drop`."""
+
+_FLUSH_RECORDS: Final = 1000
+_FLUSH_SECONDS: Final = 0.25
+_BATCH_RECORDS: Final = 250
+_SLICE_SECONDS: Final = 0.001
+"""How long rows are prepared before checks that wait get their turn."""
+_SLICE_RECORDS: Final = 20
+_MOST_RECORDS: Final = 20_000
+_MOST_BYTES: Final = 64 << 20
+"""Bounds on what waits here, should preparing fall behind."""
+_LOOK_AGAIN_SECONDS: Final = 0.01
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +62,7 @@ class DecisionRecord:
         tier: which engine tier decided.
         cache: `hit`, `miss` or `bypass`.
         dry_run: the verdict was only noted.
+        result: what the policy said, for `system.log`; None when it said nothing.
     """
 
     request: CheckRequest
@@ -57,45 +79,204 @@ class DecisionRecord:
     tier: str
     cache: str
     dry_run: bool
+    result: object = None
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """What a row shows of the text that a client or a policy wrote.
+
+    Attributes:
+        input: JSON text; empty when nothing of the input is kept.
+        erased: paths that were removed, joined by `; `.
+        masked: paths whose value was replaced, joined by `; `.
+        url_path: the path without its query.
+        reasons: why.
+        error: what went wrong.
+    """
+
+    input: str
+    erased: str
+    masked: str
+    url_path: str
+    reasons: str
+    error: str
+
+
+class Keeper(Protocol):
+    """What prepares a record to be written, by the settings and policies of one snapshot."""
+
+    async def keep(self, record: DecisionRecord) -> Kept | None:
+        """What its row shows; None when the policies want no row. Never raises."""
 
 
 class RowTaker(Protocol):
     """Where the rows go."""
 
-    def put(self, table: str, batch: pa.RecordBatch) -> None:
-        """Takes rows; never raises, never waits."""
+    def put(self, table: str, batch: pa.RecordBatch, *, promised: bool = False) -> None:
+        """Takes rows; never raises, never waits. Rows that were promised room are not dropped for want of it."""
 
     def count_dropped(self, table: str, rows: int, reason: str) -> None:
         """Books rows that never became any."""
+
+    def has_room(self, table: str, rows: int, size: int) -> bool:
+        """Whether more than so many rows, of so many bytes, could still be put."""
+
+    async def freed(self, table: str) -> None:
+        """Waits until rows were written."""
+
+
+Entry = tuple[DecisionRecord, Keeper, int]
+"""A record, what prepares it, and the bytes of its request."""
 
 
 class DecisionLog:
     """Gathers records and hands them on as columns."""
 
-    def __init__(self, rows: RowTaker) -> None:
+    def __init__(
+        self, rows: RowTaker, settings: DecisionLogSettings, keeper: Keeper, registry: Registry, clock: Clock
+    ) -> None:
+        """Starts with one snapshot's settings; `activate` replaces them.
+
+        Args:
+            rows: takes the rows.
+            settings: sampling, and what a full log means.
+            keeper: prepares rows.
+            registry: gets `mixer_decision_log_full_total`.
+            clock: for waiting.
+        """
         self._rows = rows
-        self._records: list[DecisionRecord] = []
+        self._clock = clock
+        self._waiting: deque[Entry] = deque()
+        self._bytes = 0
+        self._in_hand = 0
         self._timer: asyncio.TimerHandle | None = None
+        self._work: asyncio.Task[None] | None = None
         self._log = structlog.get_logger("telemetry").bind(table=DECISIONS.name)
+        full = registry.counter(
+            "mixer_decision_log_full_total", "Checks that found no room in the decision log.", ("outcome",)
+        )
+        self._outcomes = {name: full.labels(name) for name in ("waited", "dropped", "refused")}
+        self.activate(settings, keeper)
+
+    def activate(self, settings: DecisionLogSettings, keeper: Keeper) -> None:
+        """Keeps the records that come from now on by other settings."""
+        self._settings = settings
+        self._keeper = keeper
+        self._promises = settings.when_full != "drop"
 
     def record(self, record: DecisionRecord) -> None:
-        """Keeps one decision."""
-        self._records.append(record)
-        if len(self._records) >= _FLUSH_RECORDS:
-            self.flush()
-        elif self._timer is None:
-            self._timer = asyncio.get_running_loop().call_later(_FLUSH_SECONDS, self.flush)
+        """Keeps one decision, unless it is not in the sample or there is no room."""
+        if record.verdict == "allow" and not self._samples(record.decision_id):
+            self._rows.count_dropped(DECISIONS.name, 1, SAMPLED)
+            return
+        if self._promises and not self._has_room():
+            self._rows.count_dropped(DECISIONS.name, 1, LOG_FULL)
+            return
+        size = record.request.ByteSize()
+        self._waiting.append((record, self._keeper, size))
+        self._bytes += size
+        while len(self._waiting) > _MOST_RECORDS or (self._bytes > _MOST_BYTES and len(self._waiting) > 1):
+            self._bytes -= self._waiting.popleft()[2]
+            self._rows.count_dropped(DECISIONS.name, 1, "queue_full")
+        if len(self._waiting) >= _FLUSH_RECORDS:
+            self._begin()
+        elif self._timer is None and self._work is None:
+            self._timer = asyncio.get_running_loop().call_later(_FLUSH_SECONDS, self._begin)
 
-    def flush(self) -> None:
-        """Hands on what is gathered."""
+    def is_full(self, verdict: str, decision_id: str) -> bool:
+        """Whether this decision would be kept if there were room, and it matters that there is none."""
+        return self._promises and (verdict != "allow" or self._samples(decision_id)) and not self._has_room()
+
+    async def find_room(self) -> bool:
+        """Waits for room as the settings say.
+
+        Returns:
+            True when the check may go on, if need be without its row; False when nothing may be let through.
+        """
+        if self._settings.when_full == "deny":
+            self._outcomes["refused"].add()
+            return False
+        end = self._clock.monotonic() + self._settings.block
+        while not self._has_room():
+            left = end - self._clock.monotonic()
+            if left <= 0:
+                self._outcomes["dropped"].add()
+                return True
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._rows.freed(DECISIONS.name), min(left, _LOOK_AGAIN_SECONDS))
+        self._outcomes["waited"].add()
+        return True
+
+    async def drain(self, timeout: float) -> None:  # noqa: ASYNC109 (what is left at the end is a normal outcome)
+        """Hands on what is gathered; what takes longer than `timeout` seconds is booked as dropped."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(timeout):
+                while self._waiting or self._in_hand:
+                    self._begin()
+                    if self._work is not None:
+                        await asyncio.shield(self._work)
+        left = len(self._waiting) + self._in_hand
+        if self._work is not None:
+            self._work.cancel()
+        if left:
+            self._waiting.clear()
+            self._rows.count_dropped(DECISIONS.name, left, "shutdown")
+
+    def _samples(self, decision_id: str) -> bool:
+        """Whether an allow belongs to the sample: by its id, so that it does or does not wherever one looks."""
+        share = self._settings.sample
+        return share >= 1.0 or zlib.crc32(decision_id.encode()) < share * (1 << 32)
+
+    def _has_room(self) -> bool:
+        return self._rows.has_room(DECISIONS.name, len(self._waiting) + self._in_hand, self._bytes)
+
+    def _begin(self) -> None:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        if self._records:
-            records, self._records = self._records, []
-            self._hand_on(records)
+        if self._work is None and self._waiting:
+            self._work = asyncio.get_running_loop().create_task(self._prepare_all(len(self._waiting)))
 
-    def _hand_on(self, records: Sequence[DecisionRecord]) -> None:
+    async def _prepare_all(self, count: int) -> None:
+        """Turns what waits into rows, a batch at a time; what comes meanwhile waits for company."""
+        try:
+            while count > 0 and self._waiting:
+                size = min(count, _BATCH_RECORDS)
+                count -= size
+                batch = await self._prepare(size)
+                self._in_hand = 0
+                if batch:
+                    self._hand_on(batch)
+        finally:
+            self._work = None
+        if len(self._waiting) >= _FLUSH_RECORDS:
+            self._begin()
+        elif self._waiting:
+            self._timer = asyncio.get_running_loop().call_later(_FLUSH_SECONDS, self._begin)
+
+    async def _prepare(self, count: int) -> list[tuple[DecisionRecord, Kept]]:
+        """The next records with what their rows show; checks get their turn in between."""
+        batch: list[tuple[DecisionRecord, Kept]] = []
+        begun, done = self._clock.monotonic(), 0
+        while self._waiting and count:
+            count -= 1
+            record, keeper, size = self._waiting.popleft()
+            self._bytes -= size
+            self._in_hand += 1
+            kept = await keeper.keep(record)
+            if kept is None:
+                self._in_hand -= 1
+                self._rows.count_dropped(DECISIONS.name, 1, POLICY)
+            else:
+                batch.append((record, kept))
+            done += 1
+            if done >= _SLICE_RECORDS or self._clock.monotonic() - begun > _SLICE_SECONDS:
+                await asyncio.sleep(0)
+                begun, done = self._clock.monotonic(), 0
+        return batch
+
+    def _hand_on(self, records: Sequence[tuple[DecisionRecord, Kept]]) -> None:
         """A record that fits no row costs itself alone, and never the check that it came with."""
         try:
             batch = to_batch(records)
@@ -105,16 +286,21 @@ class DecisionLog:
                 self._hand_on(records[:middle])
                 self._hand_on(records[middle:])
             else:
-                self._log.error("a decision fits no row", decision_id=records[0].decision_id, error=repr(error))
+                self._log.error("a decision fits no row", decision_id=records[0][0].decision_id, error=repr(error))
                 self._rows.count_dropped(DECISIONS.name, 1, "malformed")
         else:
-            self._rows.put(DECISIONS.name, batch)
+            self._rows.put(DECISIONS.name, batch, promised=self._promises)
 
 
-def to_batch(records: Sequence[DecisionRecord]) -> pa.RecordBatch:
+def to_batch(records: Sequence[tuple[DecisionRecord, Kept]]) -> pa.RecordBatch:
     """The records as rows of `decisions`."""
     arrays = [
-        pa.array([_READERS[column.name](record) for record in records], column.kind.arrow)
+        pa.array(
+            [read(record) for record, _ in records]
+            if (read := _READERS.get(column.name)) is not None
+            else [_KEPT[column.name](kept) for _, kept in records],
+            column.kind.arrow,
+        )
         for column in DECISIONS.columns
     ]
     return pa.RecordBatch.from_arrays(arrays, schema=DECISIONS.schema)
@@ -131,8 +317,6 @@ _READERS: dict[str, Callable[[DecisionRecord], Any]] = {
     "verdict": lambda record: record.verdict,
     "decision": lambda record: record.decision,
     "rule": lambda record: record.rule,
-    "reasons": lambda record: record.reasons,
-    "error": lambda record: record.error,
     "policy_revision": lambda record: record.revision,
     "http_status": lambda record: record.http_status,
     "quota_name": lambda _: "",
@@ -147,7 +331,6 @@ _READERS: dict[str, Callable[[DecisionRecord], Any]] = {
         "request.id",
         "request.method",
         "request.host",
-        "request.url_path",
         "source.ip",
         "source.principal",
         "source.namespace",
@@ -157,3 +340,13 @@ _READERS: dict[str, Callable[[DecisionRecord], Any]] = {
     )
 }
 """How each column of `decisions` is read; an attribute's as the vocabulary says."""
+
+_KEPT: dict[str, Callable[[Kept], str]] = {
+    "reasons": lambda kept: kept.reasons,
+    "error": lambda kept: kept.error,
+    "request_url_path": lambda kept: kept.url_path,
+    "input": lambda kept: kept.input,
+    "erased": lambda kept: kept.erased,
+    "masked": lambda kept: kept.masked,
+}
+"""And those that are masked."""

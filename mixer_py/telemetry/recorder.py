@@ -50,10 +50,18 @@ class Recorder:
         self._queues = {name: _TableQueue(name, settings, registry, clock) for name in TABLES}
         self._tasks: list[asyncio.Task[None]] = []
 
-    def put(self, table: str, batch: pa.RecordBatch) -> None:
-        """Takes rows; above the bound, the oldest that wait are dropped."""
+    def put(self, table: str, batch: pa.RecordBatch, *, promised: bool = False) -> None:
+        """Takes rows; above the bound, the oldest that wait are dropped, unless these were promised room."""
         if self._sink is not None:
-            self._queues[table].put(batch)
+            self._queues[table].put(batch, promised=promised)
+
+    def has_room(self, table: str, rows: int, size: int) -> bool:
+        """Whether more than so many rows, of so many bytes, could still be put without a loss."""
+        return self._sink is None or self._queues[table].has_room(rows, size)
+
+    async def freed(self, table: str) -> None:
+        """Waits until a block of the table's rows was written or dropped."""
+        await self._queues[table].freed()
 
     def count_dropped(self, table: str, rows: int, reason: str) -> None:
         """Books rows that never became any: received, and dropped for a reason such as `malformed`."""
@@ -100,6 +108,7 @@ class _TableQueue:
         self._emptied = asyncio.Event()
         self._emptied.set()
         self._hurry = asyncio.Event()
+        self._left = asyncio.Event()
         self._booked = registry.counter(ROWS, "Rows by table and what became of them.", ("table", "state", "reason"))
         self._received = self._booked.labels(table, "received", "")
         self._written = self._booked.labels(table, "written", "")
@@ -109,7 +118,19 @@ class _TableQueue:
         self._errors = registry.counter("mixer_store_errors_total", "Failures of stores by reason.", ("reason",))
         self._log = structlog.get_logger("telemetry").bind(table=table)
 
-    def put(self, batch: pa.RecordBatch) -> None:
+    def has_room(self, rows: int, size: int) -> bool:
+        """Whether more than so many rows, of so many bytes, would fit."""
+        return (
+            self._rows + self._in_hand + rows < self._settings.rows
+            and self._bytes + self._bytes_in_hand + size < self._settings.bytes
+        )
+
+    async def freed(self) -> None:
+        """Waits until a block has left."""
+        self._left.clear()
+        await self._left.wait()
+
+    def put(self, batch: pa.RecordBatch, *, promised: bool = False) -> None:
         rows = len(batch)
         try:
             validation.check(self._table, batch)
@@ -124,7 +145,7 @@ class _TableQueue:
         self._batches.append((batch, size))
         self._rows += rows
         self._bytes += size
-        while self._batches and self._is_full():
+        while self._batches and self._is_full() and not promised:
             self._full.add(len(self._pop()[0]))
         self._show()
         self._arrived.set()
@@ -145,6 +166,7 @@ class _TableQueue:
                 written = await self._write(sink, block, uuid.uuid4().hex)
                 self._in_hand = self._bytes_in_hand = 0
                 (self._written if written else self._invalid).add(len(block))
+                self._left.set()
                 self._show()
 
     async def empty(self) -> None:

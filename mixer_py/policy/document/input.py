@@ -140,6 +140,11 @@ class InputBuilder:
         self.parse_body: Callable[[Any], tuple[object, bool]] | None = None if skip_request_body_parse else parse_body
         self._walk = self.plans.walker(CheckRequest.DESCRIPTOR)
 
+    def attributes(self, request: CheckRequest) -> dict[str, object]:
+        """The part of the document that needs no parsing, so that a request that cannot be parsed is logged too."""
+        attributes: dict[str, object] = self._walk(request)
+        return attributes
+
     def document(self, request: CheckRequest) -> dict[str, object]:
         """The input document; `parsed_body` may be an `orjson.Fragment`.
 

@@ -1,0 +1,84 @@
+"""The policies' own say over the decision log: `data.system.log.mask` and `data.system.log.drop`, as in OPA.
+
+They are evaluated as decisions of the engine, over decision events instead of requests.
+Not for: what the masks mean (`telemetry/masking_rules.py`).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Final
+
+from mixer_py.errors import UndefinedDecisionError
+from mixer_py.policy.bundles.reading import Bundle
+from mixer_py.policy.decision import Decision
+from mixer_py.policy.engines.protocol import Engine
+
+MASK: Final = "system/log/mask"
+DROP: Final = "system/log/drop"
+
+_PACKAGE: Final = re.compile(r"^\s*package\s+system\b", re.MULTILINE)
+
+
+def log_decisions(bundle: Bundle) -> tuple[str, ...]:
+    """Paths of the rules about the log that the bundle may define; none where it has no package `system`."""
+    if any(_PACKAGE.search(module.text) for module in bundle.modules):
+        return MASK, DROP
+    log = bundle.data.get("system")
+    log = log.get("log") if isinstance(log, Mapping) else None
+    return tuple(path for path in (MASK, DROP) if isinstance(log, Mapping) and path.rpartition("/")[2] in log)
+
+
+class LogRules:
+    """Evaluates the rules of one revision. Use it only from the thread that made its engine."""
+
+    __slots__ = ("_engine", "_paths")
+
+    def __init__(self, engine: Engine, paths: tuple[str, ...]) -> None:
+        """Takes an engine that was made for these paths, those that `log_decisions` gave."""
+        self._engine = engine
+        self._paths = paths
+
+    async def drops(self, event: str) -> bool:
+        """Whether `drop` is true for a decision event.
+
+        Raises:
+            EvaluationError: the rule failed.
+            RequestParseError: the engine cannot read the event.
+        """
+        return await self._value(DROP, event, None) is True
+
+    async def masks(self, event: str) -> object:
+        """The value of `mask` for a decision event, an empty list where it is undefined.
+
+        Raises:
+            EvaluationError: the rule failed.
+            RequestParseError: the engine cannot read the event.
+        """
+        return await self._value(MASK, event, [])
+
+    async def _value(self, path: str, event: str, default: object) -> object:
+        if path not in self._paths:
+            return default
+        try:
+            return (await self._engine.evaluate(path, event)).value
+        except UndefinedDecisionError:
+            return default
+
+
+def result_of(decision: object) -> object:
+    """The value that a decision was read from, as far as mixer kept it, for an event's `result`."""
+    if not isinstance(decision, Decision):
+        return None
+    if decision.plain:
+        return decision.allowed
+    fields: dict[str, object] = {"allowed": decision.allowed}
+    if not decision.allowed:
+        fields |= {"http_status": decision.http_status, "body": decision.body}
+    fields |= {
+        "headers": dict(decision.headers),
+        "dynamic_metadata": dict(decision.dynamic_metadata),
+        "reasons": list(decision.reasons),
+    }
+    return {name: value for name, value in fields.items() if value not in ("", {}, [])}
