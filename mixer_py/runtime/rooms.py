@@ -7,6 +7,7 @@ from pathlib import Path
 
 from mixer_py.calls import ClientStreamHandler, UnaryHandler
 from mixer_py.instruments import Clock, Registry
+from mixer_py.policy.log_rules import result_of
 from mixer_py.ratelimit.limiter import Limiter
 from mixer_py.ratelimit.stores.memory import MemoryStore
 from mixer_py.runtime.snapshot import Snapshot
@@ -16,6 +17,7 @@ from mixer_py.services.ext_authz import Authorization, AuthorizationService
 from mixer_py.services.rate_limit import RateLimitService
 from mixer_py.telemetry.access_log.decoding import AccessLogDecoder
 from mixer_py.telemetry.decision_log import DecisionLog
+from mixer_py.telemetry.decision_log_input import InputKeeper, InputSources
 from mixer_py.telemetry.istio_metrics import IstioMetrics
 from mixer_py.telemetry.recorder import Recorder
 from mixer_py.telemetry.settings import EmbeddedTarget, TelemetrySettings
@@ -33,9 +35,15 @@ class Rooms:
         settings = snapshot.configuration
         sink = _sink(settings.telemetry, store_socket)
         self._recorder = Recorder(settings.telemetry.queue, registry, clock, sink)
-        self._decisions = DecisionLog(self._recorder) if sink is not None else None
+        self._decisions = (
+            DecisionLog(self._recorder, settings.decision_log, _keeper(snapshot, registry), registry, clock)
+            if sink is not None
+            else None
+        )
         self._counters = MemoryStore(clock, registry, settings.rate_limit.max_counters)
-        self._authorization = AuthorizationService(_authorization(snapshot), self._decisions, registry, clock)
+        self._authorization = AuthorizationService(
+            _authorization(snapshot), self._decisions, registry, clock, self._decisions
+        )
         self._rate_limit = RateLimitService(self._limiter(snapshot), clock, registry)
         self._access_log = AccessLogService(
             AccessLogDecoder(clock), IstioMetrics(registry), self._recorder, registry, clock
@@ -48,6 +56,8 @@ class Rooms:
     def activate(self, snapshot: Snapshot) -> None:
         """Decides by another snapshot from the next call on; counters and rows stay."""
         self._authorization.activate(_authorization(snapshot))
+        if self._decisions is not None:
+            self._decisions.activate(snapshot.configuration.decision_log, _keeper(snapshot, self._registry))
         self._counters.capacity = snapshot.configuration.rate_limit.max_counters
         self._rate_limit.limiter = self._limiter(snapshot)
 
@@ -80,7 +90,7 @@ class Rooms:
         """Writes what waits, for up to `grace` seconds; the rest is booked as dropped."""
         self._access_log.flush()
         if self._decisions is not None:
-            self._decisions.flush()
+            await self._decisions.drain(grace)
         await self._recorder.drain(grace)
 
     def _limiter(self, snapshot: Snapshot) -> Limiter:
@@ -99,6 +109,13 @@ def _sink(settings: TelemetrySettings, store_socket: Path | None) -> Sink | None
     from mixer_py.telemetry.sinks.clickhouse import ClickHouseSink  # noqa: PLC0415 (a driver that few processes need)
 
     return ClickHouseSink(target, clickhouse.password.reveal() if clickhouse.password else "")
+
+
+def _keeper(snapshot: Snapshot, registry: Registry) -> InputKeeper:
+    """What prepares the rows of decisions that this snapshot makes."""
+    policy = snapshot.policy
+    sources = InputSources(policy.inputs.document, policy.inputs.attributes, result_of, policy.log_rules)
+    return InputKeeper(snapshot.configuration.decision_log, sources, registry)
 
 
 def _authorization(snapshot: Snapshot) -> Authorization:
