@@ -122,6 +122,14 @@ class DeadlinePassedError(MixerError):
     grpc_status = DEADLINE_EXCEEDED
 
 
+class ForwardingError(MixerError):
+    """Another process of this mixer was asked, and failed the call."""
+
+    def __init__(self, grpc_status: int, message: str) -> None:
+        super().__init__(message)
+        self.grpc_status = grpc_status
+
+
 class MessageTooLargeError(MixerError):
     """A message above `server.max_message_bytes`."""
 

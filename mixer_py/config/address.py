@@ -12,7 +12,7 @@ from typing import Annotated
 
 from pydantic import PlainSerializer, PlainValidator, WithJsonSchema
 
-_MAX_UNIX_PATH = 107  # bytes of sockaddr_un.sun_path on Linux, without its final zero
+_MAX_UNIX_PATH = 102  # bytes of sockaddr_un.sun_path on Linux, without its final zero and a successor's mark
 _HOST_AND_PORT = re.compile(r"(?:\[([0-9A-Fa-f:.%a-z]+)\]|([^:\[\]/\s]*)):(\d{1,5})")
 _UNIX = "unix://"
 

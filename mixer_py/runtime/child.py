@@ -39,7 +39,11 @@ class ChildProgram:
 
 
 class Child:
-    """A running child."""
+    """A running child.
+
+    Attributes:
+        hurry: set when it has to end before its time.
+    """
 
     def __init__(
         self, program: ChildProgram, process: asyncio.subprocess.Process, control: ControlChannel, table: Path
@@ -48,6 +52,7 @@ class Child:
         self.process = process
         self.control = control
         self.reader = TableReader(table)
+        self.hurry = asyncio.Event()
         self._table = table
         self._exited = asyncio.ensure_future(process.wait())
 

@@ -64,7 +64,7 @@ class ControlChannel:
         self._writer.close()
 
 
-def refused(faults: Sequence[Fault]) -> Message:
+def refused(faults: Sequence[Fault]) -> dict[str, object]:
     """A child's answer to a command that it cannot follow."""
     return {
         "event": "refused",

@@ -16,12 +16,19 @@ from mixer_py.runtime.metrics import ProcessMetrics
 from mixer_py.runtime.vital_signs import Pulse
 
 _EXAMINE_SECONDS = 0.1
+_MOST_RETIRED = 3
+"""Children that were succeeded and have connections left; beyond that the oldest is ended before its time."""
 _HEARTBEAT_TIMEOUT = 10.0
 """Seconds that a child's loop may stand still, outside a load, before it counts as hung."""
 
 
 class Role:
-    """Keeps one child running."""
+    """Keeps one child running.
+
+    Attributes:
+        child: what fills the role.
+        retired: those that filled it before and still have connections, the oldest first.
+    """
 
     def __init__(
         self,
@@ -57,7 +64,9 @@ class Role:
         self._log = structlog.get_logger("runtime").bind(child=program.name)
         self._stopping = asyncio.Event()
         self._ready = asyncio.Event()
+        self._leaving: set[asyncio.Task[None]] = set()
         self.child: Child | None = None
+        self.retired: list[Child] = []
 
     @property
     def ready(self) -> bool:
@@ -91,6 +100,8 @@ class Role:
             child = self.child
             if child is not None:
                 reason = await self._until_it_ends(child)
+                if self.child is not child:
+                    continue  # another is in the role by now, and this one is seen out
                 self._ready.clear()
                 self._leave(child)
                 if self._stopping.is_set():
@@ -101,6 +112,50 @@ class Role:
             back_off.started()
             await self._try_again()
 
+    async def start_successor(self) -> Child:
+        """Starts a child beside the one in the role; the caller makes it ready, and calls `succeed` or `dismiss`.
+
+        Raises:
+            ProcessError: it cannot be started.
+        """
+        child = await Child.start(self._program, self._folder)
+        self._metrics.join(child.reader)
+        return child
+
+    async def dismiss(self, successor: Child) -> None:
+        """Ends a child that never came into the role."""
+        await successor.replace()
+        self._forget(successor)
+
+    def succeed(self, successor: Child, stay: float, grace: float) -> None:
+        """Puts a ready child into the role.
+
+        Args:
+            successor: from `start_successor`.
+            stay: seconds that the one before stays beside it, to end what it has.
+            grace: seconds that it then has to end, after SIGTERM.
+        """
+        before, self.child = self.child, successor
+        if before is None:
+            return
+        self.retired.append(before)
+        leaving = asyncio.create_task(self._see_out(before, stay, grace))
+        self._leaving.add(leaving)
+        leaving.add_done_callback(self._leaving.discard)
+        if len(self.retired) > _MOST_RETIRED:
+            self.retired[0].hurry.set()
+
+    async def _see_out(self, child: Child, stay: float, grace: float) -> None:
+        over = [asyncio.ensure_future(one) for one in (child.exited(), child.hurry.wait(), self._stopping.wait())]
+        await asyncio.wait(over, timeout=stay, return_when=asyncio.FIRST_COMPLETED)
+        self.retired.remove(child)
+        code = await child.end(grace)
+        for waiting in over:
+            waiting.cancel()
+        if code:
+            self._log.error("a child that was succeeded did not end well", pid=child.pid, code=code)
+        self._forget(child)
+
     async def stop(self, grace: float) -> int | None:
         """Ends the child for good: SIGTERM, and SIGKILL after `grace` seconds.
 
@@ -109,13 +164,13 @@ class Role:
         """
         self._stopping.set()
         child = self.child
-        return None if child is None else await child.end(grace)
+        code = None if child is None else await child.end(grace)
+        await asyncio.gather(*self._leaving)
+        return code
 
     async def _start_child(self) -> Child:
-        child = await Child.start(self._program, self._folder)
-        self._metrics.join(child.reader)
-        self.child = child
-        return child
+        self.child = await self.start_successor()
+        return self.child
 
     async def _try_again(self) -> None:
         if self._stopping.is_set():
@@ -126,18 +181,24 @@ class Role:
             self._log.error("child did not become ready", error=str(error))
 
     def _leave(self, child: Child) -> None:
-        self._metrics.leave(child.reader)
-        child.forget()
+        self._forget(child)
         self.child = None
 
+    def _forget(self, child: Child) -> None:
+        self._metrics.leave(child.reader)
+        child.forget()
+
     async def _until_it_ends(self, child: Child) -> str:
-        """Waits for the child's end, or brings it about; why it ended."""
+        """Waits for the child's end, or brings it about; why it ended, or why it need not be watched any more."""
         pulse = Pulse(child.pid, child.reader, self._max_stall, _HEARTBEAT_TIMEOUT)
         exited = asyncio.ensure_future(child.exited())
         while True:
             with contextlib.suppress(TimeoutError):
                 code = await asyncio.wait_for(asyncio.shield(exited), _EXAMINE_SECONDS)
                 return "killed" if code < 0 else "exited"
+            if self.child is not child:
+                exited.cancel()
+                return "succeeded"
             if self._stopping.is_set():
                 continue
             try:

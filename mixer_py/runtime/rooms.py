@@ -11,6 +11,7 @@ from mixer_py.policy.log_rules import result_of
 from mixer_py.ratelimit.limiter import Limiter
 from mixer_py.ratelimit.stores.memory import MemoryStore
 from mixer_py.runtime.snapshot import Snapshot
+from mixer_py.runtime.succession import Bequest
 from mixer_py.services import access_log, ext_authz, rate_limit
 from mixer_py.services.access_log import AccessLogService
 from mixer_py.services.ext_authz import Authorization, AuthorizationService
@@ -25,9 +26,17 @@ from mixer_py.telemetry.sinks import Sink
 from mixer_py.telemetry.store.client import StoreClient
 from mixer_py.transports import HandlerTable
 
+UNARY = ("ext_authz", "rate_limit")
+"""The services that answer single calls, as `server.listeners[].services` names them."""
+
 
 class Rooms:
-    """Everything in a worker that answers."""
+    """Everything in a worker that answers.
+
+    Attributes:
+        counters: of the rate limits.
+        bequest: the same, for the worker that takes over.
+    """
 
     def __init__(self, snapshot: Snapshot, registry: Registry, clock: Clock, store_socket: Path | None) -> None:
         self._registry = registry
@@ -40,7 +49,8 @@ class Rooms:
             if sink is not None
             else None
         )
-        self._counters = MemoryStore(clock, registry, settings.rate_limit.max_counters)
+        self.counters = MemoryStore(clock, registry, settings.rate_limit.max_counters)
+        self.bequest = Bequest(self.counters)
         self._authorization = AuthorizationService(
             _authorization(snapshot), self._decisions, registry, clock, self._decisions
         )
@@ -58,7 +68,7 @@ class Rooms:
         self._authorization.activate(_authorization(snapshot))
         if self._decisions is not None:
             self._decisions.activate(snapshot.configuration.decision_log, _keeper(snapshot, self._registry))
-        self._counters.capacity = snapshot.configuration.rate_limit.max_counters
+        self.counters.capacity = snapshot.configuration.rate_limit.max_counters
         self._rate_limit.limiter = self._limiter(snapshot)
 
     def table(self, services: Iterable[str]) -> HandlerTable:
@@ -95,7 +105,7 @@ class Rooms:
 
     def _limiter(self, snapshot: Snapshot) -> Limiter:
         return Limiter(
-            snapshot.rules, self._counters, self._clock, self._registry, snapshot.configuration.rate_limit.on_error
+            snapshot.rules, self.counters, self._clock, self._registry, snapshot.configuration.rate_limit.on_error
         )
 
 

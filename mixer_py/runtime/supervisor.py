@@ -27,6 +27,7 @@ from mixer_py.instruments import Registry, SystemClock
 from mixer_py.queries import open_reader
 from mixer_py.runtime.logs import configure_logs
 from mixer_py.runtime.metrics import ProcessMetrics
+from mixer_py.runtime.places import refuse_taken
 from mixer_py.runtime.private_folder import private_folder
 from mixer_py.runtime.store_role import StoreRole
 from mixer_py.runtime.workers import Workers
@@ -109,6 +110,8 @@ class Supervisor:
         return None
 
     async def _start_children(self) -> None:
+        for listener in self._workers.deployed.configuration.server.listeners:
+            refuse_taken(listener.address)
         if self._store is not None:
             await self._store.start()
         await self._workers.start()

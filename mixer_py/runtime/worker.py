@@ -2,6 +2,10 @@
 
 Started by the supervisor as `python -m mixer_py.runtime.worker`; ends with it. It takes its orders over the control
 channel: `start`, then any number of `prepare` followed by `activate` or `discard`. SIGTERM drains it.
+
+One that takes over gets `build` instead of `start`; then its predecessor gets `hand_over`, it gets `listen`, its
+predecessor `forward` and `hand_over` again, and it gets `inherit`. From then on the predecessor lets it answer the
+calls of the connections that are left.
 """
 
 from __future__ import annotations
@@ -9,8 +13,10 @@ from __future__ import annotations
 import argparse
 import asyncio
 import gc
+import secrets
 import signal
 import socket
+import time
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -18,16 +24,18 @@ import structlog
 import uvloop
 
 from mixer_py.config.configuration import Configuration
-from mixer_py.errors import ConfigurationError, Fault, MixerError
+from mixer_py.errors import ConfigurationError, Fault, MixerError, ProcessError
 from mixer_py.instruments import Registry, SystemClock, Table
 from mixer_py.runtime import arrow  # noqa: F401 (before any row is handled)
 from mixer_py.runtime.control import ControlChannel, Message, die_with_parent, refused
 from mixer_py.runtime.logs import configure_logs
 from mixer_py.runtime.orders import WorkerOrder, read_private, write_private
-from mixer_py.runtime.rooms import Rooms
+from mixer_py.runtime.rooms import UNARY, Rooms
 from mixer_py.runtime.snapshot import Snapshot, Sources, build, read
+from mixer_py.runtime.succession import inherit
 from mixer_py.runtime.vital_signs import VitalSigns
-from mixer_py.transports import Admission, GrpcioServer, ServerLimits
+from mixer_py.runtime.weight import HEAVY_CONNECTION_AGE, is_costly
+from mixer_py.transports import Admission, Forwarder, GrpcioServer, ServerLimits
 
 
 class Worker:
@@ -42,6 +50,10 @@ class Worker:
         self._rooms: Rooms | None = None
         self._prepared: Snapshot | None = None
         self._configuration = Configuration()
+        self._folder = Path()
+        self._max_age = 0.0
+        self._forwarder: Forwarder | None = None
+        self._closing: asyncio.Task[None] | None = None
         self._drained = False
         self._log = structlog.get_logger("runtime")
 
@@ -74,7 +86,17 @@ class Worker:
         try:
             match message["command"]:
                 case "start":
-                    answer = await self._start(order)
+                    answer = self._build_first(order) | await self._listen()
+                case "build":
+                    answer = self._build_first(order)
+                case "hand_over":
+                    answer = await self._hand_over(order)
+                case "listen":
+                    answer = await self._inherit(order) | await self._listen()
+                case "inherit":
+                    answer = await self._inherit(order)
+                case "forward":
+                    answer = self._forward(str(order))
                 case "prepare":
                     answer = self._prepare(order)
                 case "activate":
@@ -90,23 +112,42 @@ class Worker:
         _settle()
         return answer
 
-    async def _start(self, path: Path) -> Message:
+    def _build_first(self, path: Path) -> dict[str, object]:
         order = read_private(path, WorkerOrder)
         configuration = self._configuration = order.configuration
         configure_logs(configuration.log, "worker")
         snapshot, reply = self._build(order, path.parent)
         self._rooms = Rooms(snapshot, self._registry, self._clock, order.store_socket)
-        self._rooms.start()
-        await self._listen(self._rooms)
+        self._folder = path.parent
+        self._max_age = configuration.server.max_connection_age
+        if is_costly(float(str(reply["cost"]))):
+            self._max_age = min(self._max_age, HEAVY_CONNECTION_AGE)
         return reply
 
-    async def _listen(self, rooms: Rooms) -> None:
+    async def _hand_over(self, folder: Path) -> dict[str, object]:
+        """Writes the counters that the successor does not know yet."""
+        if self._rooms is None:
+            return refused([Fault("nothing was started")])
+        return {"event": "handed over", "counters": str(await self._rooms.bequest.write(folder))}
+
+    async def _inherit(self, counters: Path) -> dict[str, object]:
+        """Counts on from where the predecessor was."""
+        if self._rooms is None:
+            return refused([Fault("nothing is built")])
+        lost = await inherit(self._rooms.counters, counters)
+        if lost:
+            self._log.error("counters of rate limits found no place; rate_limit.max_counters is too small", lost=lost)
+        return {"event": "inherited"}
+
+    async def _listen(self) -> dict[str, object]:
+        """Answers Envoy, and at an address of its own the workers that it takes over from."""
+        rooms = self._rooms
+        if rooms is None:
+            raise ProcessError("nothing is built that could answer")
+        rooms.start()
         settings = self._configuration.server
         limits = ServerLimits(
-            settings.max_message_bytes,
-            settings.max_in_flight,
-            settings.max_connection_age,
-            settings.max_connection_age_grace,
+            settings.max_message_bytes, settings.max_in_flight, self._max_age, settings.max_connection_age_grace
         )
         admission = Admission(limits.max_in_flight, self._clock, self._registry)
         for listener in settings.listeners:
@@ -115,15 +156,36 @@ class Worker:
             await server.start()
             self._servers.append(server)
             self._log.info("listening", address=address, transport=listener.transport, services=list(services))
+        own = f"{self._folder}/worker-{secrets.token_hex(4)}"
+        server = GrpcioServer(f"unix://{own}", rooms.table(UNARY), limits, admission, self._clock)
+        await server.start()
+        self._servers.append(server)
+        return {"event": "listening", "address": own}
 
-    def _prepare(self, path: Path) -> Message:
+    def _forward(self, address: str) -> dict[str, object]:
+        """Lets the worker at an address answer from now on, and lets go of everything that decided here."""
+        if self._rooms is None:
+            return refused([Fault("nothing was started")])
+        forwarder = Forwarder(f"unix://{address}", self._configuration.server.max_message_bytes, self._clock)
+        for server in self._servers:
+            server.forward(forwarder)
+            server.stop_listening()
+        before, self._forwarder = self._forwarder, forwarder
+        if before is not None:
+            self._closing = asyncio.create_task(before.close(self._configuration.server.drain_timeout))
+        nothing = Configuration()
+        self._rooms.activate(build(nothing, read(nothing)))
+        return {"event": "forwarding"}
+
+    def _prepare(self, path: Path) -> dict[str, object]:
         """Builds a snapshot beside the one in use."""
         self._prepared, reply = self._build(read_private(path, WorkerOrder), path.parent)
         return reply
 
-    def _build(self, order: WorkerOrder, folder: Path) -> tuple[Snapshot, Message]:
+    def _build(self, order: WorkerOrder, folder: Path) -> tuple[Snapshot, dict[str, object]]:
         """A snapshot, and what to say of it; what was read for it is left in `folder` for other workers."""
         self._vital_signs.loading(now=True)
+        begun = time.thread_time()
         try:
             sources = read(order.configuration) if order.sources is None else read_private(order.sources, Sources)
             snapshot = build(order.configuration, sources, self._vital_signs)
@@ -135,13 +197,14 @@ class Worker:
             "revision": snapshot.revision,
             "description": snapshot.describe(),
             "sources": str(sources_path),
+            "cost": time.thread_time() - begun,
         }
 
-    def _discard(self) -> Message:
+    def _discard(self) -> dict[str, object]:
         self._prepared = None
         return {"event": "discarded"}
 
-    def _activate(self) -> Message:
+    def _activate(self) -> dict[str, object]:
         if self._prepared is None or self._rooms is None:
             return refused([Fault("nothing is prepared")])
         self._rooms.activate(self._prepared)
@@ -160,6 +223,8 @@ class Worker:
             streams = asyncio.create_task(self._rooms.drain_streams(settings.drain_timeout))
             await asyncio.gather(streams, *(server.stop(settings.drain_timeout) for server in self._servers))
             await self._rooms.close(settings.flush_timeout)
+        if self._forwarder is not None:
+            await self._forwarder.close(0.0)
 
 
 def _settle() -> None:

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
+
+import structlog
 
 from mixer_py.config.configuration import Configuration
 from mixer_py.errors import ConfigurationError, ProcessError
@@ -15,12 +18,16 @@ from mixer_py.runtime.control import Message, faults_of
 from mixer_py.runtime.metrics import ProcessMetrics
 from mixer_py.runtime.orders import WorkerOrder, write_private
 from mixer_py.runtime.role import Role
+from mixer_py.runtime.weight import is_heavy
 
 _ANSWER_SECONDS = 600.0
 """How long a worker may take to answer: as long as it may load. That it still lives, its heartbeat tells."""
 
 _READY_SECONDS = 20.0
 """How long a reload waits for a worker that is just being replaced."""
+
+_AGE_JITTER = 1.1
+"""gRPC lets connections live up to a tenth longer than their age."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,12 +39,14 @@ class Deployed:
         revision: of the snapshot.
         description: for `/policies` and `/rlconfig`.
         sources: file of what was read to build it, for workers that start later.
+        cost: seconds of CPU that a worker took to read and build it.
     """
 
     configuration: Configuration
     revision: str = ""
     description: Mapping[str, object] = field(default_factory=dict)
     sources: Path | None = None
+    cost: float = 0.0
 
 
 class Workers:
@@ -56,13 +65,14 @@ class Workers:
         self._store_socket = store_socket
         self._folder = folder
         self._turn = asyncio.Lock()
+        self._log = structlog.get_logger("runtime")
         program = ChildProgram("worker", "mixer_py.runtime.worker")
         self._roles = [
             Role(
-                program, folder, metrics, registry, clock, welcome=self._welcome,
+                program, folder, metrics, registry, clock, welcome=partial(self._welcome, index),
                 max_stall=lambda: self.deployed.configuration.policy.max_stall,
             )
-            for _ in range(configuration.server.workers)
+            for index in range(configuration.server.workers)
         ]  # fmt: skip
         self._watching: list[asyncio.Task[None]] = []
 
@@ -85,6 +95,8 @@ class Workers:
     async def reload(self, configuration: Configuration) -> None:
         """Lets every worker build the new snapshot beside the old one, then all of them use it, or none.
 
+        What would keep a worker from answering for too long is built in fresh workers, which then take over.
+
         Raises:
             ConfigurationError: policies or rules are faulty; the old snapshot stays.
             ProcessError: a worker ended meanwhile; the old snapshot stays.
@@ -94,19 +106,66 @@ class Workers:
             children = [role.child for role in self._roles if role.ready and role.child is not None]
             if len(children) < len(self._roles):
                 raise ProcessError("a worker is being replaced; the next change or SIGHUP tries again")
-            deployed: Deployed | None = None
-            try:
-                for child in children:
-                    deployed = await self._prepare(child, "prepare", deployed or Deployed(configuration))
-            except (ConfigurationError, ProcessError):
-                await asyncio.gather(
-                    *(ask(child, {"command": "discard"}) for child in children), return_exceptions=True
-                )
-                raise
-            if deployed is None:
-                return
-            await asyncio.gather(*(ask(child, {"command": "activate"}) for child in children))
-            self._replace(deployed)
+            if is_heavy(configuration, self.deployed.cost):
+                await self._take_over(configuration)
+            else:
+                await self._build_beside(children, configuration)
+
+    async def _build_beside(self, children: Sequence[Child], configuration: Configuration) -> None:
+        deployed = Deployed(configuration)
+        try:
+            for child in children:
+                deployed, _ = await self._order(child, "prepare", deployed)
+        except (ConfigurationError, ProcessError):
+            await asyncio.gather(*(ask(child, {"command": "discard"}) for child in children), return_exceptions=True)
+            raise
+        await asyncio.gather(*(ask(child, {"command": "activate"}) for child in children))
+        self._replace(deployed)
+
+    async def _take_over(self, configuration: Configuration) -> None:
+        """Builds in fresh workers; when all are ready each takes over from the one in its role."""
+        deployed = Deployed(configuration)
+        successors: list[tuple[Role, Child]] = []
+        addresses: dict[Role, str] = {}
+        try:
+            for role in self._roles:
+                successor = await role.start_successor()
+                successors.append((role, successor))
+                deployed, _ = await self._order(successor, "build", deployed)
+            for role, successor in successors:
+                addresses[role] = str((await self._pass_counters(role, "listen", successor))["address"])
+        except (ConfigurationError, ProcessError):
+            await asyncio.gather(*(role.dismiss(successor) for role, successor in successors))
+            raise
+        self._replace(deployed)
+        await asyncio.gather(*(self._succeed(role, successor, addresses[role]) for role, successor in successors))
+
+    async def _succeed(self, role: Role, successor: Child, address: str) -> None:
+        """Lets a worker's successor answer all calls; it stays until its connections have reached their age."""
+        predecessor = role.child
+        try:
+            if predecessor is not None:
+                await ask(predecessor, {"command": "forward", "order": address})
+                await self._pass_counters(role, "inherit", successor)
+        except (ConfigurationError, ProcessError) as error:
+            self._log.error("a worker did not hand over all that it had counted", error=str(error))
+        server = self.deployed.configuration.server
+        stay = server.max_connection_age * _AGE_JITTER + server.max_connection_age_grace
+        role.succeed(successor, stay, server.drain_timeout + server.flush_timeout)
+        await self._redirect(role, address)
+
+    async def _redirect(self, role: Role, address: str) -> None:
+        """Tells the workers that a role had before where answers come from now."""
+        told = [ask(retired, {"command": "forward", "order": address}) for retired in role.retired]
+        for failure in await asyncio.gather(*told, return_exceptions=True):
+            if failure is not None and not isinstance(failure, Mapping):
+                self._log.error("a worker with old connections is lost", error=str(failure))
+
+    async def _pass_counters(self, role: Role, take: str, successor: Child) -> Message:
+        if role.child is None:
+            raise ProcessError("a worker ended while another was to take over from it")
+        handed = await ask(role.child, {"command": "hand_over", "order": str(self._folder)})
+        return await ask(successor, {"command": take, "order": str(handed["counters"])})
 
     async def stop(self, grace: float) -> bool:
         """Drains and ends all.
@@ -118,12 +177,15 @@ class Workers:
         await asyncio.gather(*self._watching)
         return all(code in {0, None} for code in codes)
 
-    async def _welcome(self, child: Child) -> None:
+    async def _welcome(self, index: int, child: Child) -> None:
         """Makes a new worker listen with what is deployed."""
         async with self._turn:
-            self._replace(await self._prepare(child, "start", self.deployed))
+            deployed, answer = await self._order(child, "start", self.deployed)
+            self._replace(deployed)
+            await self._redirect(self._roles[index], str(answer["address"]))
 
-    async def _prepare(self, child: Child, command: str, wanted: Deployed) -> Deployed:
+    async def _order(self, child: Child, command: str, wanted: Deployed) -> tuple[Deployed, Message]:
+        """Lets a worker build what is wanted; what came of it, and the worker's answer."""
         order = write_private(
             WorkerOrder(wanted.configuration, self._store_socket, wanted.sources), self._folder, "order"
         )
@@ -134,7 +196,8 @@ class Workers:
         description = answer["description"]
         if not isinstance(description, dict):
             raise ProcessError("the worker described nothing")
-        return Deployed(wanted.configuration, str(answer["revision"]), description, Path(str(answer["sources"])))
+        sources, cost = Path(str(answer["sources"])), float(str(answer["cost"]))
+        return Deployed(wanted.configuration, str(answer["revision"]), description, sources, cost), answer
 
     def _replace(self, deployed: Deployed) -> None:
         """Keeps what is deployed now; the sources of what was before are removed."""

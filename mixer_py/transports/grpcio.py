@@ -16,11 +16,13 @@ import structlog
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
-from mixer_py.calls import Call, ClientStreamHandler, UnaryHandler
+from mixer_py.calls import Call, ClientStreamHandler
 from mixer_py.errors import MixerError, ProcessError
 from mixer_py.instruments import Clock
 from mixer_py.transports.admission import Admission
+from mixer_py.transports.forwarding import Forwarder
 from mixer_py.transports.handlers import HandlerTable
+from mixer_py.transports.places import Place
 
 if TYPE_CHECKING:
     Handler = grpc.RpcMethodHandler[bytes, bytes]
@@ -41,14 +43,12 @@ class ServerLimits:
         max_in_flight: unary calls in hand; one more ends with UNAVAILABLE.
         max_connection_age: seconds after which a connection gets GOAWAY, so that new replicas get traffic.
         max_connection_age_grace: seconds that its calls then have to end.
-        share_port: let other processes listen on the same port (SO_REUSEPORT).
     """
 
     max_message_bytes: int
     max_in_flight: int
     max_connection_age: float
     max_connection_age_grace: float
-    share_port: bool = False
 
     def channel_arguments(self) -> list[tuple[str, int]]:
         """The limits as gRPC core's channel arguments (grpc/grpc include/grpc/impl/channel_arg_names.h)."""
@@ -57,7 +57,7 @@ class ServerLimits:
             ("grpc.max_send_message_length", _NO_LIMIT),
             ("grpc.max_connection_age_ms", int(self.max_connection_age * 1000)),
             ("grpc.max_connection_age_grace_ms", int(self.max_connection_age_grace * 1000)),
-            ("grpc.so_reuseport", int(self.share_port)),
+            ("grpc.so_reuseport", 1),  # a successor listens before its predecessor stops; see `places`
             # Envoy may keep idle connections alive with pings; the default of 5 minutes would answer those with GOAWAY.
             ("grpc.http2.min_ping_interval_without_data_ms", 5_000),
             ("grpc.keepalive_permit_without_calls", 1),
@@ -80,11 +80,13 @@ class GrpcioServer:
             clock: for deadlines.
         """
         self.address = address
+        self._place = Place(address)
         self._admission = admission
         self._clock = clock
         self._log = structlog.get_logger("transports.grpcio").bind(address=address)
         self._server = grpc.aio.server(options=limits.channel_arguments())
-        handlers = [self._unary(method, handler) for method, handler in table.unary.items()]
+        self._answers = dict(table.unary)
+        handlers = [self._unary(method) for method in table.unary]
         handlers += [self._client_stream(method, handler) for method, handler in table.client_streams.items()]
         self._server.add_generic_rpc_handlers([_Methods(dict(handlers))])
         self._health = health.aio.HealthServicer() if table.health else None
@@ -103,13 +105,23 @@ class GrpcioServer:
             ProcessError: the address cannot be bound.
         """
         try:
-            port = self._server.add_insecure_port(self.address)
+            port = self._server.add_insecure_port(self._place.bound)
         except RuntimeError as error:
             raise ProcessError(f"cannot listen on {self.address}: {error}") from error
         if port == 0 and not self.address.startswith("unix:"):
             raise ProcessError(f"cannot listen on {self.address}: the address is in use or not ours")
         await self._set_health(serving=True)
         await self._server.start()
+        self._place.publish()
+
+    def forward(self, forwarder: Forwarder) -> None:
+        """Lets another process answer every unary call that is not being answered yet."""
+        for method in self._answers:
+            self._answers[method] = forwarder.handler(method)
+
+    def stop_listening(self) -> None:
+        """Takes no new connections; those that there are stay, until they reach their age."""
+        self._place.stop_listening()
 
     async def refuse_new(self) -> None:
         """Tells health checkers that this listener is going away."""
@@ -122,6 +134,7 @@ class GrpcioServer:
         """
         await self._admission.all_in(min(grace, _LET_IN_SECONDS))
         await self._server.stop(grace)
+        self._place.leave()
 
     async def _set_health(self, *, serving: bool) -> None:
         if self._health is None:
@@ -130,8 +143,11 @@ class GrpcioServer:
         for service in ("", *self._services):
             await self._health.set(service, status)
 
-    def _unary(self, method: str, handler: UnaryHandler) -> tuple[str, Handler]:
-        admission, clock = self._admission, self._clock
+    def _unary(self, method: str) -> tuple[str, Handler]:
+        admission, clock, answers = self._admission, self._clock, self._answers
+
+        def handler(message: bytes, call: Call) -> Awaitable[bytes]:
+            return answers[method](message, call)  # as late as this, so that `forward` holds from one call to the next
 
         async def answer(message: bytes, context: Context) -> bytes:
             call = _call(context, clock)

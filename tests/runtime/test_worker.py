@@ -68,7 +68,7 @@ def faults(answer: dict[str, object]) -> str:
 
 async def test_a_worker_prepares_beside_and_activates_or_discards(worker: Worker) -> None:
     started = await worker.ask("start")
-    assert started["event"] == "prepared"
+    assert started["event"] == "listening"
     worker.policy.write_text(GOOD.format(allowed="false"))
     prepared = await worker.ask("prepare")
     assert prepared["revision"] != started["revision"]

@@ -6,8 +6,10 @@ Not for: counts shared between processes.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Sequence
-from math import inf
+from collections.abc import Iterator, Mapping, Sequence
+from math import ceil, inf
+from types import MappingProxyType
+from typing import Final
 
 from mixer_py.instruments import Clock, Registry
 from mixer_py.ratelimit.stores import Charge, Identity
@@ -15,6 +17,11 @@ from mixer_py.ratelimit.stores import Charge, Identity
 _REAPED_PER_CALL = 8
 """Dead counters freed by each call: more than a call usually makes, so that the dead always become fewer, and few
 enough that the end of a window with a million counters stalls nobody."""
+
+
+CounterKey = tuple[tuple[int, int], Identity]
+"""A counter: its window, and whose it is."""
+NOTHING: Final[Mapping[CounterKey, int]] = MappingProxyType({})
 
 
 class _Window:
@@ -94,6 +101,24 @@ class MemoryStore:
                 counts[identity] = count = count + hits
                 counted.append(count)
         return counted
+
+    def charges(self, already: Mapping[CounterKey, int] = NOTHING) -> Iterator[Charge]:
+        """Every live counter as the charge that makes it again in another store, less what is there already.
+
+        What is counted while this is read may be in it or not; a second look, with the first one as `already`, has
+        the rest.
+
+        Args:
+            already: hits by counter that the other store has been given.
+        """
+        monotonic = self._clock.monotonic()
+        self._expire(monotonic)
+        for key, window in list(self._windows.items()):
+            reset = ceil(window.deadline - monotonic)
+            for identity in list(window.counts):
+                hits = window.counts.get(identity, 0) - already.get((key, identity), 0)
+                if hits:
+                    yield Charge(identity, key, reset, hits)
 
     def _open(self, counts: dict[Identity, int], identity: Identity, hits: int) -> int | None:
         if not hits:
