@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from pydantic import BaseModel
 
@@ -17,6 +17,9 @@ def secrets_of(value: object, path: str = "") -> Iterator[tuple[str, Secret]]:
     elif isinstance(value, BaseModel):
         for name in type(value).model_fields:
             yield from secrets_of(getattr(value, name), f"{path}.{name}" if path else name)
+    elif isinstance(value, Mapping):
+        for name, item in value.items():
+            yield from secrets_of(item, f"{path}.{name}")
     elif isinstance(value, (list, tuple)):
         for index, item in enumerate(value):
             yield from secrets_of(item, f"{path}.{index}")

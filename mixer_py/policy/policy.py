@@ -10,7 +10,10 @@ from typing import Any
 
 from envoy.service.auth.v3.external_auth_pb2 import CheckRequest
 
-from mixer_py.policy.bundles.reading import Bundle, read_bundles
+from mixer_py.instruments import Registry, SystemClock
+from mixer_py.policy.bundles.bundle import Bundle
+from mixer_py.policy.bundles.reading import read_policy
+from mixer_py.policy.cache import DecisionCache
 from mixer_py.policy.document.input import InputBuilder
 from mixer_py.policy.engines.embedded import EmbeddedEngine
 from mixer_py.policy.engines.protocol import Engine, EvaluationWatch, NoWatch
@@ -34,9 +37,12 @@ class Policy:
     """
 
     __slots__ = (
+        "_bundle_revisions",
+        "_cache",
         "_data_files",
         "_default",
         "_engine",
+        "_missing",
         "_modules",
         "_selection",
         "inputs",
@@ -45,35 +51,48 @@ class Policy:
         "revision",
     )
 
-    def __init__(self, settings: PolicySettings, bundle: Bundle, engine: Engine | None) -> None:
+    def __init__(
+        self, settings: PolicySettings, bundle: Bundle, engine: Engine | None, registry: Registry | None = None
+    ) -> None:
         self.revision = _revision(settings, bundle)
         self._modules = [module.file for module in bundle.modules]  # not the bundle: its data may be large
         self._data_files = list(bundle.data_files)
+        self._bundle_revisions = dict(bundle.revisions)
+        self._missing = bundle.missing
         self._engine = engine
         self.inputs = InputBuilder(skip_request_body_parse=settings.skip_request_body_parse)
         log_paths = log_decisions(bundle)
         self.log_rules = LogRules(engine, log_paths) if log_paths and engine is not None else None
-        self._default = _make_point(settings, engine, self.inputs, settings.decision)
-        named = [
-            _make_point(settings, engine, self.inputs, one.path, name=one.name, dry_run=one.dry_run)
-            for one in settings.decisions
-        ]
+        cache = settings.cache
+        self._cache = (
+            DecisionCache(cache, registry or Registry(), SystemClock()) if cache.entries and cache.ttl else None
+        )
+        self._default = self._make_point(settings, settings.decision)
+        named = [self._make_point(settings, one.path, name=one.name, dry_run=one.dry_run) for one in settings.decisions]
         self._selection = (
             Selection(settings.decisions, named, self._default, dry_run=settings.dry_run) if named else None
         )
         self.points: tuple[DecisionPoint | Refusal, ...] = (*named, self._default)
 
     @classmethod
-    def load(cls, settings: PolicySettings, watch: EvaluationWatch | None = None) -> Policy:
+    def load(
+        cls, settings: PolicySettings, watch: EvaluationWatch | None = None, registry: Registry | None = None
+    ) -> Policy:
         """Read, compile and check the policies that `settings` name.
 
         Raises:
             PolicyLoadError: with every fault found, each with its file and line.
         """
-        return cls.compile(settings, read_bundles(settings.bundles), watch)
+        return cls.compile(settings, read_policy(settings), watch, registry)
 
     @classmethod
-    def compile(cls, settings: PolicySettings, bundle: Bundle, watch: EvaluationWatch | None = None) -> Policy:
+    def compile(
+        cls,
+        settings: PolicySettings,
+        bundle: Bundle,
+        watch: EvaluationWatch | None = None,
+        registry: Registry | None = None,
+    ) -> Policy:
         """Compile and check what was read already, so that a restarted worker decides as the one before it did.
 
         Raises:
@@ -82,13 +101,22 @@ class Policy:
         decisions = tuple(
             dict.fromkeys((settings.decision, *(one.path for one in settings.decisions), *log_decisions(bundle)))
         )
-        engine = EmbeddedEngine(bundle, decisions, watch or NoWatch()) if settings.bundles else None
-        return cls(settings, bundle, engine)
+        engine = EmbeddedEngine(bundle, decisions, watch or NoWatch()) if settings.bundles and not bundle.missing else None
+        return cls(settings, bundle, engine, registry)
 
     def select(self, request: CheckRequest) -> Point:
         """The decision that a request asks for; a refusal where that cannot be told."""
         selection = self._selection
         return self._default if selection is None else selection.select(request)
+
+    def _make_point(
+        self, settings: PolicySettings, path: str, *, name: str = "", dry_run: bool = False
+    ) -> DecisionPoint | Refusal:
+        dry_run = dry_run or settings.dry_run
+        if self._engine is None:
+            reason = f"{self._missing[0]} has not been fetched yet" if self._missing else NO_BUNDLE
+            return Refusal(path, reason, dry_run=dry_run, name=name)
+        return DecisionPoint(path, self._engine, self.inputs, cache=self._cache, dry_run=dry_run, name=name)
 
     def describe(self) -> dict[str, Any]:
         """What is loaded, for `/policies`."""
@@ -99,21 +127,13 @@ class Policy:
                 {"name": point.name, "path": point.path, "dry_run": point.dry_run} for point in self.points[:-1]
             ],
             "tier": self._default.tier,
+            "bundle_revisions": self._bundle_revisions,
+            "not_fetched": list(self._missing),
             "modules": self._modules,
             "data": self._data_files,
             "packages": [],
             **(self._engine.describe() if self._engine is not None else {}),
         }
-
-
-def _make_point(
-    settings: PolicySettings, engine: Engine | None, inputs: InputBuilder, path: str, *, name: str = "",
-    dry_run: bool = False,
-) -> DecisionPoint | Refusal:  # fmt: skip
-    dry_run = dry_run or settings.dry_run
-    if engine is None:
-        return Refusal(path, NO_BUNDLE, dry_run=dry_run, name=name)
-    return DecisionPoint(path, engine, inputs.build, dry_run=dry_run, name=name)
 
 
 def _revision(settings: PolicySettings, bundle: Bundle) -> str:

@@ -4,8 +4,18 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, Field, field_validator
+from pydantic import AfterValidator, Field, ValidationInfo, field_validator
 
+from mixer_py.policy.bundles.settings import (
+    BundleKeySettings,
+    BundleLimits,
+    DataSettings,
+    FetchSettings,
+    Host,
+    check_documents,
+    check_url,
+    is_url,
+)
 from mixer_py.policy.selection_settings import DecisionPath, DecisionSettings, check_names
 from mixer_py.settings import Duration, LocalPath, Settings
 
@@ -13,20 +23,18 @@ NOT_BUILT = "is not built yet in this version"
 
 
 def _check_bundle(value: LocalPath) -> LocalPath:
-    if "://" in value:
-        raise ValueError(f"{value}: a bundle from a URL {NOT_BUILT}; name a local folder or file")
-    if value.endswith((".tar.gz", ".tgz")):
-        raise ValueError(f"{value}: a bundle archive {NOT_BUILT}; unpack it and name its folder")
-    return value
+    return LocalPath(check_url(value)) if is_url(value) else value
 
 
 class CacheSettings(Settings):
     """The cache of decisions."""
 
     entries: int = Field(default=10000, ge=0)
-    """Decisions kept; 0 switches the cache off."""
+    """Decisions kept in each worker; 0 switches the cache off."""
     ttl: Duration = 60.0
-    """How long a decision may be used again."""
+    """How long a decision may be used again; a policy's `cache_ttl` can shorten it. 0s switches the cache off."""
+    uses: int | None = Field(default=None, ge=1)
+    """How often a decision may be used again; null for any number of times."""
 
 
 class OpaSettings(Settings):
@@ -44,7 +52,18 @@ class PolicySettings(Settings):
     engine: Literal["embedded", "opa"] = "embedded"
     """What evaluates Rego: `embedded` in this process, or an `opa` server."""
     bundles: tuple[Annotated[LocalPath, AfterValidator(_check_bundle)], ...] = ()
-    """Folders, and .rego, .json or .yaml files, that hold policies and their data. With none, every check is denied."""
+    """Folders, .rego, .json or .yaml files, and OPA bundle archives (.tar.gz), also by http(s) URL, that hold policies
+    and their data. With none, every check is denied."""
+    bundle_keys: dict[str, BundleKeySettings] = Field(default_factory=dict)
+    """Keys that verify signatures of bundles, by name. With any, a bundle that is not signed is refused."""
+    bundle_limits: BundleLimits = BundleLimits()
+    """How large a bundle archive may be."""
+    data_hosts: tuple[Host, ...] = ()
+    """Hosts from which documents of `data` may be fetched: `host`, or `host:port`."""
+    data: dict[str, DataSettings] = Field(default_factory=dict)
+    """JSON documents that are fetched, by their place in `data`: `jwks`, or `keys.jwks`."""
+    fetch: FetchSettings = FetchSettings()
+    """How bundles and documents are fetched over HTTP(S)."""
     decision: DecisionPath = "envoy/authz/allow"
     """Path of the rule whose value is the decision, as opa-envoy-plugin's `path`."""
     decisions: tuple[DecisionSettings, ...] = ()
@@ -64,6 +83,12 @@ class PolicySettings(Settings):
     max_stall: Duration = 1.0
     """CPU time that one evaluation may take; above it the worker is replaced."""
 
+    @field_validator("data")
+    @classmethod
+    def _documents_are_allowed(cls, value: dict[str, DataSettings], info: ValidationInfo) -> dict[str, DataSettings]:
+        check_documents(value, info.data.get("data_hosts", ()))
+        return value
+
     @field_validator("engine")
     @classmethod
     def _engine_is_built(cls, value: str) -> str:
@@ -76,13 +101,6 @@ class PolicySettings(Settings):
     def _no_descriptor(cls, value: LocalPath | None) -> LocalPath | None:
         if value is not None:
             raise ValueError(f"parsing gRPC bodies by a descriptor set {NOT_BUILT}; leave proto_descriptor out")
-        return value
-
-    @field_validator("cache")
-    @classmethod
-    def _cache_is_default(cls, value: CacheSettings) -> CacheSettings:
-        if value.entries and value != CacheSettings():
-            raise ValueError(f"the cache of decisions {NOT_BUILT}; leave policy.cache at its defaults, or entries at 0")
         return value
 
     @field_validator("opa")

@@ -6,10 +6,14 @@ Built beside the one in use; using it is one assignment in each service.
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 from mixer_py.config.configuration import Configuration
-from mixer_py.policy.bundles.reading import Bundle, read_bundles
+from mixer_py.instruments import Registry
+from mixer_py.policy.bundles.bundle import Bundle
+from mixer_py.policy.bundles.reading import read_policy
 from mixer_py.policy.policy import Policy
 from mixer_py.ratelimit.rules import Rules
 from mixer_py.runtime.vital_signs import VitalSigns
@@ -46,27 +50,37 @@ class Snapshot:
         return {"revision": self.revision, "policies": self.policy.describe(), "limits": self.rules.describe()}
 
 
-def read(configuration: Configuration) -> Sources:
+def read(configuration: Configuration, fetched: Mapping[str, Path] | None = None) -> Sources:
     """Reads the files that the configuration names.
+
+    Args:
+        configuration: the settings.
+        fetched: files of what was fetched, by the keys of their sources; None for the copies that were kept.
 
     Raises:
         ConfigurationError: with every fault found.
     """
-    return Sources(read_bundles(configuration.policy.bundles), Rules.load(configuration.rate_limit))
+    return Sources(read_policy(configuration.policy, fetched), Rules.load(configuration.rate_limit))
 
 
-def build(configuration: Configuration, sources: Sources, vital_signs: VitalSigns | None = None) -> Snapshot:
+def build(
+    configuration: Configuration,
+    sources: Sources,
+    vital_signs: VitalSigns | None = None,
+    registry: Registry | None = None,
+) -> Snapshot:
     """Builds a snapshot.
 
     Args:
         configuration: the settings.
         sources: what `read` gave, for this configuration.
         vital_signs: told of every evaluation.
+        registry: of what the decision cache counts.
 
     Raises:
         PolicyLoadError: the policies do not compile.
     """
-    policy = Policy.compile(configuration.policy, sources.bundle, vital_signs)
+    policy = Policy.compile(configuration.policy, sources.bundle, vital_signs, registry)
     content = "\0".join((policy.revision, sources.rules.revision, configuration.model_dump_json()))
     revision = hashlib.sha256(content.encode()).hexdigest()[:_REVISION_DIGITS]
     return Snapshot(revision, configuration, policy, sources.rules)

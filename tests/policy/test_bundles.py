@@ -34,18 +34,18 @@ def test_data_is_rooted_by_its_folder(tmp_path: Path) -> None:
         "p.rego": MODULE,
     })  # fmt: skip
     bundle = read_bundles([str(tmp_path)])
-    assert bundle.data == {"top": 1, "roles": {"admins": ["ann"], "more": {"since": "2026-01-02", "n": 1}}}
+    assert bundle.data_at([()]) == {"top": 1, "roles": {"admins": ["ann"], "more": {"since": "2026-01-02", "n": 1}}}
     assert names(tuple(module.file for module in bundle.modules)) == ["p.rego"]
 
 
 def test_a_data_file_that_is_named_itself_has_no_root(tmp_path: Path) -> None:
     write(tmp_path, **{"roles/data.json": '{"a": 1}'})
-    assert read_bundles([str(tmp_path / "roles" / "data.json")]).data == {"a": 1}
+    assert read_bundles([str(tmp_path / "roles" / "data.json")]).data_at([()]) == {"a": 1}
 
 
 def test_documents_of_several_bundles_are_merged(tmp_path: Path) -> None:
     write(tmp_path, **{"one/x/data.json": '{"a": {"b": 1}}', "two/x/data.json": '{"a": {"c": 2}}'})
-    assert read_bundles([str(tmp_path / "one"), str(tmp_path / "two")]).data == {"x": {"a": {"b": 1, "c": 2}}}
+    assert read_bundles([str(tmp_path / "one"), str(tmp_path / "two")]).data_at([()]) == {"x": {"a": {"b": 1, "c": 2}}}
 
 
 def test_documents_that_contradict_name_each_other(tmp_path: Path) -> None:
@@ -69,7 +69,7 @@ def test_tests_hidden_files_and_other_files_are_left_out(tmp_path: Path) -> None
     })  # fmt: skip
     bundle = read_bundles([str(tmp_path)])
     assert names(tuple(module.file for module in bundle.modules)) == ["p.rego"]
-    assert bundle.data == {}
+    assert bundle.data_at([()]) == {}
 
 
 def test_a_mounted_configmap_is_read_once(tmp_path: Path) -> None:
@@ -79,7 +79,7 @@ def test_a_mounted_configmap_is_read_once(tmp_path: Path) -> None:
         (tmp_path / name).symlink_to(Path("..data") / name)
     bundle = read_bundles([str(tmp_path)])
     assert len(bundle.modules) == 1
-    assert bundle.data == {"a": 1}
+    assert bundle.data_at([()]) == {"a": 1}
 
 
 def test_a_link_that_leads_back_ends(tmp_path: Path) -> None:
@@ -126,7 +126,7 @@ def test_missing_and_empty_bundles_and_other_files_are_faults(tmp_path: Path) ->
     assert [fault.message for fault in caught.value.faults] == [
         "does not exist",
         "the folder holds no .rego, .json or .yaml file",
-        "is neither a folder nor a .rego, .json or .yaml file",
+        "is neither a folder nor a file that holds policies or data",
     ]
 
 

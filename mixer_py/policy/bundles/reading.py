@@ -1,186 +1,153 @@
-"""Find and read the files of bundles: Rego modules, and data documents rooted by their folder as OPA roots them.
-
-Reads local folders and files; it neither compiles nor evaluates. In a folder, names that start with a dot are
-skipped (which also skips the `..data` link of a mounted ConfigMap, whose files are linked beside it), a file that is
-reached twice is read once, and `*_test.rego` files are left out: they are what `mixer test` runs.
-"""
+"""Read all bundles that a configuration names, verify them, and merge them into one. Neither compiles nor fetches."""
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
-import orjson
-import yaml
-
 from mixer_py.errors import Fault, PolicyLoadError
+from mixer_py.policy.bundles.archives import SUFFIXES, Archive, collect, overlapping, read_archive
+from mixer_py.policy.bundles.bundle import Bundle, Module
+from mixer_py.policy.bundles.collecting import Collector
+from mixer_py.policy.bundles.documents import read_document
+from mixer_py.policy.bundles.folders import FolderReader
+from mixer_py.policy.bundles.settings import BundleKeySettings, BundleLimits, DataSettings, is_url
+from mixer_py.policy.bundles.signatures import Key
+from mixer_py.policy.bundles.sources import (
+    Source,
+    bundle_source,
+    copies_folder,
+    data_source,
+    kept_copies,
+    sources_of,
+)
+from mixer_py.policy.settings import PolicySettings
 
-_DATA_SUFFIXES = frozenset({".json", ".yaml", ".yml"})
+__all__ = ["Bundle", "Module", "Terms", "read_bundles", "read_policy", "terms_of"]
 
 
 @dataclass(frozen=True, slots=True)
-class Module:
-    """A Rego module: the path a person knows it by, and its text."""
-
-    file: str
-    text: str
-
-
-@dataclass(frozen=True, slots=True)
-class Bundle:
-    """Everything that bundles hold.
+class Terms:
+    """What bundles have to meet, and what was fetched.
 
     Attributes:
-        modules: in order of their paths.
-        data: the base document, one merged object.
-        data_files: paths of the data documents, in order.
-        digest: hex sha256 over the content, independent of where the files are.
+        keys: with any, every bundle has to be signed.
+        limits: on archives.
+        fetched: files of what was fetched, by the keys of their sources.
+        data: documents that are fetched, by their place in `data`.
     """
 
-    modules: tuple[Module, ...]
-    data: dict[str, object]
-    data_files: tuple[str, ...]
-    digest: str
+    keys: Mapping[str, Key] = field(default_factory=dict)
+    limits: BundleLimits = field(default_factory=BundleLimits)
+    fetched: Mapping[str, Path] = field(default_factory=dict)
+    data: Mapping[str, DataSettings] = field(default_factory=dict)
 
 
-def read_bundles(bundles: Sequence[str]) -> Bundle:
-    """Read all bundles and merge them.
+def terms_of(settings: PolicySettings, fetched: Mapping[str, Path] | None = None) -> Terms:
+    """The terms that settings give.
+
+    Args:
+        settings: of the policy.
+        fetched: files of what was fetched; None for the copies that a mixer with these settings has kept.
 
     Raises:
-        PolicyLoadError: with every fault found: missing or unreadable files, folders without policies, documents that
-            are no objects or contradict one another.
+        PolicyLoadError: a key cannot be read.
     """
-    reader = _Reader()
-    for bundle in bundles:
-        reader.add(Path(bundle))
-    if reader.faults:
-        raise PolicyLoadError(reader.faults)
-    return reader.bundle()
+    if fetched is None:
+        folder = copies_folder(settings.fetch.folder, os.environ)
+        fetched = kept_copies(sources_of(settings.bundles, settings.data), folder)
+    return Terms(_keys(settings.bundle_keys), settings.bundle_limits, fetched, settings.data)
 
 
-class _Reader:
-    """Collects modules and data while it walks bundles."""
+def read_policy(settings: PolicySettings, fetched: Mapping[str, Path] | None = None) -> Bundle:
+    """Read everything that settings name: `policy.bundles` and `policy.data`.
 
-    def __init__(self) -> None:
-        self.faults: list[Fault] = []
-        self._modules: dict[str, tuple[str, str]] = {}
-        self._data: dict[str, object] = {}
-        self._data_files: list[str] = []
-        self._sources: dict[tuple[str, ...], str] = {}
-        self._contents: list[bytes] = []
-        self._seen: set[Path] = set()
+    Raises:
+        PolicyLoadError: with every fault found.
+    """
+    return read_bundles(settings.bundles, terms_of(settings, fetched))
 
-    def add(self, path: Path) -> None:
-        """Read one bundle: a folder or a file."""
-        if path.is_dir():
-            found = 0
-            for file in _walk(path):
-                found += self._read(file, file.parent.relative_to(path).parts)
-            if not found:
-                self.faults.append(Fault("the folder holds no .rego, .json or .yaml file", str(path)))
-        elif path.is_file():
-            if path.suffix != ".rego" and path.suffix not in _DATA_SUFFIXES:
-                self.faults.append(Fault("is neither a folder nor a .rego, .json or .yaml file", str(path)))
-            else:
-                self._read(path, ())
-        else:
-            self.faults.append(Fault("does not exist", str(path), way_out="name a folder or file under policy.bundles"))
 
-    def bundle(self) -> Bundle:
-        """What was read."""
-        modules = tuple(Module(file, text) for file, text in sorted(self._modules.values()))
-        digest = hashlib.sha256(b"\0".join(sorted(self._contents))).hexdigest()
-        return Bundle(modules, self._data, tuple(sorted(self._data_files)), digest)
+def read_bundles(bundles: Sequence[str], terms: Terms | None = None) -> Bundle:
+    """Read all bundles and merge them.
 
-    def _read(self, path: Path, root: tuple[str, ...]) -> bool:
-        """Read one file; whether it is one of ours."""
-        is_module = path.suffix == ".rego"
-        if not is_module and path.suffix not in _DATA_SUFFIXES:
-            return False
+    Args:
+        bundles: folders, files, archives, and URLs whose content was fetched before.
+        terms: what they have to meet.
+
+    Raises:
+        PolicyLoadError: with every fault found: missing or unreadable files, signatures that do not hold, folders
+            without policies, documents that are no objects or contradict one another.
+    """
+    terms = terms or Terms()
+    collector = Collector()
+    folders = FolderReader(collector, terms.keys)
+    archives: list[Archive] = []
+    for bundle in dict.fromkeys(bundles):
         try:
-            resolved = path.resolve(strict=True)
-            if resolved in self._seen:
-                return True
-            content = path.read_bytes()
-            text = content.decode("utf-8")
+            archives += _read(bundle, terms, collector, folders)
+        except PolicyLoadError as error:
+            collector.faults.extend(error.faults)
+    collector.faults.extend(overlapping(archives))
+    for archive in archives:
+        collect(archive, collector)
+    for name, settings in terms.data.items():
+        _read_data(name, data_source(name, settings), terms, collector)
+    if collector.faults:
+        raise PolicyLoadError(collector.faults)
+    return collector.bundle()
+
+
+def _read(bundle: str, terms: Terms, collector: Collector, folders: FolderReader) -> list[Archive]:
+    """Read one bundle; an archive is returned, because archives are compared before they are used."""
+    if is_url(bundle):
+        source = bundle_source(bundle)
+        file = terms.fetched.get(source.key)
+        if file is None:
+            collector.missing.append(source.name)
+            return []
+        return [read_archive(file, source.name, terms.limits, terms.keys)]
+    path = Path(bundle)
+    if path.is_dir():
+        folders.read_folder(path)
+    elif not path.is_file():
+        raise PolicyLoadError(
+            [Fault("does not exist", str(path), way_out="name a folder or file under policy.bundles")]
+        )
+    elif bundle.endswith(SUFFIXES):
+        return [read_archive(path, str(path), terms.limits, terms.keys)]
+    else:
+        folders.read_file(path)
+    return []
+
+
+def _read_data(name: str, source: Source, terms: Terms, collector: Collector) -> None:
+    """Read one document of `policy.data`."""
+    file = terms.fetched.get(source.key)
+    if file is None:
+        collector.missing.append(source.name)
+        return
+    try:
+        value, text = read_document(file.read_bytes(), source.name, is_json=True)
+    except OSError as error:
+        collector.faults.append(Fault(f"cannot be read: {error}", source.name))
+    except PolicyLoadError as error:
+        collector.faults.extend(error.faults)
+    else:
+        collector.add_document(value, text, tuple(name.replace("/", ".").split(".")), source.name)
+
+
+def _keys(settings: Mapping[str, BundleKeySettings]) -> dict[str, Key]:
+    keys, faults = {}, []
+    for name, key in settings.items():
+        try:
+            keys[name] = Key(key.algorithm, key.key.reveal(), key.scope)
         except (OSError, UnicodeDecodeError) as error:
-            self.faults.append(Fault(f"cannot be read: {error}", str(path)))
-            return True
-        self._seen.add(resolved)
-        if is_module:
-            self._modules[str(resolved)] = (str(path), text)
-            self._contents.append(b"module\0" + content)
-        else:
-            self._read_data(path, text, root)
-            self._contents.append(b"data\0" + "/".join(root).encode() + b"\0" + content)
-        return True
-
-    def _read_data(self, path: Path, text: str, root: tuple[str, ...]) -> None:
-        try:
-            document = orjson.loads(text) if path.suffix == ".json" else yaml.load(text, _Loader)  # noqa: S506 (safe)
-        except orjson.JSONDecodeError as error:
-            self.faults.append(Fault(f"invalid JSON: {error.msg}", str(path), error.lineno))
-            return
-        except yaml.YAMLError as error:
-            mark = getattr(error, "problem_mark", None)
-            line = mark.line + 1 if mark is not None else 0
-            self.faults.append(Fault(f"invalid YAML: {getattr(error, 'problem', error)}", str(path), line))
-            return
-        if document is None and not text.strip():
-            document = {}
-        if not isinstance(document, dict):
-            self.faults.append(Fault("a data document must be an object", str(path)))
-            return
-        self._data_files.append(str(path))
-        for part in reversed(root):
-            document = {part: document}
-        self._merge(self._data, document, (), str(path))
-
-    def _merge(self, into: dict[str, object], document: dict[str, object], where: tuple[str, ...], file: str) -> None:
-        """Merge objects key by key; anything else that is given twice is a fault, as in OPA."""
-        for key, value in document.items():
-            path = (*where, str(key))
-            if key not in into:
-                into[key] = value
-                self._sources[path] = file
-                continue
-            there = into[key]
-            if isinstance(there, dict) and isinstance(value, dict):
-                self._merge(there, value, path, file)
-                continue
-            dotted = ".".join(path)
-            self.faults.append(Fault(f"data.{dotted} is also set by {self._source(path)}", file))
-
-    def _source(self, path: tuple[str, ...]) -> str:
-        while path and path not in self._sources:
-            path = path[:-1]
-        return self._sources.get(path, "another document")
-
-
-def _walk(folder: Path) -> Iterator[Path]:
-    """Files of a bundle folder in order; hidden names, tests and the manifest left out; linked folders are entered."""
-    pending, entered = [folder], {folder.resolve()}
-    while pending:
-        current = pending.pop()
-        for path in sorted(current.iterdir()):
-            if path.name.startswith("."):
-                continue
-            if path.is_dir():
-                resolved = path.resolve()
-                if resolved not in entered:
-                    entered.add(resolved)
-                    pending.append(path)
-            elif path.is_file() and not path.name.endswith("_test.rego"):
-                yield path
-
-
-class _Loader(yaml.SafeLoader):
-    """YAML with JSON's types: a date stays text, as in OPA."""
-
-
-_Loader.yaml_implicit_resolvers = {
-    letter: [(tag, pattern) for tag, pattern in resolvers if tag != "tag:yaml.org,2002:timestamp"]
-    for letter, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
-}
+            faults.append(
+                Fault(f"cannot be read: {error}", str(key.key.file or ""), field=f"policy.bundle_keys.{name}")
+            )
+    if faults:
+        raise PolicyLoadError(faults)
+    return keys

@@ -22,12 +22,13 @@ from mixer_py.policy.engines.protocol import Evaluation, EvaluationWatch
 from mixer_py.policy.engines.tolerant import EXTENSION, Attempts, can_rewrite, functions_module, rewrite, trials_module
 from mixer_py.policy.reference import reference
 from mixer_py.policy.rego.calls import Functions, check_calls
-from mixer_py.policy.rego.overlaps import check_overlaps
-from mixer_py.policy.rego.reads import EVERYTHING, Reads
+from mixer_py.policy.rego.overlaps import check_overlaps, package_paths
+from mixer_py.policy.rego.reads import ReadAnalysis, Reads
 
 _PACKAGE: Final = "mixer_decision"
 _FILE: Final = "mixer/decision.rego"
 _READY: Final = f"data.{_PACKAGE}.ready"
+_NO_LIMIT: Final = 2**31
 _UNDEFINED: Final = '"<undefined>"'
 _PLACE: Final = re.compile(r"^--> (?P<file>.*):(?P<line>\d+):(?P<column>\d+)$", re.MULTILINE)
 _MESSAGE = re.compile(r"^error: (?P<message>.*)$", re.MULTILINE)
@@ -67,17 +68,19 @@ class EmbeddedEngine:
         with_data = _load_data(bundle)
         self._pristine = _add_modules(with_data.clone(), bundle.modules, decisions)
         trees: list[Any] = orjson.loads(self._pristine.get_ast_as_json())
-        faults = check_calls(trees) + check_overlaps(trees, bundle.data)
+        faults = check_calls(trees) + check_overlaps(trees, bundle.data_at(package_paths(trees)))
         if faults:
             raise PolicyLoadError(faults)
+        analysis = ReadAnalysis(trees)
+        self._reads = {decision: analysis.reads(decision) for decision in decisions}
         _try_without_input(self._pristine, self._rules.values())
         self._engine = self._pristine.clone()
         self._pristine_tolerant: Any = _make_tolerant(with_data, trees, decisions)
         self._tolerant: Any = self._pristine_tolerant
 
-    def reads(self, decision: str) -> Reads:  # noqa: ARG002 (any)
+    def reads(self, decision: str) -> Reads:
         """See `Engine.reads`."""
-        return EVERYTHING
+        return self._reads[decision]
 
     def describe(self) -> dict[str, Any]:
         """See `Engine.describe`."""
@@ -138,7 +141,10 @@ def _load_data(bundle: Bundle) -> Any:  # noqa: ANN401 (regorus has no types)
     engine = regorus.Engine()
     add_corrected(engine)
     try:
-        engine.add_data_json(orjson.dumps(bundle.data).decode())
+        for document in bundle.documents:  # as it was written: numbers stay exact, and nothing is parsed twice
+            engine.add_data_json(document.text.decode())
+        if bundle.data:
+            engine.add_data_json(orjson.dumps(bundle.data).decode())
     except (RuntimeError, TypeError) as error:
         raise PolicyLoadError([Fault(f"the data documents cannot be loaded: {_text(error)}")]) from None
     return engine

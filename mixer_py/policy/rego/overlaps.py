@@ -27,6 +27,15 @@ def check_overlaps(trees: Sequence[Any], data: Mapping[str, object]) -> list[Fau
     ]
 
 
+def package_paths(trees: Sequence[Any]) -> set[tuple[str, ...]]:
+    """Where, below `data`, the modules' rules can stand.
+
+    Args:
+        trees: the modules' syntax trees.
+    """
+    return {ref_path(tree["ast"]["package"]["refr"]) or () for tree in trees}
+
+
 def _rule_paths(module: Any) -> Iterator[tuple[tuple[str, ...], int]]:  # noqa: ANN401 (JSON)
     """Path, without `data`, and line of each rule, as far as it is constant."""
     package = ref_path(module["package"]["refr"]) or ()

@@ -1,0 +1,129 @@
+"""Read one data document, JSON or YAML, with the types that OPA gives to its values. Merges nothing."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable
+from typing import Any, Final
+
+import orjson
+import yaml
+
+from mixer_py.errors import Fault, PolicyLoadError
+
+YAML_NAMES: Final = frozenset({"data.yaml", "data.yml"})
+_LOADER: Final[type] = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # libyaml's, where PyYAML was built with it
+_TAG: Final = "tag:yaml.org,2002:"
+_UINT64_MAX: Final = (1 << 64) - 1
+
+
+def read_document(content: bytes, file: str, *, is_json: bool) -> tuple[Any, bytes]:
+    """One document's value, and the same as JSON text.
+
+    Args:
+        content: JSON or YAML.
+        file: the path that people know.
+        is_json: which of the two.
+
+    Raises:
+        PolicyLoadError: it is neither.
+    """
+    try:
+        if is_json:
+            text = content.removeprefix(b"\xef\xbb\xbf")
+            return orjson.loads(text), text
+        value = read_yaml(content)
+        return value, as_json(value)
+    except orjson.JSONDecodeError as error:
+        fault = Fault(f"invalid JSON: {error.msg}", file, error.lineno)
+    except UnicodeDecodeError as error:
+        fault = Fault(f"cannot be read: {error}", file)
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        line = min(mark.line + 1, content.rstrip().count(b"\n") + 1) if mark is not None else 0
+        fault = Fault(f"invalid YAML: {getattr(error, 'problem', None) or error}", file, line)
+    except (ValueError, RecursionError) as error:
+        fault = Fault(f"cannot be read: {error}", file)
+    raise PolicyLoadError([fault])
+
+
+def as_json(value: object) -> bytes:
+    """JSON text of values, integers of any size as they are.
+
+    Raises:
+        ValueError: infinity or NaN.
+    """
+    return json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode()
+
+
+def read_yaml(content: bytes) -> Any:  # noqa: ANN401 (JSON values)
+    """The value of a YAML document, `{}` when it is empty.
+
+    Raises:
+        yaml.YAMLError: it is no YAML.
+        ValueError: it is no text, or holds what JSON has not.
+    """
+    text = content.decode("utf-8")
+    if not text.strip():
+        return {}
+    try:
+        return _jsonable(yaml.load(text, _Loader))  # noqa: S506 (a safe loader)
+    except (TypeError, OverflowError) as error:
+        raise ValueError(str(error)) from None
+
+
+def _jsonable(value: Any) -> Any:  # noqa: ANN401 (JSON)
+    """With texts for keys, as JSON has them."""
+    if isinstance(value, dict):
+        return {_key(key): _jsonable(member) for key, member in value.items()}
+    if isinstance(value, list):
+        return [_jsonable(item) for item in value]
+    if value is None or isinstance(value, (str, int, float)):
+        return value
+    raise ValueError(f"{type(value).__name__} is nothing that JSON has")
+
+
+def _key(key: object) -> str:
+    if isinstance(key, str):
+        return key
+    if isinstance(key, (bool, int, float)):
+        return as_json(key).decode()
+    if key is None:
+        return "null"
+    raise ValueError("a key must be text")
+
+
+class _Loader(_LOADER):  # type: ignore[misc]  # one of two classes
+    """YAML as OPA reads it: dates and `yes` stay text, `0o17` and `1e3` are numbers."""
+
+
+def _construct_bool(_loader: object, node: yaml.ScalarNode) -> bool:
+    return str(node.value).lower() == "true"
+
+
+def _construct_int(_loader: object, node: yaml.ScalarNode) -> int | float:
+    text = str(node.value).replace("_", "")
+    digits = text.lstrip("+-")
+    is_octal = len(digits) > 1 and digits[0] == "0" and digits.isdecimal()
+    number = int(digits, 8 if is_octal else 0) * (-1 if text.startswith("-") else 1)
+    return number if -(1 << 63) <= number <= _UINT64_MAX else float(number)
+
+
+def _construct_float(_loader: object, node: yaml.ScalarNode) -> float:
+    return float(str(node.value).replace("_", ""))
+
+
+_RESOLVED: Final[tuple[tuple[str, str, str, Callable[..., Any] | None], ...]] = (
+    ("bool", r"true|True|TRUE|false|False|FALSE", "tTfF", _construct_bool),
+    ("null", r"~|null|Null|NULL|", "~nN\0", None),
+    ("int", r"[-+]?(?:0b[01_]+|0o[0-7_]+|0x[0-9a-fA-F_]+|0[0-7_]*|[1-9][0-9_]*)", "-+0123456789", _construct_int),
+    ("float", r"[-+]?(?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?", "-+.0123456789", _construct_float),
+    ("merge", r"<<", "<", None),
+)
+_Loader.yaml_implicit_resolvers = {}
+for _name, _pattern, _first, _construct in _RESOLVED:
+    _firsts = ["" if letter == "\0" else letter for letter in _first]
+    _Loader.add_implicit_resolver(_TAG + _name, re.compile(f"^(?:{_pattern})$"), _firsts)
+    if _construct is not None:
+        _Loader.add_constructor(_TAG + _name, _construct)

@@ -1,0 +1,157 @@
+"""What a bundle's `.manifest` says: which part of `data` it owns, its revision, the version of Rego.
+
+Source of the rules: OPA v1.22 bundle/bundle.go. Metadata is ignored.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+import orjson
+
+from mixer_py.errors import Fault
+
+FILE: Final = ".manifest"
+_REGO_V1: Final = 1
+_IMPORT_V1: Final = re.compile(r"^[ \t]*import[ \t]+rego\.v1[ \t]*(?:#.*)?$", re.MULTILINE)
+_KNOWN: Final = {"revision": str, "roots": list, "rego_version": int, "file_rego_versions": dict}
+
+Path = tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Manifest:
+    """One manifest.
+
+    Attributes:
+        roots: paths below `data` that the bundle owns; the empty path is everything.
+        revision: as whoever built the bundle named it.
+        rego_version: of all modules but those of `file_rego_versions`; None when it is not said.
+        file_rego_versions: by patterns of their paths.
+    """
+
+    roots: tuple[Path, ...] = ((),)
+    revision: str = ""
+    rego_version: int | None = None
+    file_rego_versions: Mapping[str, int] = field(default_factory=dict)
+
+    def owns(self, path: Path) -> bool:
+        """Whether a path lies within one of the roots."""
+        return any(path[: len(root)] == root for root in self.roots)
+
+    def leads_to_root(self, path: Path) -> bool:
+        """Whether a path is above one of the roots."""
+        return any(root[: len(path)] == path for root in self.roots)
+
+    def overlaps(self, other: Manifest) -> Path | None:
+        """A path that both own, if there is one."""
+        for one in self.roots:
+            for two in other.roots:
+                if one[: len(two)] == two or two[: len(one)] == one:
+                    return max(one, two, key=len)
+        return None
+
+    def version_fault(self, name: str, text: str, file: str) -> Fault | None:
+        """A fault for a module in a Rego that the engine does not speak.
+
+        Args:
+            name: the module's path in the bundle, from its root and without a first `/`.
+            text: the module; one that imports `rego.v1` is the same in both versions.
+            file: the path that people know.
+        """
+        patterns = sorted(self.file_rego_versions)
+        pattern = next((one for one in patterns if _matches(one, name)), None)
+        version = self.rego_version if pattern is None else self.file_rego_versions[pattern]
+        if version is None or version == _REGO_V1 or (version == 0 and _IMPORT_V1.search(text)):
+            return None
+        way_out = "rewrite it with `opa fmt --write --v0-v1`, then build the bundle again" if version == 0 else ""
+        return Fault(f"is written in Rego v{version}, and only v1 is evaluated", file, way_out=way_out)
+
+
+def read_manifest(content: bytes, file: str) -> tuple[Manifest, list[Fault]]:
+    """Read one manifest.
+
+    Args:
+        content: JSON.
+        file: the path that people know.
+
+    Returns:
+        The manifest, which is worth nothing when there are faults.
+    """
+    try:
+        document = orjson.loads(content)
+    except orjson.JSONDecodeError as error:
+        return Manifest(), [Fault(f"invalid JSON: {error.msg}", file, error.lineno)]
+    if not isinstance(document, dict):
+        return Manifest(), [Fault("a manifest must be an object", file)]
+    faults = _wrong_kinds(document, file)
+    if faults:
+        return Manifest(), faults
+    if document.get("wasm"):
+        faults.append(_no_wasm(file))
+    roots = document.get("roots")
+    manifest = Manifest(
+        tuple(_segments(root) for root in roots) if roots is not None else ((),),
+        document.get("revision") or "",
+        document.get("rego_version"),
+        document.get("file_rego_versions") or {},
+    )
+    return manifest, faults + _overlapping(manifest.roots, file)
+
+
+def _no_wasm(file: str) -> Fault:
+    way_out = "build the bundle with `opa build --target rego`"
+    return Fault("names policies in WebAssembly, which are not evaluated", file, field="wasm", way_out=way_out)
+
+
+def _wrong_kinds(document: Mapping[str, Any], file: str) -> list[Fault]:
+    faults = [
+        Fault(f"is {document[name]!r}, which is no {kind.__name__}", file, field=name)
+        for name, kind in _KNOWN.items()
+        if document.get(name) is not None and (not isinstance(document[name], kind) or isinstance(document[name], bool))
+    ]
+    if not faults and not all(isinstance(root, str) for root in document.get("roots") or []):
+        faults.append(Fault("must be a list of texts", file, field="roots"))
+    versions = document.get("file_rego_versions")
+    if isinstance(versions, dict) and not all(type(version) is int for version in versions.values()):
+        faults.append(Fault("must map patterns of paths to 0 or 1", file, field="file_rego_versions"))
+    return faults
+
+
+def _segments(root: str) -> Path:
+    trimmed = root.strip("/")
+    return tuple(trimmed.split("/")) if trimmed else ()
+
+
+def _overlapping(roots: tuple[Path, ...], file: str) -> list[Fault]:
+    faults = []
+    for index, one in enumerate(roots):
+        for two in roots[index + 1 :]:
+            if Manifest((one,)).overlaps(Manifest((two,))) is not None:
+                message = f"the roots {'/'.join(one)!r} and {'/'.join(two)!r} overlap"
+                faults.append(Fault(message, file, field="roots"))
+    return faults
+
+
+def _matches(pattern: str, name: str) -> bool:
+    """Whether a module's path matches a glob; in OPA `*` crosses `/` there, because it is given no separators."""
+    expression, position = "", 0
+    while position < len(pattern):
+        character = pattern[position]
+        if character == "*":
+            expression += ".*"
+        elif character == "?":
+            expression += "."
+        elif character == "{" and "}" in pattern[position:]:
+            end = pattern.index("}", position)
+            options = "|".join(re.escape(option) for option in pattern[position + 1 : end].split(","))
+            expression, position = f"{expression}(?:{options})", end
+        else:
+            expression += re.escape(character)
+        position += 1
+    return re.fullmatch(expression, f"/{name}", re.DOTALL) is not None or (
+        re.fullmatch(expression, name, re.DOTALL) is not None
+    )
