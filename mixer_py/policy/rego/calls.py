@@ -6,15 +6,38 @@ get an error then. So calls are resolved here, from the syntax tree, by name, ar
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from difflib import get_close_matches
 from typing import Any, Final
 
 from mixer_py.errors import Fault
-from mixer_py.policy.builtins.table import LACKING, SUPPORTED
+from mixer_py.policy.builtins.table import ARGUMENTS, SUPPORTED, WAYS_OUT
 from mixer_py.policy.rego.trees import ref_path
 
-WAY_OUT: Final = "use `engine: opa` when this version has it, or write the rule without it"
+_KINDS: Final = {
+    "Number": "n",
+    "String": "s",
+    "RawString": "s",
+    "Bool": "b",
+    "Null": "z",
+    "Array": "a",
+    "ArrayCompr": "a",
+    "Object": "o",
+    "ObjectCompr": "o",
+    "Set": "t",
+    "SetCompr": "t",
+}
+_KIND_NAMES: Final = {
+    "n": "a number",
+    "s": "a string",
+    "b": "a boolean",
+    "z": "null",
+    "a": "an array",
+    "o": "an object",
+    "t": "a set",
+}
+_UNKNOWN: Final = "x"
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +50,7 @@ class Call:
         line: 1-based line of the name.
         start: where the name starts in the module's UTF-8 text, in bytes.
         end: where it ends.
+        kinds: what each argument is, by the letters of `builtins.table`; `x` where only an evaluation knows.
     """
 
     path: tuple[str, ...]
@@ -34,6 +58,7 @@ class Call:
     line: int
     start: int
     end: int
+    kinds: tuple[str, ...]
 
 
 def find_calls(node: Any) -> Iterator[Call]:  # noqa: ANN401 (a node of the engine's syntax tree, which is JSON)
@@ -50,7 +75,8 @@ def find_calls(node: Any) -> Iterator[Call]:  # noqa: ANN401 (a node of the engi
                 if path is not None:
                     (function,) = call["fcn"].values()
                     span = function["span"]
-                    yield Call(path, len(call["params"]), span["line"], span["start"], span["end"])
+                    kinds = tuple(_KINDS.get(next(iter(parameter)), _UNKNOWN) for parameter in call["params"])
+                    yield Call(path, len(kinds), span["line"], span["start"], span["end"], kinds)
             pending.extend(value for value in current.values() if isinstance(value, (dict, list)))
 
 
@@ -65,6 +91,10 @@ class Functions:
             package = package_path(module)
             self._own.update(package + path for path in map(_function_path, module["rules"]) if path is not None)
 
+    def names(self) -> Iterator[str]:
+        """The functions that the policies define, by their full names."""
+        return map(".".join, self._own)
+
     def builtin(self, call: Call, tree: Any) -> str | None:  # noqa: ANN401 (JSON)
         """Name of the builtin that a call in a module means; None when it means a function of the policies."""
         if package_path(tree["ast"]) + call.path in self._own:
@@ -75,7 +105,7 @@ class Functions:
 
 
 def check_calls(trees: Sequence[Any]) -> list[Fault]:
-    """Faults of all calls that the engine could not make: lacking builtins, undefined functions, wrong arity."""
+    """Faults of all calls that the engine could not make: lacking builtins, undefined functions, wrong arguments."""
     functions = Functions(trees)
     faults: list[Fault] = []
     for tree in trees:
@@ -85,16 +115,33 @@ def check_calls(trees: Sequence[Any]) -> list[Fault]:
             name = functions.builtin(call, tree)
             if name is None:
                 continue
-            arity = SUPPORTED.get(name)
-            if name in LACKING:
-                faults.append(Fault(f"the embedded engine lacks the builtin {name}", file, call.line, way_out=WAY_OUT))
-            elif arity is None:
-                faults.append(Fault(f"function {name} is not defined", file, call.line))
-            elif arity >= 0 and call.arguments not in {arity, arity + 1}:  # one more: the output as an argument
-                faults.append(
-                    Fault(f"builtin {name} takes {arity} arguments, {call.arguments} are given", file, call.line)
-                )
+            fault = _fault(name, call, functions)
+            if fault is not None:
+                message, way_out = fault
+                faults.append(Fault(message, file, call.line, way_out=way_out))
     return faults
+
+
+def _fault(name: str, call: Call, functions: Functions) -> tuple[str, str] | None:
+    """What is wrong with a call, and the way out."""
+    if name in WAYS_OUT:
+        return f"the embedded engine lacks the builtin {name}", WAYS_OUT[name]
+    arity = SUPPORTED.get(name)
+    if arity is None:
+        return f"function {name} is not defined", suggest(name, [*SUPPORTED, *functions.names()])
+    if arity >= 0 and call.arguments not in {arity, arity + 1}:  # one more: the output as an argument
+        return f"builtin {name} takes {arity} arguments, {call.arguments} are given", ""
+    for index, (kind, kinds) in enumerate(zip(call.kinds, ARGUMENTS[name], strict=False), start=1):
+        if _UNKNOWN not in (kind, kinds) and kinds != "*" and kind not in kinds:
+            wanted = " or ".join(_KIND_NAMES[one] for one in kinds)
+            return f"argument {index} of {name} must be {wanted}, {_KIND_NAMES[kind]} is given", ""
+    return None
+
+
+def suggest(name: str, known: Iterable[str]) -> str:
+    """A way out for a name that does not exist: the nearest one that does; empty when none is near."""
+    near = get_close_matches(name, known, n=1)
+    return f"did you mean {near[0]}?" if near else ""
 
 
 def package_path(module: Any) -> tuple[str, ...]:  # noqa: ANN401 (JSON)

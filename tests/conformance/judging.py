@@ -1,0 +1,124 @@
+"""What the embedded engine makes of a case, and whether that is what OPA makes of it."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import subprocess
+import tempfile
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+from typing import Any
+
+from mixer_py.errors import EvaluationError, PolicyLoadError, RequestParseError, UndefinedDecisionError
+from mixer_py.policy.engines.embedded import EmbeddedEngine
+from mixer_py.policy.engines.protocol import NoWatch
+from tests.conformance.cases import Case, Wanted
+
+
+class Verdict(StrEnum):
+    """How a case ended."""
+
+    PASS = "pass"
+    REFUSED = "refused at load"
+    REFUSED_INPUT = "input refused"
+    FAILED = "failed"
+    WRONG = "wrong answer"
+    MISSED = "missed error"
+
+
+@dataclass(frozen=True, slots=True)
+class Judgement:
+    """How a case ended in a tier, and why."""
+
+    case: Case
+    tier: str
+    verdict: Verdict
+    why: str = ""
+
+
+def judge(case: Case, opa: Path) -> Iterator[Judgement]:
+    """One judgement for each tier that evaluates the case, or one that says why none does.
+
+    Args:
+        case: the case.
+        opa: OPA's program, which is asked where a case only says what strict errors do.
+    """
+    try:
+        engine = EmbeddedEngine(case.bundle, [case.decision], NoWatch())
+    except PolicyLoadError as error:
+        yield Judgement(case, "load", Verdict.REFUSED, "; ".join(str(fault) for fault in error.faults))
+        return
+    wanted = case.wanted if case.wanted is not None else ask_opa(case, opa)
+    yield judge_tier(case, wanted, engine, engine.tier)
+
+
+def judge_tier(case: Case, wanted: Wanted, engine: EmbeddedEngine, tier: str) -> Judgement:
+    """The judgement of one engine."""
+    try:
+        evaluation = asyncio.run(engine.evaluate(case.decision, case.input_json))
+    except UndefinedDecisionError:
+        got = Wanted("undefined")
+    except RequestParseError as error:
+        return Judgement(case, tier, Verdict.REFUSED_INPUT, str(error))
+    except EvaluationError as error:
+        verdict = Verdict.PASS if wanted.kind == "error" else Verdict.FAILED
+        return Judgement(case, tier, verdict, str(error))
+    else:
+        got = Wanted("value", evaluation.value)
+    if wanted.kind == "error":
+        return Judgement(case, tier, Verdict.MISSED, f"{got.kind} {got.value}")
+    if wanted.kind == got.kind and alike(wanted.value, got.value, unordered=wanted.unordered):
+        return Judgement(case, tier, Verdict.PASS)
+    return Judgement(case, tier, Verdict.WRONG, f"wanted {wanted.kind} {wanted.value}, got {got.kind} {got.value}")
+
+
+def alike(wanted: object, got: object, *, unordered: bool) -> bool:
+    """Whether two JSON values are one in Rego; `true` is not `1`, and `1` is `1.0`."""
+    return canonical(wanted, unordered=unordered) == canonical(got, unordered=unordered)
+
+
+def canonical(value: object, *, unordered: bool) -> str:
+    """The text that all values have which are one value in Rego."""
+    return json.dumps(_plain(value, unordered=unordered), sort_keys=True)
+
+
+def _plain(value: object, *, unordered: bool) -> object:
+    if isinstance(value, float) and value.is_integer():
+        return int(value)
+    if isinstance(value, Mapping):
+        return {_key(key): _plain(item, unordered=unordered) for key, item in value.items()}
+    if isinstance(value, list):
+        items = [_plain(item, unordered=unordered) for item in value]
+        return sorted(items, key=lambda item: json.dumps(item, sort_keys=True)) if unordered else items
+    return value
+
+
+def _key(key: object) -> str:
+    return key if isinstance(key, str) else json.dumps(key)
+
+
+def ask_opa(case: Case, opa: Path) -> Wanted:
+    """What OPA makes of a case where a builtin's error is undefined, as it is in a server.
+
+    Raises:
+        CalledProcessError: OPA did not run.
+    """
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        for module in case.bundle.modules:
+            (folder / module.file).write_text(module.text, encoding="utf-8")
+        (folder / "data.json").write_text(json.dumps(case.bundle.data), encoding="utf-8")
+        query = "data." + case.decision.replace("/", ".")
+        files = ("--data", str(folder), "--stdin-input", "--format", "json")
+        run = subprocess.run(
+            (opa, "eval", *files, query), input=case.input_json, capture_output=True, text=True, check=False
+        )
+    document: dict[str, Any] = json.loads(run.stdout)
+    if "errors" in document:
+        return Wanted("error")
+    if "result" not in document:
+        return Wanted("undefined")
+    return Wanted("value", document["result"][0]["expressions"][0]["value"])

@@ -1,0 +1,32 @@
+"""OPA's Go module in the cache of Go's modules: it carries its declarations of builtins and its conformance cases."""
+
+from __future__ import annotations
+
+import functools
+import re
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Final
+
+_INSTALLER: Final = Path(__file__).resolve().parents[2] / "scripts" / "install-servers"
+_VERSION: Final = re.compile(r"^opa_version=(?P<version>v[0-9.]+)$", re.MULTILINE)
+
+
+@functools.cache
+def opa_version() -> str:
+    """The version of OPA that this repository is held against."""
+    found = _VERSION.search(_INSTALLER.read_text(encoding="utf-8"))
+    assert found is not None
+    return found["version"]
+
+
+@functools.cache
+def find_opa_module() -> Path | None:
+    """The module's folder; None where it is not."""
+    go = shutil.which("go")
+    if go is None:
+        return None
+    cache = subprocess.run((go, "env", "GOMODCACHE"), check=True, capture_output=True, text=True).stdout.strip()
+    folder = Path(cache) / f"github.com/open-policy-agent/opa@{opa_version()}"
+    return folder if folder.is_dir() else None
