@@ -7,7 +7,6 @@ Not for: what the masks mean (`telemetry/masking_rules.py`).
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
 from typing import Final
 
 from mixer_py.errors import UndefinedDecisionError
@@ -18,16 +17,18 @@ from mixer_py.policy.engines.protocol import Engine
 MASK: Final = "system/log/mask"
 DROP: Final = "system/log/drop"
 
+_LOG: Final = ("system", "log")
 _PACKAGE: Final = re.compile(r"^\s*package\s+system\b", re.MULTILINE)
 
 
 def log_decisions(bundle: Bundle) -> tuple[str, ...]:
-    """Paths of the rules about the log that the bundle may define; none where it has no package `system`."""
-    if any(_PACKAGE.search(module.text) for module in bundle.modules):
-        return MASK, DROP
-    log = bundle.data.get("system")
-    log = log.get("log") if isinstance(log, Mapping) else None
-    return tuple(path for path in (MASK, DROP) if isinstance(log, Mapping) and path.rpartition("/")[2] in log)
+    """Paths of the rules about the log that the bundle may define; none where nothing of it is in `system`.
+
+    Opens no data document, as they may be large: one that may reach `data.system.log` counts as if it did.
+    """
+    in_modules = any(_PACKAGE.search(module.text) for module in bundle.modules)
+    in_data = "system" in bundle.data or any(document.may_reach(_LOG) for document in bundle.documents)
+    return (MASK, DROP) if in_modules or in_data else ()
 
 
 class LogRules:
