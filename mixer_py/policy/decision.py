@@ -15,6 +15,10 @@ Pairs = tuple[tuple[str, str], ...]
 
 BYPASS: Final = "bypass"
 """Label `cache` of a check that no cache could answer."""
+HIT: Final = "hit"
+"""Label `cache` of a check that was answered from the cache."""
+MISS: Final = "miss"
+"""Label `cache` of a check whose decision was not in the cache."""
 NO_METADATA: Mapping[str, object] = MappingProxyType({})
 
 
@@ -38,6 +42,8 @@ class Decision:
         dynamic_metadata: JSON values for Envoy's dynamic metadata, without the keys that are mixer's own.
         reasons: why, in the policy's words.
         rule: reference of the rule that decided, such as `data.envoy.authz.allow`.
+        cache_ttl: how long the policy allows the decision to be used again, in seconds, 0 for not at all; None when it
+            does not say.
     """
 
     allowed: bool
@@ -52,6 +58,7 @@ class Decision:
     dynamic_metadata: Mapping[str, object] = field(default_factory=lambda: NO_METADATA)
     reasons: tuple[str, ...] = ()
     rule: str = ""
+    cache_ttl: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

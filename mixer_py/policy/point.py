@@ -1,18 +1,51 @@
-"""One decision of a revision: a request in, its ruling out. Composes the input document, the engine and the result.
+"""One decision of a revision: a request in, its ruling out. Composes the input document, cache, engine and result.
 
 Not for: which decision a request asks for (`policy.py`), or what an error means to the caller (`policy.on_error`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Final
 
+import orjson
 from envoy.service.auth.v3.external_auth_pb2 import CheckRequest
 
-from mixer_py.policy.decision import BYPASS, Decision, Ruling
+from mixer_py.policy.cache import DecisionCache, cache_key
+from mixer_py.policy.cache_key import readable_key
+from mixer_py.policy.decision import BYPASS, MISS, Decision, Ruling
+from mixer_py.policy.document.input import InputBuilder
+from mixer_py.policy.document.projection import Projection
 from mixer_py.policy.engines.protocol import Engine
-from mixer_py.policy.reference import reference
+from mixer_py.policy.reference import join, reference
 from mixer_py.policy.result import read_result
+
+_RVM: Final = "rvm"
+_RVM_PROJECTED: Final = "rvm_projected"
+
+
+@dataclass(frozen=True, slots=True)
+class Explanation:
+    """How a decision treats a request, before it is made.
+
+    Attributes:
+        path: the decision's.
+        tier: what evaluates when nothing stands in its way.
+        reads: references of the input that can change the decision, `input.attributes.request.http.method`, sorted;
+            None when any can.
+        cacheable: whether the policy allows its decisions to be kept.
+        cached: whether they are kept: the settings must allow it too.
+        why: why the whole input is needed or the decision cannot be kept; empty when neither is so.
+        key: what the request is told apart by in the cache, with secrets hashed; None for one that is not kept.
+    """
+
+    path: str
+    tier: str
+    reads: tuple[str, ...] | None
+    cacheable: bool
+    cached: bool
+    why: str
+    key: object
 
 
 class DecisionPoint:
@@ -25,18 +58,38 @@ class DecisionPoint:
         tier: what evaluates when nothing stands in its way.
     """
 
-    __slots__ = ("_build", "_engine", "_rule", "dry_run", "name", "path", "tier")
+    __slots__ = ("_build", "_cache", "_engine", "_reads", "_rule", "_rvm", "dry_run", "name", "path", "tier")
 
     def __init__(
-        self, path: str, engine: Engine, build: Callable[[CheckRequest], str], *, dry_run: bool, name: str = ""
+        self,
+        path: str,
+        engine: Engine,
+        inputs: InputBuilder,
+        *,
+        cache: DecisionCache | None = None,
+        dry_run: bool = False,
+        name: str = "",
     ) -> None:
+        """Prepares a decision.
+
+        Args:
+            path: the rule's.
+            engine: was made for this path.
+            inputs: builds whole input documents.
+            cache: of the revision; None keeps nothing.
+            dry_run: its denials are only noted.
+            name: see the class.
+        """
         self.path = path
         self.name = name or path
         self.dry_run = dry_run
-        self.tier = engine.tier
         self._engine = engine
-        self._build = build
         self._rule = reference(path)
+        self._reads = reads = engine.reads(path)
+        self._build = inputs.build if reads.input is None else Projection(reads.input, inputs).build
+        self._rvm = _RVM if reads.input is None else _RVM_PROJECTED
+        self._cache = cache if reads.cacheable and reads.input is not None else None
+        self.tier = self._rvm if engine.tier == _RVM else engine.tier
 
     async def decide(self, request: CheckRequest) -> Ruling:
         """Decide one request.
@@ -47,8 +100,49 @@ class DecisionPoint:
             ResultError: the policy's result has a wrong shape.
             EvaluationError: the policy failed.
         """
-        evaluation = await self._engine.evaluate(self.path, self._build(request))
-        return Ruling(read_result(evaluation.value, self._rule), evaluation.tier, BYPASS)
+        text = self._build(request)
+        cache = self._cache
+        if cache is None:
+            return await self._evaluate(text, BYPASS)
+        key = cache_key(self.path, text)
+        ruling = cache.find(key)
+        if ruling is None:
+            ruling = await self._evaluate(text, MISS)
+            cache.keep(key, ruling)
+        return ruling
+
+    async def _evaluate(self, text: str, cache: str) -> Ruling:
+        evaluation = await self._engine.evaluate(self.path, text)
+        tier = self._rvm if evaluation.tier == _RVM else evaluation.tier
+        return Ruling(read_result(evaluation.value, self._rule), tier, cache)
+
+    def explain(self, request: CheckRequest | None = None) -> Explanation:
+        """How this decision treats a request; decides nothing, and is not for the hot path.
+
+        Args:
+            request: without one the key is None.
+
+        Raises:
+            RequestParseError: its path, query or body cannot be parsed.
+        """
+        reads = self._reads
+        key = None
+        if request is not None and reads.input is not None and reads.cacheable:
+            key = readable_key(orjson.loads(self._build(request)))
+        names = None if reads.input is None else tuple(sorted(join("input", path) for path in reads.input))
+        return Explanation(self.path, self.tier, names, reads.cacheable, self._cache is not None, reads.why, key)
+
+    def describe(self) -> dict[str, Any]:
+        """What people should know of it, for `/policies`."""
+        explanation = self.explain()
+        reads = ["input"] if explanation.reads is None else list(explanation.reads)
+        return {
+            "decision": self.path,
+            "tier": self.tier,
+            "reads": reads,
+            "cached": explanation.cached,
+            "why": explanation.why,
+        }
 
 
 class Refusal:

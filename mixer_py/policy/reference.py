@@ -1,8 +1,9 @@
-"""The Rego reference of a decision's path."""
+"""Paths of decisions and of the input as Rego references."""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from typing import Final
 
 import orjson
@@ -15,8 +16,12 @@ _KEYWORDS: Final = frozenset(
 
 def reference(decision: str) -> str:
     """The Rego reference of a decision path: `envoy/authz/allow` is `data.envoy.authz.allow`."""
-    parts = decision.split("/")
-    return "data" + "".join(
+    return join("data", decision.split("/"))
+
+
+def join(root: str, parts: Iterable[str]) -> str:
+    """The Rego reference of a path below a document, `data` or `input`."""
+    return root + "".join(
         f".{part}" if _IDENTIFIER.fullmatch(part) and part not in _KEYWORDS else f"[{orjson.dumps(part).decode()}]"
         for part in parts
     )

@@ -1,4 +1,4 @@
-"""A decision's value, decoded and validated: opa-envoy-plugin's result document, and `reasons` beyond it.
+"""A decision's value, decoded and validated: opa-envoy-plugin's result document; beyond it `reasons` and `cache_ttl`.
 
 Fields that do not apply to the verdict are ignored and not validated, as they are there.
 """
@@ -12,6 +12,7 @@ from envoy.type.v3 import http_status_pb2
 from mixer_py.errors import ResultError
 from mixer_py.policy.decision import NO_METADATA, Decision, Pairs
 from mixer_py.policy.headers import name_fault, value_fault
+from mixer_py.settings import parse_duration
 
 OWN_METADATA = "decision_id"
 OWN_METADATA_PREFIX = "mixer_"
@@ -55,6 +56,7 @@ def read_result(value: object, rule: str) -> Decision:
         raise _wrong("allowed", "a boolean", allowed)
     metadata = _metadata(value["dynamic_metadata"]) if "dynamic_metadata" in value else NO_METADATA
     reasons = _reasons(value["reasons"]) if "reasons" in value else ()
+    cache_ttl = _cache_ttl(value["cache_ttl"]) if "cache_ttl" in value else None
     if not allowed:
         return Decision(
             allowed=False,
@@ -64,6 +66,7 @@ def read_result(value: object, rule: str) -> Decision:
             dynamic_metadata=metadata,
             reasons=reasons,
             rule=rule,
+            cache_ttl=cache_ttl,
         )
     return Decision(
         allowed=True,
@@ -75,6 +78,7 @@ def read_result(value: object, rule: str) -> Decision:
         dynamic_metadata=metadata,
         reasons=reasons,
         rule=rule,
+        cache_ttl=cache_ttl,
     )
 
 
@@ -171,3 +175,17 @@ def _reasons(value: object) -> tuple[str, ...]:
         if not isinstance(item, str):
             raise _wrong("reasons[]", "a string", item)
     return tuple(value)
+
+
+def _cache_ttl(value: object) -> float:
+    """Seconds from a number of seconds or text such as `1m30s`."""
+    wanted = "a number of seconds from 0 or a duration such as 30s"
+    if isinstance(value, bool) or not isinstance(value, (int, float, str)):
+        raise _wrong("cache_ttl", wanted, value)
+    try:
+        seconds = parse_duration(value) if isinstance(value, str) else float(value)
+    except (ValueError, OverflowError):
+        raise ResultError(f"result.cache_ttl: must be {wanted}, but is {str(value)[:40]!r}") from None
+    if not seconds >= 0:
+        raise ResultError(f"result.cache_ttl: must be {wanted}, but is {value!r}")
+    return seconds

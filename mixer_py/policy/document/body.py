@@ -7,13 +7,17 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Final
 
 import orjson
 
 from mixer_py.errors import RequestParseError
 from mixer_py.policy.document.multipart import media_type_parameters, parse_parts
 from mixer_py.policy.document.path import parse_query
+
+MAX_DEPTH: Final = 120
+"""Arrays and objects within one another in a body. The embedded engine reads no more than 127 in the whole document; a
+body beyond it is refused here, so that it is refused whether or not the policy reads it."""
 
 _INTEGER = re.compile(r"[+-]?[0-9]+")
 
@@ -32,15 +36,28 @@ def parse_json(text: bytes) -> orjson.Fragment:
     """JSON text, checked, as a fragment of the input document, so that its numbers keep their digits.
 
     Raises:
-        RequestParseError: it is not one JSON value.
+        RequestParseError: it is not one JSON value, or is nested more than `MAX_DEPTH` deep.
     """
     if text.startswith(b"\xef\xbb\xbf"):
         text = text[3:]
     try:
-        orjson.loads(text)
+        value = orjson.loads(text)
     except orjson.JSONDecodeError as error:
         raise RequestParseError(f"body: invalid JSON: {error}") from None
+    if text.count(b"[") + text.count(b"{") > MAX_DEPTH and _is_deeper(value, MAX_DEPTH):
+        raise RequestParseError(f"body: JSON is nested more than {MAX_DEPTH} deep")
     return orjson.Fragment(text)
+
+
+def _is_deeper(value: object, depth: int) -> bool:
+    """Whether arrays and objects are nested more than `depth` deep."""
+    level = [value]
+    for _ in range(depth + 1):
+        inner = [one for one in level if isinstance(one, (list, dict))]
+        if not inner:
+            return False
+        level = [member for one in inner for member in (one.values() if isinstance(one, dict) else one)]
+    return True
 
 
 def _parse_multipart(payload: bytes, content_type: str) -> dict[str, list[object]] | None:
