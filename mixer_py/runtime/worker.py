@@ -188,7 +188,7 @@ class Worker:
         begun = time.thread_time()
         try:
             sources = read(order.configuration) if order.sources is None else read_private(order.sources, Sources)
-            snapshot = build(order.configuration, sources, self._vital_signs)
+            snapshot = build(order.configuration, sources, self._vital_signs, self._registry)
         finally:
             self._vital_signs.loading(now=False)
         sources_path = order.sources or write_private(sources, folder, "sources")
