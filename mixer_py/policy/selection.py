@@ -10,7 +10,8 @@ Everything is compiled when it is made. Not for: what a decision decides.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from typing import Final
 
@@ -20,7 +21,6 @@ from envoy.service.auth.v3.external_auth_pb2 import CheckRequest
 from mixer_py.attributes import spiffe
 from mixer_py.errors import RequestParseError
 from mixer_py.policy.decision import Ruling
-from mixer_py.policy.document.path import unescape
 from mixer_py.policy.point import DecisionPoint, Refusal
 from mixer_py.policy.selection_settings import (
     DEFAULT_NAME,
@@ -29,9 +29,10 @@ from mixer_py.policy.selection_settings import (
     DecisionSettings,
     MatchSettings,
 )
-from mixer_py.policy.spelling import NO, YES, Hosts, Match, PathPrefixes, PathReading, is_plain, read_path
+from mixer_py.policy.spelling import NO, YES, Hosts, Match, PathPrefixes, RequestPath
 
 _REMEMBERED_HOSTS: Final = 4096
+_NOTHING: Final[frozenset[tuple[str, str]]] = frozenset()
 _LONGEST_SHOWN: Final = 63
 """Characters of a name that are shown: as many as a name may have."""
 
@@ -75,7 +76,7 @@ class _Rule:
     hosts: Hosts | None
     prefixes: PathPrefixes | None
     namespaces: frozenset[str]
-    extensions: tuple[tuple[str, str], ...]
+    extensions: frozenset[tuple[str, str]]
     host_doubt: Refusal
     path_doubt: Refusal
     namespace_doubt: Refusal
@@ -125,34 +126,29 @@ class Selection:
         candidates = self._by_host.get(host)
         if candidates is None:
             candidates = self._candidates(host)
-        return self._first(candidates, attributes, extensions) if candidates else self._default
+        if not candidates:
+            return self._default
+        try:
+            return self._first(candidates, attributes, set(extensions.items()) if extensions else _NOTHING)
+        except RequestParseError as error:
+            return Unparsable(error)
 
     def _first(
-        self, candidates: tuple[Candidate, ...], attributes: AttributeContext, extensions: Mapping[str, str]
+        self, candidates: tuple[Candidate, ...], attributes: AttributeContext, extensions: AbstractSet[tuple[str, str]]
     ) -> Point:
-        path: str | None = None
-        plain = False
-        reading: PathReading | None = None
+        path = namespace = None
         for rule, by_host in candidates:
-            if rule.extensions and not all(extensions.get(key) == value for key, value in rule.extensions):
+            if rule.extensions and not rule.extensions <= extensions:
                 continue
             by_path = YES
             if rule.prefixes is not None:
-                if path is None:
-                    path = attributes.request.http.path.partition("?")[0]
-                    plain = is_plain(path)
-                if plain:
-                    by_path = rule.prefixes.match_plain(path)
-                else:
-                    try:
-                        reading = reading or _read(path)
-                    except RequestParseError as error:
-                        return Unparsable(error)
-                    by_path = rule.prefixes.match(reading)
+                path = path or RequestPath(attributes.request.http.path)
+                by_path = path.match(rule.prefixes)
                 if by_path is NO:
                     continue
             if rule.namespaces:
-                namespace = _namespace(attributes.destination.principal)
+                if namespace is None:
+                    namespace = _namespace(attributes.destination.principal)
                 if not namespace:
                     return rule.namespace_doubt
                 if namespace not in rule.namespaces:
@@ -179,16 +175,6 @@ class Selection:
         return _refusal(reason, dry_run=self._dry_run)
 
 
-def _read(path: str) -> PathReading:
-    """What is certain of a path.
-
-    Raises:
-        RequestParseError: a bad percent escape.
-    """
-    unescape(path, "path")
-    return read_path(path)
-
-
 def _compile(match: MatchSettings, point: Point, name: str, *, dry_run: bool) -> _Rule:
     def doubt(reason: str) -> Refusal:
         return _refusal(f"whether decision {name!r} is asked for cannot be told: {reason}", dry_run=dry_run)
@@ -198,7 +184,7 @@ def _compile(match: MatchSettings, point: Point, name: str, *, dry_run: bool) ->
         Hosts(match.hosts) if match.hosts else None,
         PathPrefixes(match.path_prefixes) if match.path_prefixes else None,
         frozenset(match.namespaces),
-        tuple(match.context_extensions.items()),
+        frozenset(match.context_extensions.items()),
         doubt("the host is malformed"),
         doubt("the path can be read in more than one way"),
         doubt("the destination has no principal with a namespace"),

@@ -63,7 +63,7 @@ def _check_host(value: str) -> str:
 
 
 def _check_prefix(value: str) -> str:
-    """A path prefix of whole segments, without a slash at its end; `/` is the empty text."""
+    """A path prefix of whole segments."""
     if not value.startswith("/"):
         raise ValueError(f"{value!r} does not start with a slash; write it as /{value}")
     if _UNFIT_FOR_A_PATH.search(value):
@@ -71,7 +71,7 @@ def _check_prefix(value: str) -> str:
             f"{value!r} has an empty or dotted segment, or one of % ; ? # \\ and blanks, which servers read in more "
             "than one way; write plain, decoded segments, as /pay/cards"
         )
-    return value.removesuffix("/")
+    return value
 
 
 def _check_namespace(value: str) -> str:

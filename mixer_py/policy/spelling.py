@@ -14,6 +14,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum
 from typing import Final
+from urllib.parse import unquote_to_bytes
+
+from mixer_py.policy.document.path import unescape
 
 
 class Match(Enum):
@@ -34,13 +37,14 @@ _HOST: Final = re.compile(r"[a-z0-9_-]+(?:\.[a-z0-9_-]+)*|\[[0-9a-f:.]+\]")
 _NOT_PLAIN: Final = re.compile(r"[^!-~]|[%;?#\\]|//|\.(?:/|$)")
 _ODD: Final = re.compile(r"[\x00-\x1f\x7f/\\;?#\ufffd]|%(?=[0-9A-Fa-f]{2}|u)")
 """In a decoded segment: what a server may take for the end of the segment or of the path, or decode once more."""
-_ESCAPES: Final = re.compile(r"(?:%[0-9A-Fa-f]{2})+")
 # Segments that a server may resolve, so that the path leads elsewhere; and octets that are no UTF-8 but that lenient
 # decoders take for dots and slashes (overlong forms: C0, C1, E0 80-9F, F0 80-8F).
 _CLIMB: Final = re.compile(r"(?:^|[/\\])[ .]++(?:[/\\;?#]|$)|[\x00-\x1f\x7f]|%[uU]")
 _OVERLONG: Final = re.compile(r"%[cC][01]|%[eE]0%[89]|%[fF]0%8")
 _DECODINGS: Final = 4
 """Times that a path is decoded in search of dotted segments; what is encoded more often leads anywhere."""
+_LONGEST_DECODED_AGAIN: Final = 2048
+"""Characters of a path that is decoded more than once, so that nobody keeps a worker busy with a long one."""
 
 
 class Hosts:
@@ -96,7 +100,8 @@ class PathPrefixes:
     __slots__ = ("_folded", "_segments", "_texts", "_texts_folded")
 
     def __init__(self, prefixes: Sequence[str]) -> None:
-        """Takes plain, decoded prefixes without a slash at their ends; the empty text is every path."""
+        """Takes plain, decoded prefixes, as `/pay`; `/` is every path."""
+        prefixes = [prefix.removesuffix("/") for prefix in prefixes]
         self._segments = [tuple(prefix.split("/")[1:]) for prefix in prefixes]
         self._folded = [tuple(map(_fold, segments)) for segments in self._segments]
         self._texts = tuple(f"{prefix}/" for prefix in prefixes)
@@ -125,6 +130,31 @@ class PathPrefixes:
                 if path.folded == folded[:known] and folded[known].startswith(path.stem):
                     best = UNCERTAIN
         return best
+
+
+class RequestPath:
+    """The path of one request, read as far as it is asked for."""
+
+    __slots__ = ("_plain", "_reading", "_text")
+
+    def __init__(self, path: str) -> None:
+        """Takes the path as Envoy sends it, query included."""
+        self._text = path.partition("?")[0]
+        self._plain = is_plain(self._text)
+        self._reading: PathReading | None = None
+
+    def match(self, prefixes: PathPrefixes) -> Match:
+        """Whether it begins with one of these.
+
+        Raises:
+            RequestParseError: a bad percent escape.
+        """
+        if self._plain:
+            return prefixes.match_plain(self._text)
+        if self._reading is None:
+            unescape(self._text, "path")
+            self._reading = read_path(self._text)
+        return prefixes.match(self._reading)
 
 
 def is_plain(path: str) -> bool:
@@ -159,22 +189,20 @@ def read_path(path: str) -> PathReading:
 
 def _may_climb(path: str) -> bool:
     """Whether some server may find a dotted segment in it, or read it in a way that is not foreseen here."""
-    for _ in range(_DECODINGS):
+    for again in range(_DECODINGS):
         if _CLIMB.search(path) or _OVERLONG.search(path):
             return True
         decoded = _decode(path)
         if decoded == path:
             return False
+        if again and len(path) > _LONGEST_DECODED_AGAIN:
+            return True
         path = decoded
     return True
 
 
 def _decode(text: str) -> str:
-    return _ESCAPES.sub(_decode_run, text) if "%" in text else text
-
-
-def _decode_run(match: re.Match[str]) -> str:
-    return bytes.fromhex(match[0].replace("%", "")).decode("utf-8", "replace")
+    return unquote_to_bytes(text).decode("utf-8", "replace") if "%" in text else text
 
 
 def _fold(segment: str) -> str:
