@@ -294,15 +294,14 @@ class DecisionLog:
 
 def to_batch(records: Sequence[tuple[DecisionRecord, Kept]]) -> pa.RecordBatch:
     """The records as rows of `decisions`."""
-    arrays = [
-        pa.array(
-            [read(record) for record, _ in records]
-            if (read := _READERS.get(column.name)) is not None
-            else [_KEPT[column.name](kept) for _, kept in records],
-            column.kind.arrow,
-        )
-        for column in DECISIONS.columns
-    ]
+    arrays = []
+    for column in DECISIONS.columns:
+        read = _READERS.get(column.name)
+        if read is not None:
+            values: list[Any] = [read(record) for record, _ in records]
+        else:
+            values = [_KEPT[column.name](kept) for _, kept in records]
+        arrays.append(pa.array(values, column.kind.arrow))
     return pa.RecordBatch.from_arrays(arrays, schema=DECISIONS.schema)
 
 

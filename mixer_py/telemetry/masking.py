@@ -214,7 +214,10 @@ class Mask:
                 mark = _mark(below(path, name), masked)
                 changed[name] = [mark] * len(value) if type(value) is list else mark  # a list stays one
                 continue
-            new = self._value(value, below(path, name), masked)
+            if type(value) is str and "=" not in value and "%" not in value:
+                new = value  # as most are; a call for each of them would cost more than all the rest
+            else:
+                new = self._value(value, below(path, name), masked)
             if new is not value:
                 changed[name] = new
             renamed = renamed or ("=" in name and self.text(name) != name)
