@@ -115,7 +115,7 @@ def test_the_quick_way_says_what_the_thorough_one_says(path: list[str], prefix: 
         ("/x/..;/pay", UNCERTAIN), ("/x/%00", UNCERTAIN), ("/pay#x", UNCERTAIN), ("/pay%3fx", UNCERTAIN),
         ("/%EF%BD%90ay", UNCERTAIN),  # a full-width p
         ("http://pay.example.com/pay", UNCERTAIN), ("pay", UNCERTAIN), ("\\pay", UNCERTAIN),
-        ("/x/%" + "25" * 9 + "61", UNCERTAIN),
+        ("/x/%" + "25" * 9 + "61", UNCERTAIN), ("/x/" + "%61" * 999, NO), ("/x/" + "%2561" * 999, UNCERTAIN),
     ],
 )  # fmt: skip
 def test_what_is_told_of_a_path(path: str, match: Match) -> None:
