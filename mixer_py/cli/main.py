@@ -25,6 +25,7 @@ COMMANDS = {
     "demo": "a real Envoy, two services, traffic, policies, limits and ClickHouse, all on this machine",
     "validate": "find every fault in configuration, policies and limits",
     "check": "decide one CheckRequest offline",
+    "test": "run the tests of policies",
     "query": "read requests and decisions with a SELECT",
     "version": "print the versions of mixer-py and its parts",
 }

@@ -35,6 +35,8 @@ _OPERATORS: Final = {
     "Union": ("operator_or", "|"),
 }
 _COLLECTION: Final = "collection"
+_LITERALS: Final = frozenset({"Array", "Object", "Set"})
+"""These are collections, whatever is in them; and of an object's text the engine tells a wrong beginning."""
 _BEFORE_OPERATOR = re.compile(rb"(?:[\s)]|#[^\n]*\n)*")
 
 Edit = tuple[int, int, int, str]
@@ -115,7 +117,7 @@ def rewrite(tree: Any, functions: Functions) -> str:  # noqa: ANN401 (the engine
     for kind, node in _nodes(tree["ast"]["rules"]):
         if kind in {"ArithExpr", "BinExpr"}:
             edits.extend(_operator_edits(node, text))
-        elif kind == "SomeIn":
+        elif kind == "SomeIn" and not _LITERALS & node["collection"].keys():
             span = _span(node["collection"])
             edits.extend(_wrap(span["start"], span["end"], _COLLECTION))
     pieces, position = [], 0
