@@ -143,6 +143,33 @@ async def test_the_bound_is_one_of_bytes_too() -> None:
     assert shelf.kept == [str(index) for index in range(100 + dropped, 125)]
 
 
+async def test_rows_that_were_promised_room_are_never_dropped_for_want_of_it() -> None:
+    registry, shelf = Registry(), Shelf()
+    shelf.hanging.clear()
+    recorder = Recorder(QUICK, registry, SystemClock(), shelf)
+    recorder.start()
+    assert recorder.has_room("decisions", 99, 0)
+    assert not recorder.has_room("decisions", 100, 0)
+    assert not recorder.has_room("decisions", 0, QUICK.bytes)
+    recorder.put("decisions", rows(99), promised=True)
+    assert recorder.has_room("decisions", 0, 0)
+    assert not recorder.has_room("decisions", 1, 0)
+    recorder.put("decisions", rows(11, 99), promised=True)
+    assert not recorder.has_room("decisions", 0, 0)
+    waiting = asyncio.create_task(recorder.freed("decisions"))
+    await asyncio.sleep(0.02)
+    assert not waiting.done()
+    shelf.hanging.set()
+    await asyncio.wait_for(waiting, 10)
+    assert await recorder.drain(10) == 0
+    assert shelf.kept == [str(index) for index in range(110)]
+    assert booked(registry) == {"received": 110, "written": 110}
+
+
+def test_without_a_sink_there_is_always_room() -> None:
+    assert Recorder(QUICK, Registry(), SystemClock(), None).has_room("decisions", 1 << 40, 1 << 60)
+
+
 async def test_draining_waits_for_no_more_rows() -> None:
     """Also what is left beside a full block, while that one is on its way."""
     registry, shelf = Registry(), Shelf()
