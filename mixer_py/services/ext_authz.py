@@ -43,8 +43,8 @@ class LogRoom(Protocol):
     def is_full(self, verdict: str, decision_id: str) -> bool:
         """Whether this decision would be kept if there were room, and it matters that there is none."""
 
-    async def find_room(self) -> bool:
-        """Waits for it as long as may be; False when nothing may be let through without its row."""
+    async def find_room(self, *, lets_through: bool) -> bool:
+        """Waits for it as long as may be; False when a request that would be let through must not be."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,8 +130,7 @@ class AuthorizationService:
             verdict, response, status = _decided(authorization, point, said)
         room = self._room
         if room is not None and room.is_full(verdict.name, verdict.decision_id):
-            may_pass = await room.find_room()
-            if not may_pass and response.status.code == OK:
+            if not await room.find_room(lets_through=response.status.code == OK):
                 verdict, response, status = _unlogged(verdict)
         duration = clock.monotonic() - begun
         self._count((point.path, verdict.name, cache, tier), duration)

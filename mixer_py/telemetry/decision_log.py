@@ -188,15 +188,18 @@ class DecisionLog:
         """Whether this decision would be kept if there were room, and it matters that there is none."""
         return self._promises and (verdict != "allow" or self._samples(decision_id)) and not self._has_room()
 
-    async def find_room(self) -> bool:
+    async def find_room(self, *, lets_through: bool) -> bool:
         """Waits for room as the settings say.
 
+        Args:
+            lets_through: the answer lets the request through.
+
         Returns:
-            True when the check may go on, if need be without its row; False when nothing may be let through.
+            True when the answer may be given, if need be without its row; False when the request must be denied.
         """
         if self._settings.when_full == "deny":
-            self._outcomes["refused"].add()
-            return False
+            self._outcomes["refused" if lets_through else "dropped"].add()
+            return not lets_through
         end = self._clock.monotonic() + self._settings.block
         while not self._has_room():
             left = end - self._clock.monotonic()

@@ -355,12 +355,13 @@ async def test_a_full_log_that_denies_says_so_and_keeps_what_it_promised() -> No
     out = next(name for name in map("d-{}".format, range(100)) if name not in sampled)
     assert not log.is_full("allow", out), "what is not in the sample needs no room"
     assert log.is_full("allow", sampled[2])
-    assert not await log.find_room()
+    assert not await log.find_room(lets_through=True)
+    assert await log.find_room(lets_through=False), "a denial needs no row"
     log.record(record(CheckRequest(), decision_id=sampled[2], verdict="error"))
     await log.drain(10)
     assert [row["decision_id"] for row in rows.rows()] == sampled[:2]
     assert (rows.promised, rows.dropped) == ({True}, [("decisions", 1, "log_full")])
-    assert counted(registry, "mixer_decision_log_full_total") == {"refused": 1}
+    assert counted(registry, "mixer_decision_log_full_total") == {"refused": 1, "dropped": 1}
 
 
 class RealTime(FakeClock):
@@ -376,12 +377,12 @@ async def test_a_full_log_that_blocks_waits_and_then_goes_on() -> None:
     log = DecisionLog(rows, settings, keeper, registry, RealTime())
     log.record(record(CheckRequest(), 0))
     assert log.is_full("deny", "d-1")
-    assert await log.find_room()
+    assert await log.find_room(lets_through=True)
     assert counted(registry, "mixer_decision_log_full_total") == {"dropped": 1}
     log.record(record(CheckRequest(), 1))
     assert rows.dropped == [("decisions", 1, "log_full")]
     log.activate(DecisionLogSettings(when_full="block", block="60s"), keeper)
-    waiting = [asyncio.create_task(log.find_room()) for _ in range(3)]
+    waiting = [asyncio.create_task(log.find_room(lets_through=True)) for _ in range(3)]
     await asyncio.sleep(0.05)
     assert not any(task.done() for task in waiting)
     rows.room = 10
