@@ -57,6 +57,10 @@ docs: $(STAMP) ## write anew what is generated: pages of docs/, and proto/
 bench: $(STAMP) ## measure (some minutes) and write benchmarks/reports/
 	$(BIN)/python benchmarks/main_job.py $(ARGS)
 
+.PHONY: bench-authorization
+bench-authorization: $(STAMP) ## measure checks cached and evaluated, and as policies grow (some minutes)
+	$(BIN)/python benchmarks/authorization.py $(ARGS)
+
 .PHONY: build
 build: $(STAMP) ## the wheel, in dist/
 	$(BIN)/python -m build --wheel --no-isolation

@@ -1,6 +1,7 @@
 """The client of the benchmark, in a process of its own: a bounded number of calls, then figures as JSON on stdout.
 
     python benchmarks/load.py check HOST:PORT CALLS
+    python benchmarks/load.py steady HOST:PORT SECONDS
     python benchmarks/load.py access-log HOST:PORT MESSAGES
 
 It talks to loopback addresses only.
@@ -23,6 +24,8 @@ CONNECTIONS = 4
 IN_FLIGHT = 8
 STREAM_MESSAGES_AHEAD = 64
 """Messages that may be under way on a stream before the client pauses, as Envoy's flush interval would make it."""
+STEADY_RATE = 200
+"""Checks a second of a steady load."""
 _DEADLINE = 30.0
 
 
@@ -63,6 +66,41 @@ async def checks(address: str, calls: int) -> dict[str, object]:
     }
 
 
+async def steady(address: str, seconds: int) -> dict[str, object]:
+    """Checks at a steady pace, whatever becomes of each: how long the slowest took, and how many failed."""
+    request = check_request()
+    channels = [_channel(address, number) for number in range(CONNECTIONS)]
+    calls = [channel.unary_unary(CHECK_METHOD) for channel in channels]
+    latencies: list[float] = []
+    failures: list[str] = []
+
+    async def one(number: int) -> None:
+        begun = time.perf_counter()
+        try:
+            await calls[number % CONNECTIONS](request, timeout=_DEADLINE)
+        except grpc.aio.AioRpcError as error:
+            failures.append(f"{error.code().name}: {error.details()}")
+        latencies.append(time.perf_counter() - begun)
+
+    begun = time.perf_counter()
+    waiting = []
+    for number in range(seconds * STEADY_RATE):
+        await asyncio.sleep(max(0.0, begun + number / STEADY_RATE - time.perf_counter()))
+        waiting.append(asyncio.ensure_future(one(number)))
+    await asyncio.gather(*waiting)
+    for channel in channels:
+        await channel.close()
+    latencies.sort()
+    return {
+        "calls": len(latencies),
+        "failed": len(failures),
+        "failures": failures[:3],
+        "p50": latencies[len(latencies) // 2],
+        "p99": latencies[len(latencies) * 99 // 100],
+        "slowest": latencies[-1],
+    }
+
+
 async def access_log(address: str, messages: int) -> dict[str, object]:
     """One stream of `messages` messages, ended by the server's answer to the half-close."""
     payloads = [access_log_message(first * ENTRIES_PER_MESSAGE) for first in range(messages)]
@@ -85,7 +123,7 @@ def main() -> None:
     kind, address, count = sys.argv[1], sys.argv[2], int(sys.argv[3])
     if not address.startswith("127."):
         raise SystemExit(f"{address} is not a loopback address")
-    work = {"check": checks, "access-log": access_log}[kind]
+    work = {"check": checks, "steady": steady, "access-log": access_log}[kind]
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         print(json.dumps(runner.run(work(address, count))))
 

@@ -5,6 +5,7 @@ Not for: what is sent to them (`load.py`) and what is made of the figures (`main
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import socket
@@ -14,6 +15,7 @@ import tempfile
 import time
 import urllib.error
 import urllib.request
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Self
 
@@ -33,6 +35,11 @@ def memory(pid: int) -> dict[str, int]:
     lines = Path(f"/proc/{pid}/status").read_text(encoding="ascii").splitlines()
     values = dict(line.split(":", 1) for line in lines)
     return {name: int(values[name].split()[0]) * 1024 for name in ("VmRSS", "VmHWM")}
+
+
+def memory_now() -> int:
+    """Resident bytes of this process."""
+    return memory(os.getpid())["VmRSS"]
 
 
 def free_port() -> int:
@@ -105,10 +112,13 @@ class Floor(Server):
         super().__init__("floor", [sys.executable, str(HERE / "floor.py"), address], address)
 
 
-class Mixer(Server):
-    """`mixer serve` with the tutorial's policy, with or without an embedded ClickHouse."""
+TUTORIAL = {"bundles": [f"{HERE}/workload/tutorial.rego"], "decision": "envoy/authz/result"}
 
-    def __init__(self, name: str, *, clickhouse: bool) -> None:
+
+class Mixer(Server):
+    """`mixer serve` with a policy, the tutorial's unless another is named, with or without an embedded ClickHouse."""
+
+    def __init__(self, name: str, *, clickhouse: bool = False, policy: Mapping[str, object] = TUTORIAL) -> None:
         self._folder = tempfile.TemporaryDirectory(prefix="mixer-bench-")  # ends with this object
         folder = Path(self._folder.name)
         address = f"127.0.0.1:{free_port()}"
@@ -116,7 +126,7 @@ class Mixer(Server):
         lines = [
             f"server: {{listeners: [{{address: '{address}'}}], admin: '{self._admin}', socket: '{folder}/mixer.sock'}}",
             "log: {level: warning}",
-            f"policy: {{bundles: ['{HERE}/workload/tutorial.rego'], decision: envoy/authz/result}}",
+            f"policy: {json.dumps(policy)}",
         ]
         if clickhouse:
             lines.append(f"telemetry: {{clickhouse: {{url: 'chdb://{folder}/chdb'}}}}")
@@ -131,6 +141,14 @@ class Mixer(Server):
                 return bool(answer.status == 200)
         except (urllib.error.URLError, OSError):
             return False
+
+    def reload(self) -> None:
+        """Asks for a reload; returns at once."""
+        self._process.send_signal(signal.SIGHUP)
+
+    def revision(self) -> str:
+        """The revision in force."""
+        return next(line for line in self.metrics().splitlines() if line.startswith("mixer_snapshot_info{"))
 
     def metrics(self) -> str:
         """The whole of /metrics."""
