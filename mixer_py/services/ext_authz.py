@@ -129,9 +129,12 @@ class AuthorizationService:
             said = ruling.decision
             verdict, response, status = _decided(authorization, point, said)
         room = self._room
-        if room is not None and room.is_full(verdict.name, verdict.decision_id):
-            if not await room.find_room(lets_through=response.status.code == OK):
-                verdict, response, status = _unlogged(verdict)
+        if (
+            room is not None
+            and room.is_full(verdict.name, verdict.decision_id)
+            and not await room.find_room(lets_through=response.status.code == OK)
+        ):
+            verdict, response, status = _unlogged(verdict)
         duration = clock.monotonic() - begun
         self._count((point.path, verdict.name, cache, tier), duration)
         if self._decisions is not None:
