@@ -49,9 +49,17 @@ def test_without_a_bundle_everything_is_denied_and_says_why(make_request) -> Non
         ("package envoy.authz\n\nallow if {\n  input.a =\n}\n", 4, "expecting"),
         ("package envoy.authz\n\nallow if {\n  x > 3\n}\n", 4, "variable `x` is unsafe"),
         ("package envoy.authz\n\nallow { input.a }\n", 3, "`if` keyword is required"),
-        ("package envoy.authz\n\nallow if {\n  io.jwt.decode(input.t)\n}\n", 4, "lacks the builtin io.jwt.decode"),
+        (
+            "package envoy.authz\n\nallow if {\n  graphql.parse_query(input.t)\n}\n",
+            4,
+            "lacks the builtin graphql.parse_query",
+        ),
         ("package envoy.authz\n\nallow if {\n  not http.send({}).x\n}\n", 4, "lacks the builtin http.send"),
-        ("package envoy.authz\n\nallow if count(upper(crypto.md5(input.t))) > 1\n", 3, "lacks the builtin crypto.md5"),
+        (
+            "package envoy.authz\n\nallow if count(upper(rego.metadata.rule())) > 1\n",
+            3,
+            "lacks the builtin rego.metadata",
+        ),
         ("package envoy.authz\n\nallow if missing(3)\n", 3, "function missing is not defined"),
         ("package envoy.authz\n\nallow if count(3, 4, 5) > 1\n", 3, "builtin count takes 1 arguments, 3 are given"),
         ("package envoy.authz\n\nallow if b\n\nb if allow\n", 3, "recursion"),
@@ -69,7 +77,19 @@ def test_what_cannot_work_is_refused_at_load_with_its_place(load, text: str, lin
 
 def test_a_lacking_builtin_names_the_way_out(load) -> None:
     with pytest.raises(PolicyLoadError, match="engine: opa"):
-        load("package envoy.authz\n\nallow if io.jwt.decode(input.t)\n")
+        load("package envoy.authz\n\nallow if rego.parse_module(input.t, input.u)\n")
+
+
+def test_a_name_that_is_nearly_a_builtins_brings_a_suggestion(load) -> None:
+    with pytest.raises(PolicyLoadError, match=r"did you mean io\.jwt\.decode_verify\?"):
+        load("package envoy.authz\n\nallow if io.jwt.verify_decode(input.t, {})[0]\n")
+
+
+def test_an_argument_of_the_wrong_type_is_refused(load) -> None:
+    with pytest.raises(
+        PolicyLoadError, match=r"policy\.rego:3: argument 2 of startswith must be a string, an array is given"
+    ):
+        load('package envoy.authz\n\nallow if startswith(input.attributes.request.http.path, ["/a"])\n')
 
 
 def test_every_faulty_module_is_named(load) -> None:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Final
 
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import load_der_private_key
+from cryptography.utils import CryptographyDeprecationWarning
 
 from mixer_py.policy.builtins.chains import USAGES, Options, verify_chain
 from mixer_py.policy.builtins.descriptions import describe, describe_request, private_jwk, uri_strings
@@ -119,5 +121,7 @@ def _split(content: bytes) -> Iterator[x509.Certificate]:
             octets = size - _LONGEST_DER_LENGTH
             size = int.from_bytes(content[2 : 2 + octets])
         end = 2 + octets + size
-        yield x509.load_der_x509_certificate(content[:end])
+        with warnings.catch_warnings():  # of serial numbers that are no good, which are not ours
+            warnings.simplefilter("ignore", CryptographyDeprecationWarning)
+            yield x509.load_der_x509_certificate(content[:end])
         content = content[end:]

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import base64
 import ipaddress
+import warnings
 from collections.abc import Mapping
 from typing import Any, Final
 from urllib.parse import urlsplit
@@ -14,6 +15,7 @@ from urllib.parse import urlsplit
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+from cryptography.utils import CryptographyDeprecationWarning
 from cryptography.x509.oid import AuthorityInformationAccessOID, ExtensionOID, NameOID, SignatureAlgorithmOID
 
 from mixer_py.policy.builtins.chains import USAGES
@@ -92,7 +94,7 @@ def describe(certificate: x509.Certificate) -> dict[str, Any]:
         "Raw": _encoded(certificate.public_bytes(Encoding.DER)),
         "RawIssuer": _encoded(certificate.issuer.public_bytes()),
         "RawTBSCertificate": _encoded(certificate.tbs_certificate_bytes),
-        "SerialNumber": _number(certificate.serial_number),
+        "SerialNumber": _serial_number(certificate),
         "UnhandledCriticalExtensions": [
             _oid(one.oid) for one in certificate.extensions if one.critical and one.oid not in _HANDLED
         ]
@@ -342,6 +344,12 @@ def private_jwk(key: object) -> dict[str, str]:
 
 def _oid(oid: x509.ObjectIdentifier) -> list[int]:
     return [int(part) for part in oid.dotted_string.split(".")]
+
+
+def _serial_number(certificate: x509.Certificate) -> int | str:
+    with warnings.catch_warnings():  # of one that is no good, which is not ours
+        warnings.simplefilter("ignore", CryptographyDeprecationWarning)
+        return _number(certificate.serial_number)
 
 
 def _number(number: int) -> int | str:

@@ -18,6 +18,7 @@ from mixer_py.errors import EvaluationError, Fault, PolicyLoadError, RequestPars
 from mixer_py.policy.builtins.corrected import add_corrected
 from mixer_py.policy.bundles.reading import Bundle, Module
 from mixer_py.policy.engines.panics import PanicError, guarded
+from mixer_py.policy.engines.parsing import new_engine, ready_modules
 from mixer_py.policy.engines.protocol import Evaluation, EvaluationWatch
 from mixer_py.policy.engines.tolerant import EXTENSION, Attempts, can_rewrite, functions_module, rewrite, trials_module
 from mixer_py.policy.reference import reference
@@ -28,7 +29,6 @@ from mixer_py.policy.rego.reads import ReadAnalysis, Reads
 _PACKAGE: Final = "mixer_decision"
 _FILE: Final = "mixer/decision.rego"
 _READY: Final = f"data.{_PACKAGE}.ready"
-_NO_LIMIT: Final = 2**31
 _UNDEFINED: Final = '"<undefined>"'
 _PLACE: Final = re.compile(r"^--> (?P<file>.*):(?P<line>\d+):(?P<column>\d+)$", re.MULTILINE)
 _MESSAGE = re.compile(r"^error: (?P<message>.*)$", re.MULTILINE)
@@ -66,7 +66,7 @@ class EmbeddedEngine:
         self._rules = {decision: _value_rule(index) for index, decision in enumerate(decisions)}
         self._watch = watch
         with_data = _load_data(bundle)
-        self._pristine = _add_modules(with_data.clone(), bundle.modules, decisions)
+        self._pristine = _add_modules(with_data.clone(), ready_modules(bundle.modules), decisions)
         trees: list[Any] = orjson.loads(self._pristine.get_ast_as_json())
         faults = check_calls(trees) + check_overlaps(trees, bundle.data_at(package_paths(trees)))
         if faults:
@@ -138,7 +138,7 @@ def _value_rule(index: int) -> str:
 
 
 def _load_data(bundle: Bundle) -> Any:  # noqa: ANN401 (regorus has no types)
-    engine = regorus.Engine()
+    engine = new_engine()
     add_corrected(engine)
     try:
         for document in bundle.documents:  # as it was written: numbers stay exact, and nothing is parsed twice

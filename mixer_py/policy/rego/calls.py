@@ -71,13 +71,20 @@ def find_calls(node: Any) -> Iterator[Call]:  # noqa: ANN401 (a node of the engi
         elif isinstance(current, dict):
             call = current.get("Call")
             if isinstance(call, dict) and "fcn" in call:
-                path = ref_path(call["fcn"])
-                if path is not None:
-                    (function,) = call["fcn"].values()
-                    span = function["span"]
-                    kinds = tuple(_KINDS.get(next(iter(parameter)), _UNKNOWN) for parameter in call["params"])
-                    yield Call(path, len(kinds), span["line"], span["start"], span["end"], kinds)
+                found = _call(call)
+                if found is not None:
+                    yield found
             pending.extend(value for value in current.values() if isinstance(value, (dict, list)))
+
+
+def _call(node: Any) -> Call | None:  # noqa: ANN401 (JSON)
+    path = ref_path(node["fcn"])
+    if path is None:
+        return None
+    (function,) = node["fcn"].values()
+    span = function["span"]
+    kinds = tuple(_KINDS.get(next(iter(parameter)), _UNKNOWN) for parameter in node["params"])
+    return Call(path, len(kinds), span["line"], span["start"], span["end"], kinds)
 
 
 class Functions:
@@ -102,6 +109,12 @@ class Functions:
         target = module_imports(tree).get(call.path[0])
         full = (*target, *call.path[1:]) if target is not None else call.path
         return None if full in self._own else ".".join(full)
+
+
+    def builtin_of(self, node: Any, tree: Any) -> str | None:  # noqa: ANN401 (JSON)
+        """As `builtin`, of a call's node in the syntax tree."""
+        call = _call(node)
+        return None if call is None else self.builtin(call, tree)
 
 
 def check_calls(trees: Sequence[Any]) -> list[Fault]:
