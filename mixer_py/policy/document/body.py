@@ -1,7 +1,4 @@
-"""`parsed_body` and `truncated_body` of the input document, by opa-envoy-plugin's order of cases.
-
-gRPC bodies are not parsed: without a descriptor set they are `null`, as they are there.
-"""
+"""`parsed_body` and `truncated_body` of the input document, by opa-envoy-plugin's order of cases."""
 
 from __future__ import annotations
 
@@ -12,13 +9,15 @@ from typing import Any, Final
 import orjson
 
 from mixer_py.errors import RequestParseError
+from mixer_py.policy.document.grpc_body import GrpcBodies
 from mixer_py.policy.document.multipart import media_type_parameters, parse_parts
-from mixer_py.policy.document.path import parse_query
+from mixer_py.policy.document.path import parse_query, split_path
 
 MAX_DEPTH: Final = 120
 """Arrays and objects within one another in a body. The embedded engine reads no more than 127 in the whole document; a
 body beyond it is refused here, so that it is refused whether or not the policy reads it."""
 
+_GRPC: Final = "application/grpc"
 _INTEGER = re.compile(r"[+-]?[0-9]+")
 
 
@@ -72,36 +71,55 @@ def _parse_multipart(payload: bytes, content_type: str) -> dict[str, list[object
     return values
 
 
-def parse_body(http: Any) -> tuple[object, bool]:  # noqa: ANN401 (AttributeContext.HttpRequest, a generated class)
-    """`(parsed_body, truncated_body)` of `attributes.request.http`.
+class BodyParser:
+    """Parses bodies. Thread-safe, holds no request."""
 
-    Headers that come as `header_map` (Envoy's encode_raw_headers) are not looked at, as in opa-envoy-plugin.
+    __slots__ = ("_grpc",)
 
-    Raises:
-        RequestParseError: a body that its content type says can be parsed, and cannot.
-    """
-    headers = http.headers
-    if headers.get("x-envoy-auth-partial-body") == "true":
-        return None, True
-    content_type: str = headers.get("content-type", "")
-    parse = next((parse for name, parse in _PARSERS if name in content_type), None)
-    if parse is None:
-        return None, False
-    payload: bytes = http.body.encode() or http.raw_body
-    if not payload:
-        return None, False
-    if _is_truncated(headers, len(payload)):
-        return None, True
-    return parse(payload, content_type), False
+    def __init__(self, grpc: GrpcBodies | None = None) -> None:
+        """Takes what reads gRPC bodies; without it they are not parsed, as in opa-envoy-plugin without a descriptor."""
+        self._grpc = grpc
+
+    def parse(self, http: Any) -> tuple[object, bool]:  # noqa: ANN401 (AttributeContext.HttpRequest, a generated class)
+        """`(parsed_body, truncated_body)` of `attributes.request.http`.
+
+        Headers that come as `header_map` (Envoy's encode_raw_headers) are not looked at, as in opa-envoy-plugin.
+
+        Raises:
+            RequestParseError: a body that its content type says can be parsed, and cannot.
+        """
+        headers = http.headers
+        if headers.get("x-envoy-auth-partial-body") == "true":
+            return None, True
+        content_type: str = headers.get("content-type", "")
+        kind = next((name for name in _KINDS if name in content_type), None)
+        if kind is None:
+            return None, False
+        if kind == _GRPC:
+            return (None, False) if self._grpc is None else self._parse_grpc(self._grpc, http)
+        payload: bytes = http.body.encode() or http.raw_body
+        if not payload:
+            return None, False
+        if _is_truncated(headers, len(payload)):
+            return None, True
+        return _PARSERS[kind](payload, content_type), False
+
+    def _parse_grpc(self, grpc: GrpcBodies, http: Any) -> tuple[object, bool]:  # noqa: ANN401 (see parse)
+        raw_body: bytes = http.raw_body
+        if not raw_body:  # Envoy's pack_as_bytes is off
+            return None, False
+        body, truncated = grpc.parse(split_path(http.path.partition("?")[0]), raw_body)
+        if _is_deeper(body, MAX_DEPTH):
+            raise RequestParseError(f"body: the gRPC message is nested more than {MAX_DEPTH} deep")
+        return body, truncated
 
 
-# In opa-envoy-plugin's order: a content type that contains two of these names is the first of them.
-_PARSERS: tuple[tuple[str, Callable[[bytes, str], object] | None], ...] = (
-    ("application/json", lambda payload, _content_type: parse_json(payload)),
-    ("application/grpc", None),
-    (
-        "application/x-www-form-urlencoded",
-        lambda payload, _: parse_query(payload.decode("utf-8", "replace"), "form body"),
+_PARSERS: Final[dict[str, Callable[[bytes, str], object]]] = {
+    "application/json": lambda payload, _content_type: parse_json(payload),
+    "application/x-www-form-urlencoded": lambda payload, _content_type: parse_query(
+        payload.decode("utf-8", "replace"), "form body"
     ),
-    ("multipart/form-data", _parse_multipart),
-)
+    "multipart/form-data": _parse_multipart,
+}
+# In opa-envoy-plugin's order: a content type that contains two of these names is the first of them.
+_KINDS: Final = ("application/json", _GRPC, "application/x-www-form-urlencoded", "multipart/form-data")

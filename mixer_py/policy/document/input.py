@@ -18,7 +18,7 @@ from google.protobuf import struct_pb2
 from google.protobuf.descriptor import Descriptor, FieldDescriptor
 from google.protobuf.message import Message
 
-from mixer_py.policy.document.body import parse_body
+from mixer_py.policy.document.body import BodyParser
 from mixer_py.policy.document.path import parse_query, split_path
 
 Walk = Callable[[Any], Any]
@@ -135,9 +135,12 @@ class InputBuilder:
 
     __slots__ = ("_walk", "parse_body", "plans")
 
-    def __init__(self, *, skip_request_body_parse: bool = False) -> None:
+    def __init__(self, *, skip_request_body_parse: bool = False, bodies: BodyParser | None = None) -> None:
+        """Takes what parses bodies; None parses all but gRPC's."""
         self.plans = Plans()
-        self.parse_body: Callable[[Any], tuple[object, bool]] | None = None if skip_request_body_parse else parse_body
+        self.parse_body: Callable[[Any], tuple[object, bool]] | None = (
+            None if skip_request_body_parse else (bodies or BodyParser()).parse
+        )
         self._walk = self.plans.walker(CheckRequest.DESCRIPTOR)
 
     def attributes(self, request: CheckRequest) -> dict[str, object]:
