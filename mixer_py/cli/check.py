@@ -28,7 +28,7 @@ from mixer_py.errors import ConfigurationError, EvaluationError, Fault
 from mixer_py.instruments import Registry, SystemClock
 from mixer_py.runtime.snapshot import build, read
 from mixer_py.services.ext_authz import Authorization, AuthorizationService
-from mixer_py.telemetry.decision_log import DecisionRecord
+from mixer_py.telemetry.decision_record import DecisionRecord
 
 EXAMPLES = (
     "mixer check -c mixer.yaml --request request.json",

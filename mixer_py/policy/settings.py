@@ -2,28 +2,24 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Literal
 
-from pydantic import AfterValidator, Field, ValidationInfo, field_validator
+from pydantic import Field, ValidationInfo, field_validator
 
 from mixer_py.policy.bundles.settings import (
     BundleKeySettings,
     BundleLimits,
+    BundlePath,
     DataSettings,
     FetchSettings,
     Host,
     check_documents,
-    check_url,
-    is_url,
 )
 from mixer_py.policy.selection_settings import DecisionPath, DecisionSettings, check_names
+from mixer_py.policy.shadow_settings import ShadowSettings
 from mixer_py.settings import Duration, LocalPath, Settings
 
 NOT_BUILT = "is not built yet in this version"
-
-
-def _check_bundle(value: LocalPath) -> LocalPath:
-    return LocalPath(check_url(value)) if is_url(value) else value
 
 
 class CacheSettings(Settings):
@@ -51,7 +47,7 @@ class PolicySettings(Settings):
 
     engine: Literal["embedded", "opa"] = "embedded"
     """What evaluates Rego: `embedded` in this process, or an `opa` server."""
-    bundles: tuple[Annotated[LocalPath, AfterValidator(_check_bundle)], ...] = ()
+    bundles: tuple[BundlePath, ...] = ()
     """Folders, .rego, .json or .yaml files, and OPA bundle archives (.tar.gz), also by http(s) URL, that hold policies
     and their data. With none, every check is denied."""
     bundle_keys: dict[str, BundleKeySettings] = Field(default_factory=dict)
@@ -70,6 +66,8 @@ class PolicySettings(Settings):
     """Decisions for some of the requests, tried in order; what none of them is for, `decision` decides."""
     on_error: Literal["error", "deny", "allow"] = "error"
     """When a policy cannot be decided: fail the call, so that Envoy's failure_mode_allow decides, or deny, or allow."""
+    shadow: ShadowSettings | None = None
+    """A candidate that decides a share of the checks too, in a process of its own, and changes no answer."""
     dry_run: bool = False
     """Answer a denial with OK; decision log and metadata keep the real verdict. Errors stay errors."""
     skip_request_body_parse: bool = False

@@ -21,7 +21,7 @@ from mixer_py.policy.point import DecisionPoint, Refusal
 from mixer_py.policy.policy import Policy
 from mixer_py.services.check_response import BAD_REQUEST, OK, Verdict, let_pass, refuse, respond
 from mixer_py.services.stages import stage_durations
-from mixer_py.telemetry.decision_log import DecisionRecord
+from mixer_py.telemetry.decision_record import DecisionRecord
 
 METHOD = "/envoy.service.auth.v3.Authorization/Check"
 FORBIDDEN = 403

@@ -310,6 +310,11 @@ DECISIONS: Final = TableOfColumns(
         Column("cache", NAME, "hit, miss or bypass of the decision cache", Recorded()),
         Column("dry_run", FLAG, "whether the verdict was only noted", Recorded("`policy.dry_run`")),
         Column("duration_us", REAL, "microseconds that the decision took", Recorded()),
+        Column("shadow_verdict", NAME, "the candidate's: allow, deny or error; timeout or dropped when it gave none; "
+               "empty when it was not asked", Recorded("`policy.shadow`")),
+        Column("shadow_rule", NAME, "the rule by which the candidate decided", Recorded("its result's `rule`")),
+        Column("shadow_reasons", TEXT, "why, joined by `; `, or what went wrong", Recorded("its result's `reasons`")),
+        Column("shadow_revision", NAME, "revision of the candidate", Recorded()),
         Column("input", TEXT, "the policy's input as JSON, masked; empty when it is not kept",
                Recorded("the CheckRequest, as the policy saw it")),
         Column("masked", TEXT, "paths of the input whose value was replaced, joined by `; `",

@@ -12,17 +12,16 @@ import contextlib
 import zlib
 from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Any, Final, Protocol
 
 import pyarrow as pa
 import structlog
-from envoy.service.auth.v3.external_auth_pb2 import CheckRequest
 
 from mixer_py.attributes.bag import READERS
 from mixer_py.instruments import Clock, Registry
 from mixer_py.telemetry.columns import DECISIONS
 from mixer_py.telemetry.decision_log_settings import DecisionLogSettings
+from mixer_py.telemetry.decision_record import DecisionRecord, Kept
 
 SAMPLED: Final = "sampled"
 """Reason of allows that `decision_log.sample` leaves out."""
@@ -41,66 +40,6 @@ _MOST_RECORDS: Final = 20_000
 _MOST_BYTES: Final = 64 << 20
 """Bounds on what waits here, should preparing fall behind."""
 _LOOK_AGAIN_SECONDS: Final = 0.01
-
-
-@dataclass(frozen=True, slots=True)
-class DecisionRecord:
-    """One check as it is remembered.
-
-    Attributes:
-        request: what was asked.
-        started: wall clock, nanoseconds since the epoch.
-        duration: seconds that the check took.
-        verdict: `allow`, `deny` or `error`.
-        decision_id: the join key.
-        decision: path of the decision.
-        rule: which rule decided.
-        reasons: why, joined by `; `.
-        error: what went wrong, when the verdict is `error`.
-        revision: of the snapshot that decided.
-        http_status: of a denial; 0 when the request was let through or the call failed.
-        tier: which engine tier decided.
-        cache: `hit`, `miss` or `bypass`.
-        dry_run: the verdict was only noted.
-        result: what the policy said, for `system.log`; None when it said nothing.
-    """
-
-    request: CheckRequest
-    started: int
-    duration: float
-    verdict: str
-    decision_id: str
-    decision: str
-    rule: str
-    reasons: str
-    error: str
-    revision: str
-    http_status: int
-    tier: str
-    cache: str
-    dry_run: bool
-    result: object = None
-
-
-@dataclass(frozen=True, slots=True)
-class Kept:
-    """What a row shows of the text that a client or a policy wrote.
-
-    Attributes:
-        input: JSON text; empty when nothing of the input is kept.
-        erased: paths that were removed, joined by `; `.
-        masked: paths whose value was replaced, joined by `; `.
-        url_path: the path without its query.
-        reasons: why.
-        error: what went wrong.
-    """
-
-    input: str
-    erased: str
-    masked: str
-    url_path: str
-    reasons: str
-    error: str
 
 
 class Keeper(Protocol):
@@ -150,6 +89,8 @@ class DecisionLog:
         self._waiting: deque[Entry] = deque()
         self._bytes = 0
         self._in_hand = 0
+        self._held = 0
+        self._held_bytes = 0
         self._timer: asyncio.TimerHandle | None = None
         self._work: asyncio.Task[None] | None = None
         self._log = structlog.get_logger("telemetry").bind(table=DECISIONS.name)
@@ -167,12 +108,33 @@ class DecisionLog:
 
     def record(self, record: DecisionRecord) -> None:
         """Keeps one decision, unless it is not in the sample or there is no room."""
-        if record.verdict == "allow" and not self._samples(record.decision_id):
-            self._rows.count_dropped(DECISIONS.name, 1, SAMPLED)
+        if self._is_left_out(record):
             return
         if self._promises and not self._has_room():
             self._rows.count_dropped(DECISIONS.name, 1, LOG_FULL)
             return
+        self._keep(record)
+
+    def hold(self, size: int) -> None:
+        """Keeps room for a record that comes later by `record_held`, for a request of so many bytes."""
+        self._held += 1
+        self._held_bytes += size
+
+    def record_held(self, record: DecisionRecord, size: int) -> None:
+        """Keeps one decision for which there is room since `hold`, unless it is not in the sample."""
+        self._held -= 1
+        self._held_bytes -= size
+        if not self._is_left_out(record):
+            self._keep(record)
+
+    def _is_left_out(self, record: DecisionRecord) -> bool:
+        """Whether it is an allow that is not in the sample; one that a candidate does not share always is."""
+        if record.verdict != "allow" or record.differs or self._samples(record.decision_id):
+            return False
+        self._rows.count_dropped(DECISIONS.name, 1, SAMPLED)
+        return True
+
+    def _keep(self, record: DecisionRecord) -> None:
         size = record.request.ByteSize()
         self._waiting.append((record, self._keeper, size))
         self._bytes += size
@@ -232,7 +194,8 @@ class DecisionLog:
         return share >= 1.0 or zlib.crc32(decision_id.encode()) < share * (1 << 32)
 
     def _has_room(self) -> bool:
-        return self._rows.has_room(DECISIONS.name, len(self._waiting) + self._in_hand, self._bytes)
+        rows = len(self._waiting) + self._in_hand + self._held
+        return self._rows.has_room(DECISIONS.name, rows, self._bytes + self._held_bytes)
 
     def _begin(self) -> None:
         if self._timer is not None:
@@ -327,6 +290,9 @@ _READERS: dict[str, Callable[[DecisionRecord], Any]] = {
     "cache": lambda record: record.cache,
     "dry_run": lambda record: record.dry_run,
     "duration_us": lambda record: record.duration * 1e6,
+    "shadow_verdict": lambda record: record.shadow.verdict,
+    "shadow_rule": lambda record: record.shadow.rule,
+    "shadow_revision": lambda record: record.shadow.revision,
 } | {
     name.replace(".", "_"): _attribute(name)
     for name in (
@@ -346,6 +312,7 @@ _READERS: dict[str, Callable[[DecisionRecord], Any]] = {
 _KEPT: dict[str, Callable[[Kept], str]] = {
     "reasons": lambda kept: kept.reasons,
     "error": lambda kept: kept.error,
+    "shadow_reasons": lambda kept: kept.shadow_reasons,
     "request_url_path": lambda kept: kept.url_path,
     "input": lambda kept: kept.input,
     "erased": lambda kept: kept.erased,

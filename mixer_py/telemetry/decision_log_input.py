@@ -18,8 +18,8 @@ from envoy.service.auth.v3.external_auth_pb2 import CheckRequest
 from mixer_py.attributes.bag import READERS
 from mixer_py.errors import MixerError, RequestParseError
 from mixer_py.instruments import Registry
-from mixer_py.telemetry.decision_log import DecisionRecord, Kept
 from mixer_py.telemetry.decision_log_settings import DecisionLogSettings
+from mixer_py.telemetry.decision_record import DecisionRecord, Kept
 from mixer_py.telemetry.json_places import replaced
 from mixer_py.telemetry.masking import HTTP, MASKED, Mask
 from mixer_py.telemetry.masking_rules import Masking, apply_rules, read_rules
@@ -137,7 +137,7 @@ class InputKeeper:
             "labels": {},
             "decision_id": record.decision_id,
             "revision": record.revision,
-            "path": record.decision,
+            "path": record.path or record.decision,
             "input": document,
             "timestamp": datetime.fromtimestamp(record.started / 1e9, UTC).isoformat().replace("+00:00", "Z"),
         }
@@ -160,7 +160,9 @@ class InputKeeper:
         hide_reasons: bool = False,
     ) -> Kept:  # fmt: skip
         reasons = MASKED if hide_reasons and record.reasons else self._mask.text(record.reasons)
-        return Kept(text, erased, masked, url_path, reasons, self._mask.text(record.error))
+        shadow = record.shadow.reasons
+        shadow = MASKED if hide_reasons and shadow else self._mask.text(shadow)
+        return Kept(text, erased, masked, url_path, reasons, self._mask.text(record.error), shadow)
 
 
 def _path_of(record: DecisionRecord) -> str:

@@ -21,7 +21,7 @@ from mixer_py.instruments import FakeClock, Registry
 from mixer_py.policy.policy import Policy
 from mixer_py.policy.settings import PolicySettings
 from mixer_py.services.ext_authz import Authorization, AuthorizationService
-from mixer_py.telemetry.decision_log import DecisionRecord
+from mixer_py.telemetry.decision_record import DecisionRecord
 
 CASES = Path(__file__).parents[1] / "cases" / "ext_authz"
 SAMPLES = sorted(path.parent for path in Path(__file__).parents[2].glob("policies/*/cases/*/want.json"))

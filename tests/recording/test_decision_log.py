@@ -16,9 +16,10 @@ from mixer_py.instruments import FakeClock, Registry
 from mixer_py.policy.document.input import InputBuilder
 from mixer_py.policy.log_rules import result_of
 from mixer_py.telemetry import validation
-from mixer_py.telemetry.decision_log import DecisionLog, DecisionRecord
+from mixer_py.telemetry.decision_log import DecisionLog
 from mixer_py.telemetry.decision_log_input import InputKeeper, InputSources
 from mixer_py.telemetry.decision_log_settings import DecisionLogSettings
+from mixer_py.telemetry.decision_record import DecisionRecord
 
 REQUEST = {
     "attributes": {

@@ -12,7 +12,7 @@ from mixer_py.errors import EvaluationError, InvalidRequestError, RequestParseEr
 from mixer_py.instruments import FakeClock, Registry
 from mixer_py.policy.decision import Decision, Ruling
 from mixer_py.services.ext_authz import Authorization, AuthorizationService
-from mixer_py.telemetry.decision_log import DecisionRecord
+from mixer_py.telemetry.decision_record import DecisionRecord
 
 KEYS = {
     "decision_id",

@@ -17,9 +17,10 @@ from mixer_py.errors import RequestParseError
 from mixer_py.instruments import Registry
 from mixer_py.policy.document.input import InputBuilder
 from mixer_py.policy.log_rules import result_of
-from mixer_py.telemetry.decision_log import DecisionRecord, to_batch
+from mixer_py.telemetry.decision_log import to_batch
 from mixer_py.telemetry.decision_log_input import InputKeeper, InputSources
 from mixer_py.telemetry.decision_log_settings import DecisionLogSettings, MaskSettings
+from mixer_py.telemetry.decision_record import DecisionRecord
 from mixer_py.telemetry.json_places import replaced, segments_of, thawed
 from mixer_py.telemetry.masking import Mask
 from mixer_py.telemetry.secret_names import SecretNames

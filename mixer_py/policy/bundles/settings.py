@@ -74,6 +74,14 @@ Host = Annotated[str, AfterValidator(check_host)]
 Url = Annotated[str, AfterValidator(check_url)]
 
 
+def _check_bundle(value: LocalPath) -> LocalPath:
+    return LocalPath(check_url(value)) if is_url(value) else value
+
+
+BundlePath = Annotated[LocalPath, AfterValidator(_check_bundle)]
+"""A bundle: a local path, or an http(s) URL."""
+
+
 class BundleKeySettings(Settings):
     """A key that verifies signatures of bundles."""
 
