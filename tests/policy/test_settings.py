@@ -25,7 +25,8 @@ def test_defaults_are_the_contracts() -> None:
     [
         ({"engine": "opa"}, ("engine",), "engine: opa is not built yet in this version"),
         ({"proto_descriptor": "x.pb"}, ("proto_descriptor",), "is not built yet in this version"),
-        ({"cache": {"entries": 5}}, ("cache",), "is not built yet in this version"),
+        ({"cache": {"entries": -1}}, ("cache", "entries"), "greater than or equal to 0"),
+        ({"cache": {"uses": 0}}, ("cache", "uses"), "greater than or equal to 1"),
         ({"opa": {"timeout": "1s"}}, ("opa",), "is not built yet in this version"),
         ({"bundles": ["a", "https://x/b.tar.gz"]}, ("bundles", 1), "a bundle from a URL is not built yet"),
         ({"bundles": ["b.tar.gz"]}, ("bundles", 0), "a bundle archive is not built yet"),
@@ -46,4 +47,4 @@ def test_wrong_values_are_refused_at_their_place(keys: dict[str, Any], place: tu
 
 def test_defaults_may_be_written_out() -> None:
     PolicySettings(engine="embedded", cache={"entries": 10000, "ttl": "60s"}, proto_descriptor=None)
-    PolicySettings(cache={"entries": 0, "ttl": "5s"})  # off, as it is
+    PolicySettings(cache={"entries": 0, "ttl": "5s", "uses": None})
