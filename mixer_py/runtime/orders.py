@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import pickle
 import secrets
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar
 
@@ -27,11 +28,13 @@ class WorkerOrder:
         store_socket: where the store process answers; None without one.
         sources: file of what a worker has read before; None to read what the settings name. With it, a worker that
             replaces another decides as that one did, whatever stands on disk by then.
+        fetched: files of what was fetched, by the keys of their sources.
     """
 
     configuration: Configuration
     store_socket: Path | None = None
     sources: Path | None = None
+    fetched: Mapping[str, Path] = field(default_factory=dict)
 
 
 def write_private(content: object, folder: Path, kind: str) -> Path:

@@ -13,6 +13,7 @@ import platform
 import signal
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import structlog
 from prometheus_client.core import GaugeMetricFamily, Metric
@@ -25,6 +26,7 @@ from mixer_py.config.watching import changes
 from mixer_py.errors import ConfigurationError, Fault, MixerError, NotRunningError
 from mixer_py.instruments import Registry, SystemClock
 from mixer_py.queries import open_reader
+from mixer_py.runtime.fetching import Fetching
 from mixer_py.runtime.logs import configure_logs
 from mixer_py.runtime.metrics import ProcessMetrics
 from mixer_py.runtime.places import refuse_taken
@@ -58,8 +60,10 @@ class Supervisor:
         self._workers = Workers(configuration, socket, folder, self._metrics, self._registry, self._clock)
         # From now on, so that a change while everything starts is not missed.
         self._changes = changes(path, lambda: self._workers.deployed.configuration)
+        self._fetching = Fetching(folder, self._registry, self._clock, lambda: self._reload.set())  # noqa: PLW0108
         self._stop = asyncio.Event()
         self._reload = asyncio.Event()
+        self._asked = False
         self._draining = False
         self._faults: tuple[Fault, ...] = ()
         server = configuration.server
@@ -79,7 +83,7 @@ class Supervisor:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._stop.set)
-        loop.add_signal_handler(signal.SIGHUP, self._reload.set)
+        loop.add_signal_handler(signal.SIGHUP, self._ask)
         tasks: list[asyncio.Task[None]] = []
         try:
             await self._admin.start()
@@ -93,6 +97,7 @@ class Supervisor:
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
+            await self._fetching.stop()
             await self._end_children()
             await self._admin.stop()
 
@@ -114,7 +119,7 @@ class Supervisor:
             refuse_taken(listener.address)
         if self._store is not None:
             await self._store.start()
-        await self._workers.start()
+        await self._fetching.start(self._workers.deployed.configuration.policy, self._workers.start)
 
     async def _end_children(self) -> None:
         server = self._workers.deployed.configuration.server
@@ -126,7 +131,12 @@ class Supervisor:
 
     async def _watch_files(self) -> None:
         async for _ in self._changes:
-            self._reload.set()
+            self._ask()
+
+    def _ask(self) -> None:
+        """A person, or a changed file, wants a reload; not only something that was fetched."""
+        self._asked = True
+        self._reload.set()
 
     async def _reload_when_asked(self) -> None:
         while True:
@@ -139,7 +149,10 @@ class Supervisor:
         try:
             configuration = _load(self._path, self._overrides)
             _refuse_fixed(before.configuration, configuration)
-            await self._workers.reload(configuration)
+            asked, self._asked = self._asked, False
+            await self._fetching.reload(
+                configuration.policy, lambda fetched: self._workers.reload(configuration, fetched), again=asked
+            )
         except ConfigurationError as error:
             self._faults = error.faults
             self._reloads.labels("refused").add()
@@ -153,7 +166,10 @@ class Supervisor:
             self._faults = ()
             self._reloads.labels("activated").add()
             configure_logs(configuration.log, "supervisor")
-            self._log.info("reloaded", revision=self._workers.deployed.revision, before=before.revision)
+            bundles = self._policies().get("bundle_revisions", {})
+            self._log.info(
+                "reloaded", revision=self._workers.deployed.revision, before=before.revision, bundles=bundles
+            )
 
     def _pages(self) -> Pages:
         return Pages(
@@ -171,14 +187,20 @@ class Supervisor:
     def _readiness(self) -> str | None:
         if self._draining or self._stop.is_set():
             return "draining"
-        return None if self._workers.ready else "a worker is not ready"
+        if not self._workers.ready:
+            return "a worker is not ready"
+        awaited = self._policies().get("not_fetched")
+        return f"{awaited[0]} has not been fetched yet" if awaited else None
 
     def _own_metrics(self) -> Sequence[Metric]:
         snapshot = GaugeMetricFamily("mixer_snapshot_info", "The snapshot in force.", labels=["revision"])
         snapshot.add_metric([self._workers.deployed.revision], 1)
         build = GaugeMetricFamily("mixer_build_info", "What runs.", labels=["version", "python"])
         build.add_metric([mixer_py.__version__, platform.python_version()], 1)
-        return snapshot, build
+        bundles = GaugeMetricFamily("mixer_bundle_info", "Bundle archives in force.", labels=["bundle", "revision"])
+        for bundle, revision in self._policies().get("bundle_revisions", {}).items():
+            bundles.add_metric([bundle, revision], 1)
+        return snapshot, build, bundles
 
     def _config_page(self) -> Mapping[str, object]:
         deployed = self._workers.deployed
@@ -186,7 +208,12 @@ class Supervisor:
             "revision": deployed.revision,
             "configuration": redacted(deployed.configuration),
             "last_reload_faults": [str(fault) for fault in self._faults],
+            "fetched": self._fetching.describe(),
         }
+
+    def _policies(self) -> Mapping[str, Any]:
+        described = self._workers.deployed.description.get("policies")
+        return described if isinstance(described, Mapping) else {}
 
     def _described(self, what: str) -> object:
         deployed = self._workers.deployed

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Final
 
@@ -16,16 +16,19 @@ _HEAVY_BYTES: Final = 200_000
 """Policies, data and rules in files, above which they are thought to take longer than that."""
 
 
-def is_heavy(configuration: Configuration, last_cost: float) -> bool:
+def is_heavy(configuration: Configuration, last_cost: float, fetched: Iterable[Path]) -> bool:
     """Whether to build it in a fresh worker that takes over.
 
     Args:
         configuration: what is to be built.
         last_cost: seconds of CPU that the revision in force took.
+        fetched: files that belong to it besides those that the configuration names.
     """
     if any(not listener.address.is_unix and not listener.address.port for listener in configuration.server.listeners):
         return False  # nobody else could listen on a port that the system chose
-    return is_costly(last_cost) or _weighs_over(configuration, _HEAVY_BYTES)
+    return is_costly(last_cost) or _weigh_over(
+        [*map(Path, (*configuration.policy.bundles, *configuration.rate_limit.config)), *fetched], _HEAVY_BYTES
+    )
 
 
 def is_costly(cost: float) -> bool:
@@ -33,10 +36,10 @@ def is_costly(cost: float) -> bool:
     return cost > _HEAVY_SECONDS
 
 
-def _weighs_over(configuration: Configuration, most: int) -> bool:
+def _weigh_over(paths: Iterable[Path], most: int) -> bool:
     total = 0
-    for path in (*configuration.policy.bundles, *configuration.rate_limit.config):
-        for size in _sizes(Path(path)):
+    for path in paths:
+        for size in _sizes(path):
             total += size
             if total > most:
                 return True

@@ -187,7 +187,10 @@ class Worker:
         self._vital_signs.loading(now=True)
         begun = time.thread_time()
         try:
-            sources = read(order.configuration) if order.sources is None else read_private(order.sources, Sources)
+            if order.sources is None:
+                sources = read(order.configuration, order.fetched)
+            else:
+                sources = read_private(order.sources, Sources)
             snapshot = build(order.configuration, sources, self._vital_signs, self._registry)
         finally:
             self._vital_signs.loading(now=False)

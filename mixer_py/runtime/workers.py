@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 
@@ -40,6 +40,7 @@ class Deployed:
         description: for `/policies` and `/rlconfig`.
         sources: file of what was read to build it, for workers that start later.
         cost: seconds of CPU that a worker took to read and build it.
+        fetched: files of what was fetched for it, by the keys of their sources.
     """
 
     configuration: Configuration
@@ -47,6 +48,7 @@ class Deployed:
     description: Mapping[str, object] = field(default_factory=dict)
     sources: Path | None = None
     cost: float = 0.0
+    fetched: Mapping[str, Path] = field(default_factory=dict)
 
 
 class Workers:
@@ -81,18 +83,22 @@ class Workers:
         """Every worker listens."""
         return all(role.ready for role in self._roles)
 
-    async def start(self) -> None:
+    async def start(self, fetched: Mapping[str, Path]) -> None:
         """Starts all; from now on each is replaced when it ends.
+
+        Args:
+            fetched: files of what was fetched, by the keys of their sources.
 
         Raises:
             ConfigurationError: policies or rules are faulty.
             ProcessError: a worker cannot listen.
         """
+        self.deployed = replace(self.deployed, fetched=fetched)
         for role in self._roles:  # in turn: the first reads the files, the others use what it read
             await role.start()
         self._watching = [asyncio.create_task(role.run()) for role in self._roles]
 
-    async def reload(self, configuration: Configuration) -> None:
+    async def reload(self, configuration: Configuration, fetched: Mapping[str, Path]) -> None:
         """Lets every worker build the new snapshot beside the old one, then all of them use it, or none.
 
         What would keep a worker from answering for too long is built in fresh workers, which then take over.
@@ -106,13 +112,13 @@ class Workers:
             children = [role.child for role in self._roles if role.ready and role.child is not None]
             if len(children) < len(self._roles):
                 raise ProcessError("a worker is being replaced; the next change or SIGHUP tries again")
-            if is_heavy(configuration, self.deployed.cost):
-                await self._take_over(configuration)
+            wanted = Deployed(configuration, fetched=fetched)
+            if is_heavy(configuration, self.deployed.cost, fetched.values()):
+                await self._take_over(wanted)
             else:
-                await self._build_beside(children, configuration)
+                await self._build_beside(children, wanted)
 
-    async def _build_beside(self, children: Sequence[Child], configuration: Configuration) -> None:
-        deployed = Deployed(configuration)
+    async def _build_beside(self, children: Sequence[Child], deployed: Deployed) -> None:
         try:
             for child in children:
                 deployed, _ = await self._order(child, "prepare", deployed)
@@ -122,9 +128,8 @@ class Workers:
         await asyncio.gather(*(ask(child, {"command": "activate"}) for child in children))
         self._replace(deployed)
 
-    async def _take_over(self, configuration: Configuration) -> None:
+    async def _take_over(self, deployed: Deployed) -> None:
         """Builds in fresh workers; when all are ready each takes over from the one in its role."""
-        deployed = Deployed(configuration)
         successors: list[tuple[Role, Child]] = []
         addresses: dict[Role, str] = {}
         try:
@@ -186,9 +191,8 @@ class Workers:
 
     async def _order(self, child: Child, command: str, wanted: Deployed) -> tuple[Deployed, Message]:
         """Lets a worker build what is wanted; what came of it, and the worker's answer."""
-        order = write_private(
-            WorkerOrder(wanted.configuration, self._store_socket, wanted.sources), self._folder, "order"
-        )
+        work = WorkerOrder(wanted.configuration, self._store_socket, wanted.sources, wanted.fetched)
+        order = write_private(work, self._folder, "order")
         try:
             answer = await ask(child, {"command": command, "order": str(order)})
         finally:
@@ -197,7 +201,8 @@ class Workers:
         if not isinstance(description, dict):
             raise ProcessError("the worker described nothing")
         sources, cost = Path(str(answer["sources"])), float(str(answer["cost"]))
-        return Deployed(wanted.configuration, str(answer["revision"]), description, sources, cost), answer
+        revision = str(answer["revision"])
+        return Deployed(wanted.configuration, revision, description, sources, cost, wanted.fetched), answer
 
     def _replace(self, deployed: Deployed) -> None:
         """Keeps what is deployed now; the sources of what was before are removed."""
