@@ -14,7 +14,12 @@ from mixer_py.cli.options import add_configuration, add_format
 from mixer_py.cli.output import print_json, print_line, printable
 from mixer_py.config import Configuration, find_file, load, secret_faults
 from mixer_py.errors import ConfigurationError, Fault
+from mixer_py.policy.bundles.reading import read_policy
+from mixer_py.policy.explaining.interpreter import parse
 from mixer_py.policy.policy import Policy
+from mixer_py.policy.rego.attributes import check_attributes
+from mixer_py.policy.rego.attributes_data import check_documents
+from mixer_py.policy.settings import PolicySettings
 from mixer_py.ratelimit.rules import Rules
 
 EXAMPLES = ("mixer validate -c mixer.yaml", "mixer validate --format json")
@@ -63,7 +68,23 @@ def _validate(arguments: argparse.Namespace) -> Report:
         except ConfigurationError as error:
             faults.extend(error.faults)
     faults.extend(secret_faults(configuration))
-    return Report(tuple(faults), tuple(_warnings(configuration)))
+    references = _check_references(configuration.policy)
+    return Report((*faults, *references.faults), (*_warnings(configuration), *references.warnings))
+
+
+def _check_references(policy: PolicySettings) -> Report:
+    """What the policies refer to and nothing can define: attributes are faults, documents may come later."""
+    if policy.engine != "embedded":  # what another engine loads, it judges
+        return Report((), ())
+    try:
+        bundle = read_policy(policy)
+        trees = parse(bundle.modules)
+    except ConfigurationError:  # told already
+        return Report((), ())
+    decisions = [*(one.path for one in policy.decisions), policy.decision]
+    attributes = check_attributes(trees, decisions)
+    documents = [] if bundle.missing else check_documents(trees, bundle.data_at([()]), list(policy.data))
+    return Report(tuple(attributes), tuple(documents))
 
 
 def _warnings(configuration: Configuration) -> Iterator[Fault]:

@@ -15,7 +15,7 @@ import regorus
 
 from mixer_py.errors import PolicyLoadError
 from mixer_py.policy.builtins.corrected import add_corrected
-from mixer_py.policy.bundles.reading import Module
+from mixer_py.policy.bundles.bundle import Module
 from mixer_py.policy.engines.embedded import engine_fault
 from mixer_py.policy.engines.panics import PanicError, guarded
 from mixer_py.policy.engines.tolerant import EXTENSION, Attempts, functions_module, rewrite, trials_module

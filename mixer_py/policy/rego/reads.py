@@ -78,6 +78,10 @@ class ReadAnalysis:
         for rule in self._root.below():
             yield from rule.reads
 
+    def places(self, decision: str) -> list[InputRead]:
+        """Every place at which one decision can read the input; see `reads`."""
+        return self._reach(("data", *decision.strip("/").split("/")))[0]
+
     def reads(self, decision: str) -> Reads:
         """What one decision can read.
 

@@ -94,7 +94,7 @@ class Runner:
             CASE: (_CASE_ARGUMENTS, self._progress.case),
         }
         self._interpreter = Interpreter(
-            self._marked.modules, suite.bundle.data, questions, extensions, coverage=coverage
+            self._marked.modules, suite.bundle.data_at([()]), questions, extensions, coverage=coverage
         )
         self._files = [module.file for module in suite.bundle.modules]
 

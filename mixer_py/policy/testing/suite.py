@@ -16,7 +16,8 @@ from pathlib import Path
 from typing import Any, Final
 
 from mixer_py.errors import Fault, PolicyLoadError
-from mixer_py.policy.bundles.reading import Bundle, Module, read_bundles
+from mixer_py.policy.bundles.bundle import Bundle, Module
+from mixer_py.policy.bundles.reading import read_bundles
 from mixer_py.policy.explaining.interpreter import tree_file
 from mixer_py.policy.explaining.marking import (
     CASE,
