@@ -163,7 +163,10 @@ class Worker:
         return {"event": "listening", "address": own}
 
     def _forward(self, address: str) -> dict[str, object]:
-        """Lets the worker at an address answer from now on, and lets go of everything that decided here."""
+        """Lets the worker at an address answer from now on.
+
+        What decided here stays until this process ends: to free a large revision takes as long as a stall.
+        """
         if self._rooms is None:
             return refused([Fault("nothing was started")])
         forwarder = Forwarder(f"unix://{address}", self._configuration.server.max_message_bytes, self._clock)
@@ -173,8 +176,6 @@ class Worker:
         before, self._forwarder = self._forwarder, forwarder
         if before is not None:
             self._closing = asyncio.create_task(before.close(self._configuration.server.drain_timeout))
-        nothing = Configuration()
-        self._rooms.activate(build(nothing, read(nothing)))
         return {"event": "forwarding"}
 
     def _prepare(self, path: Path) -> dict[str, object]:
