@@ -34,7 +34,7 @@ class Verdict:
         name: `allow`, `deny` or `error`.
         decision_id: the join key.
         revision: of the snapshot that decided.
-        decision: path of the decision, as `envoy/authz/allow`.
+        decision: name of the decision, which is its path, as `envoy/authz/allow`, when it has no other.
         rule: which rule decided.
         reasons: why, joined by `; `.
     """

@@ -1,7 +1,7 @@
 """Answer Envoy's checks: CheckRequest bytes in, CheckResponse bytes out (envoy.service.auth.v3.Authorization).
 
-Composes the policy with the answer, the decision log and the counters. It holds what it needs from the current
-snapshot in one reference, so that a reload is one assignment and a check never sees two revisions.
+Composes the policy with the answer, the candidate, the decision log and the counters. It holds what it needs from the
+current snapshot in one reference, so that a reload is one assignment and a check never sees two revisions.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from mixer_py.calls import Call
 from mixer_py.errors import EvaluationError, InvalidRequestError, RequestParseError
 from mixer_py.instruments import Clock, Counter, Histogram, Registry
 from mixer_py.policy.decision import BYPASS, Decision
-from mixer_py.policy.point import DecisionPoint, Refusal
 from mixer_py.policy.policy import Policy
+from mixer_py.policy.selection import Point
 from mixer_py.services.check_response import BAD_REQUEST, OK, Verdict, let_pass, refuse, respond
 from mixer_py.services.stages import stage_durations
 from mixer_py.telemetry.decision_record import DecisionRecord
@@ -27,14 +27,29 @@ METHOD = "/envoy.service.auth.v3.Authorization/Check"
 FORBIDDEN = 403
 LOG_IS_FULL = "the decision log is full"
 
-Point = DecisionPoint | Refusal
-
 
 class DecisionRecorder(Protocol):
     """Where checks are remembered."""
 
     def record(self, record: DecisionRecord) -> None:
         """Keeps one decision; never raises, never waits."""
+
+
+class Shadow(Protocol):
+    """A candidate that is asked about some of the checks."""
+
+    def take(self, message: bytes, decision: str, verdict: str, record: DecisionRecord | None) -> bool:
+        """Asks about a check that was decided; never raises, never waits.
+
+        Args:
+            message: the CheckRequest.
+            decision: name of the decision that was made.
+            verdict: what was decided.
+            record: of the check; None where none is kept.
+
+        Returns:
+            Whether the record is kept from now on by the candidate, together with what it says.
+        """
 
 
 class LogRoom(Protocol):
@@ -72,9 +87,11 @@ class AuthorizationService:
         registry: Registry,
         clock: Clock,
         room: LogRoom | None = None,
+        shadow: Shadow | None = None,
     ) -> None:
         """Starts with one snapshot's authorization; `activate` replaces it."""
         self._decisions = decisions
+        self._shadow = shadow
         self._room = room
         self._clock = clock
         self._checks = registry.counter(
@@ -89,7 +106,7 @@ class AuthorizationService:
     def activate(self, authorization: Authorization) -> None:
         """Decides by another snapshot from the next check on."""
         labels = [
-            (point.path, verdict, BYPASS, point.tier)
+            (point.name, verdict, BYPASS, point.tier)
             for point in authorization.policy.points
             for verdict in self._durations
         ]
@@ -106,12 +123,7 @@ class AuthorizationService:
         clock = self._clock
         started, begun = clock.wall_ns(), clock.monotonic()
         authorization = self._authorization
-        try:
-            request = CheckRequest.FromString(message)
-        except DecodeError as error:
-            default = authorization.policy.points[-1]
-            self._count((default.path, "error", BYPASS, default.tier), clock.monotonic() - begun)
-            raise InvalidRequestError(f"not a CheckRequest: {error}") from error
+        request = self._parse(message, begun)
         point = authorization.policy.select(request)
         tier, cache = point.tier, BYPASS
         failure: EvaluationError | None = None
@@ -136,19 +148,34 @@ class AuthorizationService:
         ):
             verdict, response, status = _unlogged(verdict)
         duration = clock.monotonic() - begun
-        self._count((point.path, verdict.name, cache, tier), duration)
+        self._count((point.name, verdict.name, cache, tier), duration)
+        record = None
         if self._decisions is not None:
             reasons, fault = (verdict.reasons, "") if failure is None else ("", verdict.reasons)
-            self._decisions.record(
-                DecisionRecord(
-                    request, started, duration, verdict.name, verdict.decision_id, verdict.decision,
-                    verdict.rule, reasons, fault, verdict.revision, status, tier, cache, point.dry_run, said,
-                )
+            record = DecisionRecord(
+                request, started, duration, verdict.name, verdict.decision_id, verdict.decision, verdict.rule,
+                reasons, fault, verdict.revision, status, tier, cache, point.dry_run, said, point.path,
             )  # fmt: skip
+        self._remember(message, point.name, verdict.name, record)
         if failure is not None and authorization.on_error == "error":
             raise type(failure)(f"{failure} (decision {verdict.decision_id})") from failure
         answer: bytes = response.SerializeToString()
         return answer
+
+    def _parse(self, message: bytes, begun: float) -> CheckRequest:
+        try:
+            return CheckRequest.FromString(message)
+        except DecodeError as error:
+            default = self._authorization.policy.points[-1]
+            self._count((default.name, "error", BYPASS, default.tier), self._clock.monotonic() - begun)
+            raise InvalidRequestError(f"not a CheckRequest: {error}") from error
+
+    def _remember(self, message: bytes, decision: str, verdict: str, record: DecisionRecord | None) -> None:
+        """Keeps the record, at once or with what the candidate says."""
+        if self._shadow is not None and self._shadow.take(message, decision, verdict, record):
+            return
+        if record is not None and self._decisions is not None:
+            self._decisions.record(record)
 
     def _count(self, labels: tuple[str, str, str, str], duration: float) -> None:
         counter = self._counters.get(labels)
@@ -181,4 +208,4 @@ def _unlogged(verdict: Verdict) -> tuple[Verdict, CheckResponse, int]:
 
 
 def _verdict(authorization: Authorization, point: Point, name: str, rule: str, reasons: str) -> Verdict:
-    return Verdict(name, str(uuid.uuid4()), authorization.revision, point.path, rule, reasons)
+    return Verdict(name, str(uuid.uuid4()), authorization.revision, point.name, rule, reasons)

@@ -29,7 +29,7 @@ KEYS = {
 class Oracle:
     """A policy that says what it is told to."""
 
-    path = "envoy/authz/allow"
+    path = name = "envoy/authz/allow"
     tier = "interpreter"
 
     def __init__(self, answer: Decision | Exception, *, dry_run: bool = False) -> None:

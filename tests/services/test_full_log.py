@@ -18,7 +18,7 @@ class Oracle:
     """A policy that says what it is told to."""
 
     name = ""
-    path = "envoy/authz/allow"
+    path = name = "envoy/authz/allow"
     tier = "interpreter"
 
     def __init__(self, answer: Decision | Exception, *, dry_run: bool) -> None:
