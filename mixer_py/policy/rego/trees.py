@@ -19,3 +19,14 @@ def ref_path(node: Any) -> tuple[str, ...] | None:  # noqa: ANN401 (a node of th
         else:
             return None
         node = value["refr"]
+
+
+def span_of(node: Any) -> Any:  # noqa: ANN401 (JSON)
+    """Where a node stands: line and column, start and end in bytes."""
+    (content,) = node.values()
+    return content["span"]
+
+
+def package_of(module: Any) -> tuple[str, ...]:  # noqa: ANN401 (JSON)
+    """A module's package, with `data`."""
+    return ("data", *(ref_path(module["package"]["refr"]) or ()))
