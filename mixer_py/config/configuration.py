@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pydantic import model_validator
+
 from mixer_py.config.log import LogSettings
 from mixer_py.config.server import ServerSettings
 from mixer_py.policy.settings import PolicySettings
@@ -26,3 +28,12 @@ class Configuration(Settings):
     """What is remembered of every check."""
     telemetry: TelemetrySettings = TelemetrySettings()
     """Where rows and metrics go."""
+
+    @model_validator(mode="after")
+    def _a_log_that_must_not_be_missed_is_there(self) -> Configuration:
+        when_full = self.decision_log.when_full
+        if when_full != "drop" and self.telemetry.clickhouse is None:
+            raise ValueError(
+                f"decision_log.when_full: {when_full} needs a log; set telemetry.clickhouse, or leave when_full out"
+            )
+        return self
