@@ -99,9 +99,10 @@ class Rooms:
     async def close(self, grace: float) -> None:
         """Writes what waits, for up to `grace` seconds; the rest is booked as dropped."""
         self._access_log.flush()
+        end = self._clock.monotonic() + grace
         if self._decisions is not None:
             await self._decisions.drain(grace)
-        await self._recorder.drain(grace)
+        await self._recorder.drain(max(end - self._clock.monotonic(), 0.0))
 
     def _limiter(self, snapshot: Snapshot) -> Limiter:
         return Limiter(

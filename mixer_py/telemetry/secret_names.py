@@ -50,29 +50,30 @@ class SecretNames:
             parameters: of query parameters and form fields, in any case.
             defaults: whether the lists above hold.
         """
-        self._headers = frozenset(name.lower() for name in headers)
-        self._parameters = frozenset(name.lower() for name in parameters)
-        self._defaults = defaults
-        self.is_header = lru_cache(_REMEMBERED)(self._is_header)
-        self.is_parameter = lru_cache(_REMEMBERED)(self._is_parameter)
-        self.is_member = lru_cache(_REMEMBERED)(self._is_member)
+        more_headers = frozenset(name.lower() for name in headers)
+        more_parameters = frozenset(name.lower() for name in parameters)
+
+        # Functions and not methods: a cache of a method would hold its object in a circle, which is never collected.
+        def is_header(name: str) -> bool:
+            lower = name.lower()
+            return lower in more_headers or (defaults and (lower in HEADERS or _is_secret(name)))
+
+        def is_parameter(name: str) -> bool:
+            plain = unquote_plus(name)
+            lower = plain.strip().lower()
+            return lower in more_parameters or (defaults and (lower in PARAMETERS or _is_secret(plain)))
+
+        def is_member(name: str) -> bool:
+            return defaults and _is_secret(name)
+
+        self.is_header = lru_cache(_REMEMBERED)(is_header)
+        self.is_parameter = lru_cache(_REMEMBERED)(is_parameter)
+        self.is_member = lru_cache(_REMEMBERED)(is_member)
 
     @staticmethod
     def decoded(text: str) -> str:
         """Text with one round of percent escapes decoded."""
         return unquote(text)
-
-    def _is_header(self, name: str) -> bool:
-        lower = name.lower()
-        return lower in self._headers or (self._defaults and (lower in HEADERS or _is_secret(name)))
-
-    def _is_parameter(self, name: str) -> bool:
-        plain = unquote_plus(name)
-        lower = plain.strip().lower()
-        return lower in self._parameters or (self._defaults and (lower in PARAMETERS or _is_secret(plain)))
-
-    def _is_member(self, name: str) -> bool:
-        return self._defaults and _is_secret(name)
 
 
 def _is_secret(name: str) -> bool:
