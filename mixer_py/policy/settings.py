@@ -1,8 +1,9 @@
-"""The keys of `policy:` in a configuration. What a later version builds is refused here, by name."""
+"""The keys of `policy:` in a configuration."""
 
 from __future__ import annotations
 
 from typing import Literal
+from urllib.parse import urlsplit
 
 from pydantic import Field, ValidationInfo, field_validator
 
@@ -17,9 +18,7 @@ from mixer_py.policy.bundles.settings import (
 )
 from mixer_py.policy.selection_settings import DecisionPath, DecisionSettings, check_names
 from mixer_py.policy.shadow_settings import ShadowSettings
-from mixer_py.settings import Duration, LocalPath, Settings
-
-NOT_BUILT = "is not built yet in this version"
+from mixer_py.settings import Duration, LocalPath, Secret, Settings
 
 
 class CacheSettings(Settings):
@@ -37,16 +36,47 @@ class OpaSettings(Settings):
     """The OPA server that decides with `engine: opa`."""
 
     url: str = "http://127.0.0.1:8181"
-    """Its base URL."""
+    """Its address: `http://host:port`, `https://host:port`, or `unix:///path` of its socket."""
     timeout: Duration = 0.15
-    """How long one decision may take."""
+    """How long one decision may take, with everything."""
+    connections: int = Field(default=64, ge=1)
+    """Connections to it at most, in each worker; they are kept open and used again."""
+    token: Secret | None = None
+    """Sent as `Authorization: Bearer`."""
+    ca: LocalPath | None = None
+    """Certificates in PEM that are trusted in place of the system's."""
+    health_interval: Duration = 5.0
+    """How often it is asked for its health."""
+
+    @field_validator("url")
+    @classmethod
+    def _url_is_a_servers(cls, value: str) -> str:
+        try:
+            parts = urlsplit(value)
+            host, port = parts.hostname, parts.port
+        except ValueError as error:
+            raise ValueError(f"{value!r} is no URL: {error}") from None
+        if parts.username is not None or parts.password is not None:
+            raise ValueError("a URL must not hold a user or a password; write policy.opa.token")
+        if parts.scheme == "unix" and not host and parts.path and not parts.query and not parts.fragment:
+            return value
+        if parts.scheme in {"http", "https"} and host and port != 0 and parts.path in {"", "/"} and not parts.query:
+            return value
+        raise ValueError(f"{value!r} is no server's; write http://host:port, https://host:port or unix:///path")
+
+    @field_validator("timeout", "health_interval")
+    @classmethod
+    def _time_is_positive(cls, value: float) -> float:
+        if value <= 0:
+            raise ValueError("must be above 0; write a duration such as 150ms")
+        return value
 
 
 class PolicySettings(Settings):
     """Which policies decide, and what happens when they cannot."""
 
     engine: Literal["embedded", "opa"] = "embedded"
-    """What evaluates Rego: `embedded` in this process, or an `opa` server."""
+    """What evaluates Rego: `embedded` in this process, or an `opa` server, which has its own bundles and data."""
     bundles: tuple[BundlePath, ...] = ()
     """Folders, .rego, .json or .yaml files, and OPA bundle archives (.tar.gz), also by http(s) URL, that hold policies
     and their data. With none, every check is denied."""
@@ -73,7 +103,7 @@ class PolicySettings(Settings):
     skip_request_body_parse: bool = False
     """Leave `parsed_body` and `truncated_body` out of the input."""
     proto_descriptor: LocalPath | None = None
-    """A FileDescriptorSet by which gRPC bodies are parsed."""
+    """A FileDescriptorSet by which gRPC bodies are parsed, made by `protoc --include_imports --descriptor_set_out`."""
     cache: CacheSettings = CacheSettings()
     """The cache of decisions."""
     opa: OpaSettings = OpaSettings()
@@ -87,25 +117,14 @@ class PolicySettings(Settings):
         check_documents(value, info.data.get("data_hosts", ()))
         return value
 
-    @field_validator("engine")
+    @field_validator("bundles", "data")
     @classmethod
-    def _engine_is_built(cls, value: str) -> str:
-        if value == "opa":
-            raise ValueError(f"engine: opa {NOT_BUILT}; use embedded")
-        return value
-
-    @field_validator("proto_descriptor")
-    @classmethod
-    def _no_descriptor(cls, value: LocalPath | None) -> LocalPath | None:
-        if value is not None:
-            raise ValueError(f"parsing gRPC bodies by a descriptor set {NOT_BUILT}; leave proto_descriptor out")
-        return value
-
-    @field_validator("opa")
-    @classmethod
-    def _opa_is_default(cls, value: OpaSettings) -> OpaSettings:
-        if value != OpaSettings():
-            raise ValueError(f"engine: opa {NOT_BUILT}; leave policy.opa at its defaults")
+    def _opa_has_its_own(cls, value: object, info: ValidationInfo) -> object:
+        if value and info.data.get("engine") == "opa":
+            raise ValueError(
+                f"with engine: opa, policies and data are OPA's; leave {info.field_name} out and configure the OPA "
+                "server, or use engine: embedded"
+            )
         return value
 
     @field_validator("decisions")

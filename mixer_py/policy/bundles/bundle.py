@@ -54,6 +54,7 @@ class Bundle:
         documents: base documents as JSON text, which do not contradict one another.
         revisions: the revision that each archive's manifest tells, by the archive's name.
         missing: sources that were never fetched, so that nothing can be decided.
+        proto_descriptor: content of the FileDescriptorSet by which gRPC bodies are parsed; empty without one.
     """
 
     modules: tuple[Module, ...]
@@ -63,6 +64,7 @@ class Bundle:
     documents: tuple[Document, ...] = ()
     revisions: Mapping[str, str] = field(default_factory=dict)
     missing: tuple[str, ...] = ()
+    proto_descriptor: bytes = b""
 
     def data_at(self, paths: Iterable[Path]) -> dict[str, Any]:
         """The base document, as far as it can hold something at these paths; the rest may be left out.

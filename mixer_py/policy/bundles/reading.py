@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from mixer_py.errors import Fault, PolicyLoadError
@@ -62,12 +62,20 @@ def terms_of(settings: PolicySettings, fetched: Mapping[str, Path] | None = None
 
 
 def read_policy(settings: PolicySettings, fetched: Mapping[str, Path] | None = None) -> Bundle:
-    """Read everything that settings name: `policy.bundles` and `policy.data`.
+    """Read everything that settings name: `policy.bundles`, `policy.data` and `policy.proto_descriptor`.
 
     Raises:
         PolicyLoadError: with every fault found.
     """
-    return read_bundles(settings.bundles, terms_of(settings, fetched))
+    bundle = read_bundles(settings.bundles, terms_of(settings, fetched))
+    file = settings.proto_descriptor
+    if file is None:
+        return bundle
+    try:
+        return replace(bundle, proto_descriptor=Path(file).read_bytes())
+    except OSError as error:
+        fault = Fault(f"cannot be read: {error.strerror}", file, field="policy.proto_descriptor")
+        raise PolicyLoadError([fault]) from None
 
 
 def read_bundles(bundles: Sequence[str], terms: Terms | None = None) -> Bundle:
