@@ -27,6 +27,9 @@ class Engine(Protocol):
     tier: str
     """What evaluates when nothing stands in its way."""
 
+    def tier_of(self, decision: str) -> str:
+        """What evaluates one decision when nothing stands in its way."""
+
     def reads(self, decision: str) -> Reads:
         """What a decision, named by its path, can read."""
 
@@ -45,6 +48,12 @@ class Engine(Protocol):
 
     def describe(self) -> dict[str, Any]:
         """What people should know of it, for `/policies`: packages, and what a builtin's error is."""
+
+    def open(self) -> None:
+        """Begins what it does besides evaluations; called in the event loop once it is in use, if at all."""
+
+    async def close(self) -> None:
+        """Ends that, and gives back what it holds, once the evaluations that run have ended."""
 
 
 class EvaluationWatch(Protocol):
