@@ -75,6 +75,7 @@ class InputKeeper:
         self._left_out = registry.counter(
             "mixer_decision_inputs_left_out_total", "Decisions that are kept without their input.", ("reason",)
         )
+        self._told: set[str] = set()
         self._log = structlog.get_logger("telemetry").bind(table="decisions")
 
     async def keep(self, record: DecisionRecord) -> Kept | None:
@@ -100,12 +101,14 @@ class InputKeeper:
         return self._shown(record, masking)
 
     def _shown(self, record: DecisionRecord, masking: Masking) -> Kept:
-        kept, masked = masking.input, list(masking.masked)
+        kept, masked, erased = masking.input, list(masking.masked), list(masking.erased)
+        http = record.request.attributes.request.http
+        if len(http.body) + len(http.raw_body) > self._settings.max_input:  # before time is spent on masking them
+            kept = _without_bodies(kept, erased)
         if isinstance(kept, dict):  # an upsert of /input as a whole may have made it anything
             kept, found = self._mask.apply(kept)
             masked += found
         reasons = None if any(path.startswith("/result") for path in (*masking.erased, *masking.masked)) else ""
-        erased = list(masking.erased)
         text = "" if kept is None or not self._settings.input else self._bounded(kept, erased)
         url_path = _path_in(kept, _path_of(record))
         return self._texts(record, url_path, text, JOINT.join(erased), JOINT.join(masked), hide_reasons=reasons is None)
@@ -114,11 +117,7 @@ class InputKeeper:
         """The document as text, within its bound: first the bodies go, then all of it."""
         text = orjson.dumps(document)
         if len(text) > self._settings.max_input:
-            found: list[str] = []
-            for body in _BODIES:
-                document = replaced(document, body, None, "/input", found)
-            text = orjson.dumps(document)
-            erased += found
+            text = orjson.dumps(_without_bodies(document, erased))
         if len(text) > self._settings.max_input:
             self._left_out.labels("size").add()
             erased.append("/input")
@@ -149,10 +148,12 @@ class InputKeeper:
 
     def _without_input(self, record: DecisionRecord, reason: str, error: Exception) -> Kept:
         self._left_out.labels(reason).add()
-        self._log.error(
-            "a decision is kept without its input", decision_id=record.decision_id, reason=reason,
-            error=str(error) if isinstance(error, MixerError) else type(error).__name__,  # others may quote the input
-        )  # fmt: skip
+        if reason not in self._told:  # the counter tells how often; a line for every decision would tell no more
+            self._told.add(reason)
+            self._log.error(
+                "decisions are kept without their input", decision_id=record.decision_id, reason=reason,
+                error=str(error) if isinstance(error, MixerError) else type(error).__name__,  # others may quote it
+            )  # fmt: skip
         return self._texts(record, MASKED, erased="/input", hide_reasons=True)
 
     def _texts(
@@ -163,6 +164,16 @@ class InputKeeper:
         shadow = record.shadow.reasons
         shadow = MASKED if hide_reasons and shadow else self._mask.text(shadow)
         return Kept(text, erased, masked, url_path, reasons, self._mask.text(record.error), shadow)
+
+
+def _without_bodies(document: Any, erased: list[str]) -> Any:  # noqa: ANN401 (JSON)
+    """The document with null in place of its bodies, as far as they are there."""
+    for body in _BODIES:
+        found: list[str] = []
+        new = replaced(document, body, None, "/input", found)
+        erased += [path for path in found if path not in erased]
+        document = new
+    return document
 
 
 def _path_of(record: DecisionRecord) -> str:

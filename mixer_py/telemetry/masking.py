@@ -107,24 +107,18 @@ class Mask:
         return -1
 
     def _top(self, name: str, value: Any, masked: list[str]) -> Any:  # noqa: ANN401 (JSON)
-        match name:
-            case "attributes":
+        match name, value:  # by type too, because an upsert of `system.log.mask` may have put anything anywhere
+            case "attributes", {"request": {"http": {}}}:
                 return self._attributes(value, masked)
-            case "parsed_query":
-                return self._members(value, self._names.is_parameter, "/input/parsed_query", masked)
-            case "parsed_path":
-                return self._path_segments(value, masked)
-            case "parsed_body":
-                return self._parsed_body(value, masked)
+            case "parsed_query" | "parsed_body", {}:  # a form's fields are named as query parameters are
+                return self._members(value, self._names.is_parameter, f"/input/{name}", masked)
+            case "parsed_path", [*segments]:
+                return self._path_segments(segments, masked)
         return self._value(value, f"/input/{name}", masked)
 
     def _attributes(self, attributes: Any, masked: list[str]) -> Any:  # noqa: ANN401 (JSON)
-        request = attributes.get("request")
-        http = request.get("http") if request else None
-        if http is None:
-            return self._value(attributes, "/input/attributes", masked)
-        where = "/input/attributes/request/http"
-        new_http = {name: self._http(name, value, f"{where}/{name}", masked) for name, value in http.items()}
+        where, request = "/input/attributes/request/http", attributes["request"]
+        new_http = {name: self._http(name, value, f"{where}/{name}", masked) for name, value in request["http"].items()}
         new_request = {
             name: new_http if name == "http" else self._value(value, f"/input/attributes/request/{name}", masked)
             for name, value in request.items()
@@ -135,25 +129,22 @@ class Mask:
         }
 
     def _http(self, name: str, value: Any, path: str, masked: list[str]) -> Any:  # noqa: ANN401 (JSON)
-        match name:
-            case "headers":
+        match name, value:
+            case "headers", {}:
                 return self._members(value, self._names.is_header, path, masked)
-            case "headerMap":
-                headers = [
-                    self._raw_header(header, f"{path}/headers/{index}", masked)
-                    for index, header in enumerate(value.get("headers", ()))
-                ]
-                return {**value, "headers": headers}
-            case "body" if self._body_hides(value):
-                return _mark(path, masked)
-            case "rawBody" if self._body_hides(_text_of(value)):
-                return _mark(path, masked)
-            case "body" | "rawBody":
-                return value
+            case "headerMap", {"headers": [*headers]}:
+                raw = [self._raw_header(item, f"{path}/headers/{index}", masked) for index, item in enumerate(headers)]
+                return {**value, "headers": raw}
+            case "body", str():
+                return _mark(path, masked) if self._body_hides(value) else value
+            case "rawBody", str():
+                return _mark(path, masked) if self._body_hides(_text_of(value)) else value
         return self._value(value, path, masked)
 
-    def _raw_header(self, header: Mapping[str, Any], path: str, masked: list[str]) -> Mapping[str, Any]:
+    def _raw_header(self, header: Any, path: str, masked: list[str]) -> Any:  # noqa: ANN401 (JSON)
         """One entry of `headerMap`: a key, and its value as text or as base64."""
+        if not isinstance(header, dict) or not all(isinstance(value, str) for value in header.values()):
+            return self._value(header, path, masked)
         name = header.get("key", "")
         if self._names.is_header(name):
             return {key: value if key == "key" else _mark(f"{path}/{key}", masked) for key, value in header.items()}
@@ -168,20 +159,14 @@ class Mask:
                 new["rawValue"] = base64.b64encode(after.encode("latin-1")).decode("ascii")
         return new
 
-    def _path_segments(self, segments: list[str], masked: list[str]) -> list[str]:
+    def _path_segments(self, segments: list[Any], masked: list[str]) -> list[Any]:
         """Masks the rest of the path too: a secret may have held a slash, at which it was split."""
         for index, segment in enumerate(segments):
-            new = self.text(segment)
+            new = self._value(segment, f"/input/parsed_path/{index}", [])
             if new != segment:
                 masked.append(f"/input/parsed_path/{index}")
                 return [*segments[:index], new, *[MASKED] * (len(segments) - index - 1)]
         return segments
-
-    def _parsed_body(self, body: Any, masked: list[str]) -> Any:  # noqa: ANN401 (JSON)
-        path = "/input/parsed_body"
-        if isinstance(body, dict):  # a form: its fields are lists, named as query parameters are
-            return self._members(body, self._names.is_parameter, path, masked)
-        return self._value(body, path, masked)
 
     def _body_hides(self, text: str) -> bool:
         """Whether a body in whatever form holds a value named like a secret."""

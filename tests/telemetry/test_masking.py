@@ -283,3 +283,27 @@ def test_a_mask_is_freed_without_the_collector() -> None:
         assert kept() is None
     finally:
         gc.enable()
+
+
+ODD = st.none() | st.integers() | st.text(max_size=3) | st.lists(st.text(max_size=3), max_size=2) | st.just({"a": {}})
+
+
+@pytest.mark.parametrize(
+    "place",
+    ["", "attributes", "attributes/request", "attributes/request/http", "attributes/request/http/headers",
+     "attributes/request/http/headerMap", "attributes/request/http/headerMap/headers", "parsed_path", "parsed_query",
+     "attributes/request/http/headerMap/headers/0", "attributes/request/http/body", "attributes/request/http/rawBody",
+     "attributes/request/http/path"],
+)  # fmt: skip
+@given(odd=ODD)
+def test_whatever_a_policy_put_somewhere_is_masked_without_a_fault(place: str, odd: Any) -> None:
+    http = {
+        "headers": {"a": "b"},
+        "headerMap": {"headers": [{"key": "a", "rawValue": "YQ=="}]},
+        "body": "",
+        "path": "/",
+    }
+    document = {"attributes": {"request": {"http": http}}, "parsed_path": ["a"], "parsed_query": {"a": ["b"]}}
+    changed = replaced(document, tuple(place.split("/")), odd, "/input", []) | {"other": "x?token=hidden"}
+    shown, _ = Mask(MaskSettings(paths=("/input/parsed_path/0",))).apply(changed)
+    assert shown["other"] == "x?token=***"
