@@ -74,12 +74,14 @@ def read_yaml(content: bytes) -> Any:  # noqa: ANN401 (JSON values)
 
 
 def _jsonable(value: Any) -> Any:  # noqa: ANN401 (JSON)
-    """With texts for keys, as JSON has them."""
+    """The same, if JSON has all of it: what an explicit tag makes, it may not have."""
     if isinstance(value, dict):
-        return {_key(key): _jsonable(member) for key, member in value.items()}
-    if isinstance(value, list):
-        return [_jsonable(item) for item in value]
-    if value is None or isinstance(value, (str, int, float)):
+        for member in value.values():
+            _jsonable(member)
+    elif isinstance(value, list):
+        for item in value:
+            _jsonable(item)
+    if value is None or isinstance(value, (dict, list, str, int, float)):
         return value
     raise ValueError(f"{type(value).__name__} is nothing that JSON has")
 
@@ -96,6 +98,23 @@ def _key(key: object) -> str:
 
 class _Loader(_LOADER):  # type: ignore[misc]  # one of two classes
     """YAML as OPA reads it: dates and `yes` stay text, `0o17` and `1e3` are numbers."""
+
+
+def _construct_mapping(loader: Any, node: yaml.MappingNode) -> dict[str, Any]:  # noqa: ANN401 (PyYAML's)
+    """Keys are texts; one that is written twice is a fault, as in OPA."""
+    seen: set[str] = set()
+    for key_node, _ in node.value:
+        if key_node.tag != f"{_TAG}merge":
+            key = _key(loader.construct_object(key_node, deep=True))
+            if key in seen:
+                problem = f"the key {key!r} is there twice"
+                raise yaml.constructor.ConstructorError(None, None, problem, key_node.start_mark)
+            seen.add(key)
+    loader.flatten_mapping(node)
+    return {
+        _key(loader.construct_object(key_node, deep=True)): loader.construct_object(value_node, deep=True)
+        for key_node, value_node in node.value
+    }
 
 
 def _construct_bool(_loader: object, node: yaml.ScalarNode) -> bool:
@@ -121,6 +140,7 @@ _RESOLVED: Final[tuple[tuple[str, str, str, Callable[..., Any] | None], ...]] = 
     ("float", r"[-+]?(?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?", "-+.0123456789", _construct_float),
     ("merge", r"<<", "<", None),
 )
+_Loader.add_constructor(f"{_TAG}map", _construct_mapping)
 _Loader.yaml_implicit_resolvers = {}
 for _name, _pattern, _first, _construct in _RESOLVED:
     _firsts = ["" if letter == "\0" else letter for letter in _first]

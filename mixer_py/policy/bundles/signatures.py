@@ -92,7 +92,7 @@ def _compare_names(files: Iterable[str], listed: Mapping[str, _Listed]) -> None:
 
 def _listed(signatures: bytes, keys: Mapping[str, Key]) -> dict[str, _Listed]:
     document = _json(signatures, FILE)
-    if document.get("plugin"):
+    if document.get("plugin") not in {None, "", "_default"}:
         raise _UnverifiedError(f"it is made by the plugin {document['plugin']!r}")
     tokens = document.get("signatures")
     if not isinstance(tokens, list) or len(tokens) != 1 or not isinstance(tokens[0], str):

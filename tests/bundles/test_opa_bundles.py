@@ -1,0 +1,95 @@
+"""Archives that a real OPA builds and signs are read as OPA reads them."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from mixer_py.policy.bundles.signatures import Key
+from tests.bundles.archives import MODULE, faults, opa, read, whole
+from tests.bundles.conftest import Pair
+
+pytestmark = pytest.mark.opa
+
+DATA = '{"admins": [1.10, 1e3, -0, 123456789012345678901234567890], "a<b": "x\\u2028y\\u0007\\b\\u00e9\\/"}'
+YAML = "since: 2026-01-02\nn: 1\nf: 1.50\nb: yes\no: 0o17\nh: 0x1F\nbig: 1e30\n"
+YAML += 's: "yes"\nnul: ~\n1: one\ntrue: t\nt: 1e-7\n'
+
+
+@pytest.fixture
+def folder(tmp_path: Path, rsa_pair: Pair) -> Path:
+    """A bundle's folder, with a key beside it."""
+    files = {"p.rego": MODULE, "p_test.rego": "package envoy.authz_test\n", "roles/data.json": DATA,
+             "x/data.yaml": YAML, ".manifest": '{"revision": "r1", "roots": ["envoy", "roles", "x"]}'}  # fmt: skip
+    for name, text in files.items():
+        path = tmp_path / "policy" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+    (tmp_path / "private.pem").write_text(rsa_pair.private_pem)
+    return tmp_path / "policy"
+
+
+def test_a_built_bundle(folder: Path) -> None:
+    opa("build", "-b", "policy", cwd=folder.parent)
+    bundle = read(folder.parent / "bundle.tar.gz")
+    assert list(bundle.revisions.values()) == ["r1"]
+    assert [module.text for module in bundle.modules] == [MODULE]
+    data = whole(bundle)
+    assert data["x"] == {
+        "since": "2026-01-02", "n": 1, "f": 1.5, "b": "yes", "o": 15, "h": 31, "big": 1e30, "s": "yes", "nul": None,
+        "1": "one", "true": "t", "t": 1e-7,
+    }  # fmt: skip
+    assert whole(read(folder)) == data, "a folder is read as OPA builds it"
+
+
+def test_a_signed_bundle(folder: Path, rsa_pair: Pair, other_rsa_pair: Pair) -> None:
+    opa("build", "-b", "policy", "--signing-key", "private.pem", cwd=folder.parent)
+    archive = folder.parent / "bundle.tar.gz"
+    assert faults(archive, keys={"default": Key("RS256", rsa_pair.public_pem, "")}) == []
+    assert len(faults(archive, keys={"default": Key("RS256", other_rsa_pair.public_pem, "")})) == 1
+    assert len(faults(archive, keys={"other": Key("RS256", rsa_pair.public_pem, ""),
+                                     "another": Key("RS256", rsa_pair.public_pem, "")})) == 1  # fmt: skip
+
+
+@pytest.mark.parametrize("algorithm", ["RS512", "PS256", "ES256", "ES384", "HS512"])
+def test_signatures_by_other_algorithms(folder: Path, pairs: dict[str, Pair], algorithm: str) -> None:
+    secret = "a secret that is long enough for every HMAC that there is, which is 64 octets"
+    pair = pairs.get(algorithm) or pairs.get(algorithm[:2]) or Pair(secret, secret, secret)
+    (folder.parent / "key").write_text(pair.private_pem)
+    opa("build", "-b", "policy", "--signing-key", "key", "--signing-alg", algorithm, cwd=folder.parent)
+    assert faults(folder.parent / "bundle.tar.gz", keys={"default": Key(algorithm, pair.public_pem, "")}) == []
+
+
+def test_a_scope_and_a_key_id_from_claims(folder: Path, rsa_pair: Pair) -> None:
+    (folder.parent / "claims.json").write_text(json.dumps({"keyid": "release", "scope": "write"}))
+    opa("build", "-b", "policy", "--signing-key", "private.pem", "--claims-file", "claims.json", cwd=folder.parent)
+    archive = folder.parent / "bundle.tar.gz"
+    assert faults(archive, keys={"release": Key("RS256", rsa_pair.public_pem, "write")}) == []
+    assert "its scope is 'write'" in faults(archive, keys={"release": Key("RS256", rsa_pair.public_pem, "")})[0]
+
+
+@pytest.mark.parametrize("named", [".", "policy"])
+def test_a_signed_folder(folder: Path, rsa_pair: Pair, named: str) -> None:
+    """YAML and exact numbers are hashed as OPA hashes them."""
+    place = folder if named == "." else folder.parent
+    opa("sign", "-b", named, "--signing-key", folder.parent / "private.pem", "-o", folder, cwd=place)
+    keys = {"k": Key("RS256", rsa_pair.public_pem, "")}
+    assert faults(folder, keys=keys) == []
+    (folder / "x" / "data.yaml").write_text(YAML.replace("n: 1", "n: 2"))
+    assert "x/data.yaml is not what was signed" in faults(folder, keys=keys)[0]
+
+
+def test_what_is_built_for_another_engine_is_refused(folder: Path) -> None:
+    opa("build", "-b", "policy", "-t", "plan", "-e", "envoy/authz/allow", cwd=folder.parent)
+    assert "holds a plan" in faults(folder.parent / "bundle.tar.gz")[0]
+
+
+def test_rego_of_another_version_is_refused(folder: Path) -> None:
+    (folder / "p.rego").write_text("package envoy.authz\n\nallow { true }\n")
+    (folder / "p_test.rego").unlink()
+    opa("build", "-b", "policy", "--v0-compatible", cwd=folder.parent)
+    (fault,) = faults(folder.parent / "bundle.tar.gz")
+    assert "is written in Rego v0" in fault
+    assert "opa fmt" in fault
