@@ -33,11 +33,14 @@ _COPIES: Final = (
 )
 """Where the same text stands again, by the place that a person may have named."""
 
-_NAME = re.compile(r"(?:^|[?;#,/\s])([^=?;#,/\s]+)=")
+_NAME = re.compile(r"(?:^|[?;#,/&\s])([^=?;#,/&\s]+)=")
 _JSON_NAME = re.compile(r'"((?:[^"\\]|\\.){1,200})"\s*:')
 _PART_NAME = re.compile(r'\bname="?([^";\r\n]{1,200})')
 _ROUNDS: Final = 3
 """How often text is percent-decoded in search of an address within an address."""
+
+_TEXTS: Final = frozenset({"body", "rawBody"})
+"""Fields of a request that are looked into however they look."""
 
 Keeps = Callable[[str], bool]
 
@@ -77,6 +80,8 @@ class Mask:
     def text(self, text: str) -> str:
         """Text with the values masked that follow a secret's name and `=`, up to the next `&`."""
         if "=" not in text and "%" not in text:
+            return text
+        if "%" not in text and not any(map(self._names.is_parameter, _NAME.findall(text))):
             return text
         parts = text.split("&")
         for index, part in enumerate(parts):
@@ -118,7 +123,12 @@ class Mask:
 
     def _attributes(self, attributes: Any, masked: list[str]) -> Any:  # noqa: ANN401 (JSON)
         where, request = "/input/attributes/request/http", attributes["request"]
-        new_http = {name: self._http(name, value, f"{where}/{name}", masked) for name, value in request["http"].items()}
+        new_http = {
+            name: value
+            if type(value) is str and "=" not in value and "%" not in value and name not in _TEXTS
+            else self._http(name, value, f"{where}/{name}", masked)
+            for name, value in request["http"].items()
+        }
         new_request = {
             name: new_http if name == "http" else self._value(value, f"/input/attributes/request/{name}", masked)
             for name, value in request.items()
@@ -184,12 +194,22 @@ class Mask:
         if kind is dict:
             return self._members(value, self._names.is_member, path, masked)
         if kind is list:
-            items = [self._value(item, below(path, index), masked) for index, item in enumerate(value)]
-            return value if all(new is old for new, old in zip(items, value, strict=True)) else items
+            return self._items(value, path, masked)
         if kind is orjson.Fragment:  # always opened: as text, a name that comes twice would hide the first value
             opened = thawed(value)
             return value if isinstance(opened, orjson.Fragment) else self._value(opened, path, masked)
         return value
+
+    def _items(self, items: list[Any], path: str, masked: list[str]) -> list[Any]:
+        changed: list[Any] | None = None
+        for index, item in enumerate(items):
+            if type(item) is str and "=" not in item and "%" not in item:
+                continue
+            new = self._value(item, below(path, index), masked)
+            if new is not item:
+                changed = changed or list(items)
+                changed[index] = new
+        return items if changed is None else changed
 
     def _members(self, members: dict[str, Any], is_secret: Keeps, path: str, masked: list[str]) -> dict[str, Any]:
         changed: dict[str, Any] = {}
