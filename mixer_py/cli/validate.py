@@ -7,14 +7,16 @@ from __future__ import annotations
 
 import argparse
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 
 from mixer_py.cli.options import add_configuration, add_format
 from mixer_py.cli.output import print_json, print_line, printable
 from mixer_py.config import Configuration, find_file, load, secret_faults
 from mixer_py.errors import ConfigurationError, Fault
 from mixer_py.policy.bundles.reading import read_policy
+from mixer_py.policy.candidate import candidate_settings
 from mixer_py.policy.explaining.interpreter import parse
 from mixer_py.policy.policy import Policy
 from mixer_py.policy.rego.attributes import check_attributes
@@ -62,14 +64,20 @@ def _validate(arguments: argparse.Namespace) -> Report:
     except ConfigurationError as error:
         return Report(error.faults, ())
     faults: list[Fault] = []
-    for room in (lambda: Policy.load(configuration.policy), lambda: Rules.load(configuration.rate_limit)):
+    warnings = list(_warnings(configuration))
+    candidate = candidate_settings(configuration.policy)
+    policies = [configuration.policy] if candidate is None else [configuration.policy, candidate]
+    loads: list[Callable[[], object]] = [partial(Policy.load, settings) for settings in policies]
+    for load_one in (*loads, partial(Rules.load, configuration.rate_limit)):
         try:
-            room()
+            load_one()
         except ConfigurationError as error:
             faults.extend(error.faults)
     faults.extend(secret_faults(configuration))
-    references = _check_references(configuration.policy)
-    return Report((*faults, *references.faults), (*_warnings(configuration), *references.warnings))
+    for references in map(_check_references, policies):
+        faults.extend(references.faults)
+        warnings.extend(references.warnings)
+    return Report(tuple(dict.fromkeys(faults)), tuple(dict.fromkeys(warnings)))
 
 
 def _check_references(policy: PolicySettings) -> Report:

@@ -32,11 +32,16 @@ _SETTLED_AFTER = 20  # looks; a file that changes for longer than that is report
 def watched_paths(configuration: Configuration, file: Path | None) -> tuple[Path, ...]:
     """What a running mixer reads from this machine: its configuration file, policies, limits and files of secrets."""
     secret_files = [secret.file for _, secret in secrets_of(configuration) if secret.file is not None]
-    descriptor = configuration.policy.proto_descriptor
+    descriptor, shadow = configuration.policy.proto_descriptor, configuration.policy.shadow
     named = [*configuration.policy.bundles, *configuration.rate_limit.config, *secret_files]
     named += [] if descriptor is None else [descriptor]
-    paths = [Path(text).absolute() for text in named if "://" not in text]
-    return tuple(dict.fromkeys(([file.absolute()] if file is not None else []) + paths))
+    named += [] if shadow is None else shadow.bundles
+    return tuple(dict.fromkeys([*([file.absolute()] if file is not None else []), *local_paths(named)]))
+
+
+def local_paths(named: Iterable[str]) -> tuple[Path, ...]:
+    """Those of them that are on this machine, as `watch` reports them."""
+    return tuple(Path(text).absolute() for text in named if "://" not in text)
 
 
 def changes(

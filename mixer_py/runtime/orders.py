@@ -14,7 +14,9 @@ from pathlib import Path
 from typing import TypeVar
 
 from mixer_py.config.configuration import Configuration
+from mixer_py.config.log import LogSettings
 from mixer_py.errors import ProcessError
+from mixer_py.policy.settings import PolicySettings
 
 Content = TypeVar("Content")
 
@@ -35,6 +37,30 @@ class WorkerOrder:
     store_socket: Path | None = None
     sources: Path | None = None
     fetched: Mapping[str, Path] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class ShadowOrder:
+    """What the process of a candidate policy begins with.
+
+    Attributes:
+        policy: the settings by which it decides.
+        log: how it logs.
+        socket: where it listens.
+        bundle: file of what another has read before; None to read what the settings name.
+        fetched: files of what was fetched, by the keys of their sources.
+    """
+
+    policy: PolicySettings
+    log: LogSettings
+    socket: Path
+    bundle: Path | None = None
+    fetched: Mapping[str, Path] = field(default_factory=dict)
+
+
+def shadow_socket(folder: Path) -> Path:
+    """Where the process of a candidate policy listens, in the private folder of a mixer."""
+    return folder / "shadow.sock"
 
 
 def write_private(content: object, folder: Path, kind: str) -> Path:

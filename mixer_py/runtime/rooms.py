@@ -16,6 +16,7 @@ from mixer_py.services import access_log, ext_authz, rate_limit
 from mixer_py.services.access_log import AccessLogService
 from mixer_py.services.ext_authz import Authorization, AuthorizationService
 from mixer_py.services.rate_limit import RateLimitService
+from mixer_py.services.shadow_feed import ShadowFeed
 from mixer_py.telemetry.access_log.decoding import AccessLogDecoder
 from mixer_py.telemetry.decision_log import DecisionLog
 from mixer_py.telemetry.decision_log_input import InputKeeper, InputSources
@@ -38,9 +39,21 @@ class Rooms:
         bequest: the same, for the worker that takes over.
     """
 
-    def __init__(self, snapshot: Snapshot, registry: Registry, clock: Clock, store_socket: Path | None) -> None:
+    def __init__(
+        self, snapshot: Snapshot, registry: Registry, clock: Clock, store_socket: Path | None, candidate: Path
+    ) -> None:
+        """Composes what answers.
+
+        Args:
+            snapshot: to begin with.
+            registry: of everything that is counted.
+            clock: of everything that waits.
+            store_socket: where the store process answers; None without one.
+            candidate: where the process of a candidate policy listens, when there is one.
+        """
         self._registry = registry
         self._clock = clock
+        self._policy = snapshot.policy
         settings = snapshot.configuration
         sink = _sink(settings.telemetry, store_socket)
         self._recorder = Recorder(settings.telemetry.queue, registry, clock, sink)
@@ -51,8 +64,10 @@ class Rooms:
         )
         self.counters = MemoryStore(clock, registry, settings.rate_limit.max_counters)
         self.bequest = Bequest(self.counters)
+        self._shadow = ShadowFeed(candidate, self._decisions, registry, clock)
+        self._shadow.activate(settings.policy.shadow)
         self._authorization = AuthorizationService(
-            _authorization(snapshot), self._decisions, registry, clock, self._decisions
+            _authorization(snapshot), self._decisions, registry, clock, self._decisions, self._shadow
         )
         self._rate_limit = RateLimitService(self._limiter(snapshot), clock, registry)
         self._access_log = AccessLogService(
@@ -60,16 +75,25 @@ class Rooms:
         )
 
     def start(self) -> None:
-        """Begins to write rows."""
+        """Begins to write rows, and looks for the candidate."""
         self._recorder.start()
+        self._shadow.start()
+        self._policy.open()
 
-    def activate(self, snapshot: Snapshot) -> None:
-        """Decides by another snapshot from the next call on; counters and rows stay."""
+    async def activate(self, snapshot: Snapshot) -> None:
+        """Decides by another snapshot from the next call on; counters and rows stay.
+
+        Returns once what the old policy held is given back: here and now, because its engine is freed in this thread.
+        """
         self._authorization.activate(_authorization(snapshot))
+        self._shadow.activate(snapshot.configuration.policy.shadow)
         if self._decisions is not None:
             self._decisions.activate(snapshot.configuration.decision_log, _keeper(snapshot, self._registry))
         self.counters.capacity = snapshot.configuration.rate_limit.max_counters
         self._rate_limit.limiter = self._limiter(snapshot)
+        retired, self._policy = self._policy, snapshot.policy
+        self._policy.open()
+        await retired.close()
 
     def table(self, services: Iterable[str]) -> HandlerTable:
         """The handlers of a listener.
@@ -100,8 +124,9 @@ class Rooms:
         """Writes what waits, for up to `grace` seconds; the rest is booked as dropped."""
         self._access_log.flush()
         end = self._clock.monotonic() + grace
+        await self._shadow.drain(grace)
         if self._decisions is not None:
-            await self._decisions.drain(grace)
+            await self._decisions.drain(max(end - self._clock.monotonic(), 0.0))
         await self._recorder.drain(max(end - self._clock.monotonic(), 0.0))
 
     def _limiter(self, snapshot: Snapshot) -> Limiter:

@@ -10,7 +10,6 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
-import secrets
 import signal
 import socket
 from collections.abc import Sequence
@@ -26,6 +25,7 @@ from mixer_py.instruments import Registry, Table
 from mixer_py.runtime import arrow  # noqa: F401 (before any row is handled)
 from mixer_py.runtime.control import ControlChannel, Message, die_with_parent, refused
 from mixer_py.runtime.logs import configure_logs
+from mixer_py.runtime.unix_socket import bind_private
 from mixer_py.runtime.vital_signs import VitalSigns
 from mixer_py.telemetry.store.batches import decode_batch
 from mixer_py.telemetry.store.engine import KEEP_FREE, MEMORY, StoreEngine
@@ -92,7 +92,7 @@ class Store:
         try:
             await asyncio.get_running_loop().run_in_executor(self._writer, self._engine.open)
             self._opened = True
-            self._server = await asyncio.start_unix_server(self._serve, sock=_bind(self._path))
+            self._server = await asyncio.start_unix_server(self._serve, sock=bind_private(self._path))
         except ConfigurationError as error:
             return refused(error.faults)
         except OSError as error:
@@ -211,27 +211,6 @@ class Store:
 
 def _failed(kind: str, message: str) -> Frame:
     return Frame({"ok": False, "kind": kind, "message": message})
-
-
-def _bind(path: Path) -> socket.socket:
-    """A socket at `path` that only this user may use, from its first moment; it replaces a dead one.
-
-    Whoever holds the folder's lock is the only store, so what stands at `path` is a predecessor's.
-
-    Raises:
-        OSError: it cannot be made.
-    """
-    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    fresh = path.with_name(f".{secrets.token_hex(4)}")
-    try:
-        listener.bind(str(fresh))
-        fresh.chmod(0o600)  # nobody can connect before it listens
-        fresh.replace(path)
-    except OSError:
-        listener.close()
-        fresh.unlink(missing_ok=True)
-        raise
-    return listener
 
 
 async def _run(options: argparse.Namespace) -> int:

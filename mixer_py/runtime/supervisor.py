@@ -31,6 +31,7 @@ from mixer_py.runtime.logs import configure_logs
 from mixer_py.runtime.metrics import ProcessMetrics
 from mixer_py.runtime.places import refuse_taken
 from mixer_py.runtime.private_folder import private_folder
+from mixer_py.runtime.shadow_role import ShadowRole
 from mixer_py.runtime.store_role import StoreRole
 from mixer_py.runtime.workers import Workers
 
@@ -58,6 +59,7 @@ class Supervisor:
         socket = self._store.socket if self._store else None
         self._reader = open_reader(telemetry.clickhouse, socket) if telemetry.clickhouse else None
         self._workers = Workers(configuration, socket, folder, self._metrics, self._registry, self._clock)
+        self._shadow = ShadowRole(folder, self._metrics, self._registry, self._clock)
         # From now on, so that a change while everything starts is not missed.
         self._changes = changes(path, lambda: self._workers.deployed.configuration)
         self._fetching = Fetching(folder, self._registry, self._clock, lambda: self._reload.set())  # noqa: PLW0108
@@ -90,7 +92,9 @@ class Supervisor:
             await self._until_stopped(self._start_children)
             if not self._stop.is_set():
                 self._log.info("ready", revision=self._workers.deployed.revision)
-                tasks = [asyncio.create_task(self._watch_files()), asyncio.create_task(self._reload_when_asked())]
+                self._shadow.want(self._workers.deployed.configuration)
+                work = (self._watch_files, self._reload_when_asked, self._shadow.run)
+                tasks = [asyncio.create_task(one()) for one in work]
                 await self._until_stopped(lambda: _first_failure(tasks))
         finally:
             self._draining = True
@@ -126,12 +130,14 @@ class Supervisor:
         grace = server.drain_timeout + server.flush_timeout + _STOP_MARGIN
         if not await self._workers.stop(grace):
             self._log.error("a worker had to be killed; the rows that it held are counted as dropped")
+        await self._shadow.stop()  # after the workers, which may wait for its verdicts
         if self._store is not None:
             await self._store.stop(server.flush_timeout + _STOP_MARGIN)
 
     async def _watch_files(self) -> None:
-        async for _ in self._changes:
-            self._ask()
+        async for changed in self._changes:
+            if not self._shadow.notice(changed):
+                self._ask()
 
     def _ask(self) -> None:
         """A person, or a changed file, wants a reload; not only something that was fetched."""
@@ -164,6 +170,7 @@ class Supervisor:
             self._log.error("reload failed; the last good snapshot stays", error=str(error))
         else:
             self._faults = ()
+            self._shadow.want(configuration)
             self._reloads.labels("activated").add()
             configure_logs(configuration.log, "supervisor")
             bundles = self._policies().get("bundle_revisions", {})
@@ -178,7 +185,7 @@ class Supervisor:
             ready=self._readiness,
             documents={
                 "/config": self._config_page,
-                "/policies": lambda: self._described("policies"),
+                "/policies": self._policies_page,
                 "/rlconfig": lambda: self._described("limits"),
             },
             query=self._query,
@@ -208,6 +215,7 @@ class Supervisor:
             "revision": deployed.revision,
             "configuration": redacted(deployed.configuration),
             "last_reload_faults": [str(fault) for fault in self._faults],
+            "candidate_faults": [str(fault) for fault in self._shadow.faults],
             "fetched": self._fetching.describe(),
         }
 
@@ -215,7 +223,10 @@ class Supervisor:
         described = self._workers.deployed.description.get("policies")
         return described if isinstance(described, Mapping) else {}
 
-    def _described(self, what: str) -> object:
+    def _policies_page(self) -> object:
+        return {**self._described("policies"), "shadow": self._shadow.describe()}
+
+    def _described(self, what: str) -> Mapping[str, object]:
         deployed = self._workers.deployed
         return {"revision": deployed.revision, what: deployed.description.get(what)}
 

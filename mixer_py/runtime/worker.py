@@ -29,7 +29,7 @@ from mixer_py.instruments import Registry, SystemClock, Table
 from mixer_py.runtime import arrow  # noqa: F401 (before any row is handled)
 from mixer_py.runtime.control import ControlChannel, Message, die_with_parent, refused
 from mixer_py.runtime.logs import configure_logs
-from mixer_py.runtime.orders import WorkerOrder, read_private, write_private
+from mixer_py.runtime.orders import WorkerOrder, read_private, shadow_socket, write_private
 from mixer_py.runtime.rooms import UNARY, Rooms
 from mixer_py.runtime.snapshot import Snapshot, Sources, build, read
 from mixer_py.runtime.succession import inherit
@@ -100,7 +100,7 @@ class Worker:
                 case "prepare":
                     answer = self._prepare(order)
                 case "activate":
-                    answer = self._activate()
+                    answer = await self._activate()
                 case "discard":
                     answer = self._discard()
                 case unknown:
@@ -117,7 +117,7 @@ class Worker:
         configuration = self._configuration = order.configuration
         configure_logs(configuration.log, "worker")
         snapshot, reply = self._build(order, path.parent)
-        self._rooms = Rooms(snapshot, self._registry, self._clock, order.store_socket)
+        self._rooms = Rooms(snapshot, self._registry, self._clock, order.store_socket, shadow_socket(path.parent))
         self._folder = path.parent
         self._max_age = configuration.server.max_connection_age
         if is_costly(float(str(reply["cost"]))):
@@ -208,10 +208,10 @@ class Worker:
         self._prepared = None
         return {"event": "discarded"}
 
-    def _activate(self) -> dict[str, object]:
+    async def _activate(self) -> dict[str, object]:
         if self._prepared is None or self._rooms is None:
             return refused([Fault("nothing is prepared")])
-        self._rooms.activate(self._prepared)
+        await self._rooms.activate(self._prepared)
         revision, self._prepared = self._prepared.revision, None
         return {"event": "activated", "revision": revision}
 
