@@ -140,6 +140,7 @@ VALUES = st.recursive(
 )
 
 
+@settings(deadline=None)
 @given(VALUES, st.lists(st.sampled_from(["a", "0", "1", "*"]), max_size=3).map(tuple))
 def test_replacing_changes_nothing_in_place(value: Any, segments: tuple[str, ...]) -> None:
     before, found = copy.deepcopy(value), []
@@ -148,6 +149,7 @@ def test_replacing_changes_nothing_in_place(value: Any, segments: tuple[str, ...
     assert found or new == before
 
 
+@settings(deadline=None)
 @given(st.integers() | st.floats(allow_nan=False, allow_infinity=False))
 def test_numbers_keep_their_digits(number: float) -> None:
     text = json.dumps({"a": [number]}, separators=(",", ":")).encode()
@@ -254,6 +256,7 @@ async def test_a_secret_never_shows_in_any_column(request_: CheckRequest) -> Non
     assert request_.SerializeToString(deterministic=True) == before
 
 
+@settings(deadline=None)
 @given(st.dictionaries(st.sampled_from(PLAIN_NAMES), st.text("abc/+", max_size=5), max_size=4))
 def test_what_is_no_secret_is_kept_as_it_is(query: dict[str, str]) -> None:
     request = CheckRequest()
@@ -295,6 +298,7 @@ ODD = st.none() | st.integers() | st.text(max_size=3) | st.lists(st.text(max_siz
      "attributes/request/http/headerMap/headers/0", "attributes/request/http/body", "attributes/request/http/rawBody",
      "attributes/request/http/path"],
 )  # fmt: skip
+@settings(deadline=None)
 @given(odd=ODD)
 def test_whatever_a_policy_put_somewhere_is_masked_without_a_fault(place: str, odd: Any) -> None:
     http = {
