@@ -126,7 +126,7 @@ class Downloader:
     def _redirected(self, url: str, location: str, source: Source) -> str:
         target = urljoin(url, location)
         if urlsplit(target).scheme not in {"https", urlsplit(source.url).scheme}:
-            raise DownloadError(f"the server redirects to {target!r}, which is not https")
+            raise DownloadError("the server redirects to what is not https")
         host = host_of(target)
         if host not in {host_of(source.url), *self._settings.redirect_hosts, *self._allowed}:
             raise DownloadError(f"the server redirects to {host}, which is not among policy.fetch.redirect_hosts")

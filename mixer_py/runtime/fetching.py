@@ -288,6 +288,8 @@ class Fetching:
             file.unlink(missing_ok=True)
             one.etag = one.etag if arrival is None else arrival.etag
             self._count(one, "unchanged")
+            if one.waiting is not None and not one.set_aside:
+                self._arrived()  # once more: a worker that was just being replaced may have kept it out
             return True
         if one.waiting is not None:
             self._stale.append(one.waiting.file)

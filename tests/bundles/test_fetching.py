@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from mixer_py.errors import ConfigurationError, Fault
+from mixer_py.errors import ConfigurationError, Fault, ProcessError
 from mixer_py.instruments import FakeClock, Registry
 from mixer_py.policy.bundles.sources import bundle_source
 from mixer_py.policy.settings import PolicySettings
@@ -189,6 +189,22 @@ async def test_a_faulty_one_is_set_aside_and_the_last_good_stays(rig: Rig, tmp_p
     await rig.until(lambda: len(list((tmp_path / "private").iterdir())) == 1)
 
 
+async def test_what_a_busy_worker_kept_out_is_offered_again(rig: Rig, tmp_path: Path) -> None:
+    rig.web.pages["/b.tar.gz"] = Page(archive(tmp_path))
+    settings = rig.settings()
+    await rig.fetching.start(settings, rig.build)
+    await rig.next_arrival()
+
+    async def busy(_: Mapping[str, Path]) -> None:
+        raise ProcessError("a worker is being replaced")
+
+    with pytest.raises(ProcessError):
+        await rig.fetching.reload(settings, busy, again=False)
+    await rig.next_arrival()
+    await rig.reload(settings)
+    assert len(rig.builds[-1]) == 1
+
+
 async def test_a_faulty_one_does_not_hold_another_back(rig: Rig, tmp_path: Path) -> None:
     bundle, keys = archive(tmp_path), b'{"keys": []}'
     rig.web.pages |= {"/b.tar.gz": Page(bundle), "/keys": Page(keys)}
@@ -320,7 +336,7 @@ async def test_redirects_go_to_allowed_hosts_only(rig: Rig, tmp_path: Path, web:
         assert web.asked[-1][1]["x-tenant"] == "one"
         assert "authorization" not in other.asked[-1][1], "credentials stay with their host"
         assert "redirects more than 5 times" in await look(rig, path="/loop")
-        assert "which is not https" in await look(rig, path="/file")
+        assert "redirects to what is not https" in await look(rig, path="/file")
     finally:
         other.end()
 
