@@ -68,7 +68,8 @@ def _validate(arguments: argparse.Namespace) -> Report:
     candidate = candidate_settings(configuration.policy)
     policies = [configuration.policy] if candidate is None else [configuration.policy, candidate]
     loads: list[Callable[[], object]] = [partial(Policy.load, settings) for settings in policies]
-    for load_one in (*loads, partial(Rules.load, configuration.rate_limit)):
+    loads.append(partial(Rules.load, configuration.rate_limit))
+    for load_one in loads:
         try:
             load_one()
         except ConfigurationError as error:

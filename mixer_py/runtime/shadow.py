@@ -49,7 +49,7 @@ class ShadowProcess:
         self._clock = clock
         self._vital_signs = VitalSigns(registry)
         stages = stage_durations(registry)
-        self._durations = {name: stages.labels("shadow", "total", name) for name in ("allow", "deny", "error", "late")}
+        self._durations = {name: stages.labels("shadow", "total", name) for name in ("allow", "deny", "error")}
         self._policy: Policy | None = None
         self._server: asyncio.Server | None = None
         self._connections: dict[asyncio.Task[None], asyncio.StreamWriter] = {}
@@ -113,10 +113,8 @@ class ShadowProcess:
             while True:
                 number, expires, length = CHECK.unpack(await reader.readexactly(CHECK.size))
                 message = await reader.readexactly(length)
-                if self._clock.monotonic() < expires:
+                if self._clock.monotonic() < expires:  # else nobody waits for it any more, and others do
                     await self._judge(policy, number, message, writer)
-                else:  # nobody waits for it any more, and others do
-                    self._durations["late"].observe(0.0)
                 await asyncio.sleep(0)  # so that the loop beats however much there is to read
         except (asyncio.IncompleteReadError, OSError):
             pass  # the worker has hung up
