@@ -11,7 +11,7 @@ from typing import Final
 
 from mixer_py.errors import UndefinedDecisionError
 from mixer_py.policy.bundles.reading import Bundle
-from mixer_py.policy.decision import Decision
+from mixer_py.policy.decision import Decision, Pairs
 from mixer_py.policy.engines.protocol import Engine
 
 MASK: Final = "system/log/mask"
@@ -74,12 +74,25 @@ def result_of(decision: object) -> object:
         return None
     if decision.plain:
         return decision.allowed
-    fields: dict[str, object] = {"allowed": decision.allowed}
-    if not decision.allowed:
-        fields |= {"http_status": decision.http_status, "body": decision.body}
-    fields |= {
-        "headers": dict(decision.headers),
+    fields: dict[str, object] = {
+        "allowed": decision.allowed,
+        "headers": _by_name(decision.headers),
+        "response_headers_to_add": _by_name(decision.response_headers_to_add),
+        "request_headers_to_remove": list(decision.request_headers_to_remove),
+        "query_parameters_to_set": _by_name(decision.query_parameters_to_set),
+        "query_parameters_to_remove": list(decision.query_parameters_to_remove),
+        "body": decision.body,
         "dynamic_metadata": dict(decision.dynamic_metadata),
         "reasons": list(decision.reasons),
     }
+    if not decision.allowed:
+        fields["http_status"] = decision.http_status
     return {name: value for name, value in fields.items() if value not in ("", {}, [])}
+
+
+def _by_name(pairs: Pairs) -> dict[str, list[str]]:
+    """Names with their values; always lists, as a policy may write them."""
+    values: dict[str, list[str]] = {}
+    for name, value in pairs:
+        values.setdefault(name, []).append(value)
+    return values

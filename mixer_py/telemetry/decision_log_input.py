@@ -140,8 +140,8 @@ class InputKeeper:
             "input": document,
             "timestamp": datetime.fromtimestamp(record.started / 1e9, UTC).isoformat().replace("+00:00", "Z"),
         }
-        if record.error:
-            event["error"] = {"message": record.error}
+        if record.result is None:  # the policy failed, or was never asked
+            event["error"] = {"message": record.error or record.reasons}
         else:
             event["result"] = self._sources.result(record.result)
         return orjson.dumps(event).decode()

@@ -106,7 +106,7 @@ async def test_rules_that_fail_say_so(load: Load) -> None:
 def test_results_are_shown_as_the_policy_gave_them() -> None:
     assert result_of(Decision(allowed=True, plain=True)) is True
     denied = Decision(allowed=False, http_status=401, headers=(("a", "b"),), reasons=("r",))
-    assert result_of(denied) == {"allowed": False, "http_status": 401, "headers": {"a": "b"}, "reasons": ["r"]}
+    assert result_of(denied) == {"allowed": False, "http_status": 401, "headers": {"a": ["b"]}, "reasons": ["r"]}
     assert result_of(None) is None
 
 

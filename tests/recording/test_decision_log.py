@@ -13,6 +13,7 @@ from google.protobuf import json_format
 
 from mixer_py.errors import EvaluationError
 from mixer_py.instruments import FakeClock, Registry
+from mixer_py.policy.decision import Decision
 from mixer_py.policy.document.input import InputBuilder
 from mixer_py.policy.log_rules import result_of
 from mixer_py.telemetry import validation
@@ -302,6 +303,11 @@ async def test_the_policies_mask_and_drop_as_in_opa() -> None:
     assert row["reasons"] == "***"
     (event,) = rules.events
     assert event["input"]["parsed_query"] == {"token": ["t"]}, "the rules see what the policy saw"
+    assert event["error"] == {"message": "no role"}
+    decided = Rules()
+    await one_row(record(asked, result=Decision(allowed=False, reasons=("r",))), decided)
+    assert decided.events[0]["result"] == {"allowed": False, "http_status": 403, "reasons": ["r"]}
+    assert "error" not in decided.events[0]
     assert {key: event[key] for key in ("decision_id", "path", "revision", "timestamp", "labels")} == {
         "decision_id": "d-0", "path": "envoy/authz/allow", "revision": "abc", "labels": {},
         "timestamp": "2023-11-14T22:13:20Z",
