@@ -92,8 +92,10 @@ async def test_sample(folder: Path) -> None:
     config = re.search(r"```yaml\n(.*?)```", (sample / "README.md").read_text(), re.DOTALL)
     assert config is not None
     keys = yaml.safe_load(config[1])["policy"]
-    assert keys.pop("bundles") == [f"policies/{sample.name}/bundle"]
-    await assert_answer(folder, PolicySettings(bundles=(str(sample / "bundle"),), **keys))
+    bundles = keys.pop("bundles")
+    assert bundles[0] == f"policies/{sample.name}/bundle"
+    root = sample.parents[1]
+    await assert_answer(folder, PolicySettings(bundles=tuple(str(root / bundle) for bundle in bundles), **keys))
 
 
 def test_there_are_cases() -> None:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from mixer_py.policy.bundles.bundle import Bundle, Module
-from mixer_py.policy.explaining.interpreter import Interpreter, Watched, parse, tree_file
+from mixer_py.policy.explaining.interpreter import Watched, WatchedInterpreter, parse, tree_file
 from mixer_py.policy.explaining.marking import MARK, Body, Insertion, Statement, bodies_of, insert, mark_body, rules_of
 from mixer_py.policy.reference import reference
 
@@ -70,7 +70,7 @@ def trace_rules(bundle: Bundle, decision: str, input_json: str) -> tuple[Watched
     marks = Marks()
     modules, bodies = mark_rules(parse(bundle.modules))
     question = reference(decision)
-    interpreter = Interpreter(modules, bundle.data_at([()]), [question], {MARK: (_ARGUMENTS, marks)})
+    interpreter = WatchedInterpreter(modules, bundle.data_at([()]), [question], {MARK: (_ARGUMENTS, marks)})
     watched = interpreter.evaluate(question, input_json, marks.clear)
     tried = ((body, marks.passed(number)) for number, body in enumerate(bodies))
     traces = [RuleTrace(body, stopped_at(body, passed)) for body, passed in tried if passed is not None]

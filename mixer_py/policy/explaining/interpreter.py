@@ -11,13 +11,13 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 import orjson
-import regorus
 
 from mixer_py.errors import PolicyLoadError
 from mixer_py.policy.builtins.corrected import add_corrected
 from mixer_py.policy.bundles.bundle import Module
-from mixer_py.policy.engines.embedded import engine_fault
+from mixer_py.policy.engines.faults import engine_fault
 from mixer_py.policy.engines.panics import PanicError, guarded
+from mixer_py.policy.engines.parsing import new_engine, ready_modules
 from mixer_py.policy.engines.tolerant import EXTENSION, Attempts, functions_module, rewrite, trials_module
 from mixer_py.policy.rego.calls import Call, Functions
 from mixer_py.policy.rego.trees import ref_path
@@ -46,7 +46,7 @@ class Watched:
     prints: tuple[str, ...]
 
 
-class Interpreter:
+class WatchedInterpreter:
     """Evaluates the references it was made for."""
 
     def __init__(
@@ -144,8 +144,8 @@ def parse(modules: Sequence[Module]) -> list[Any]:
     Raises:
         PolicyLoadError: with every module's fault.
     """
-    engine = regorus.Engine()
-    _parse_into(engine, modules)
+    engine = new_engine()
+    _parse_into(engine, ready_modules(modules))
     trees: list[Any] = orjson.loads(engine.get_ast_as_json())
     return trees
 
@@ -161,7 +161,7 @@ def _own_module(questions: Sequence[str]) -> Module:
 
 
 def _engine(data: Mapping[str, object], extensions: Extensions) -> Any:  # noqa: ANN401 (regorus has no types)
-    engine = regorus.Engine()
+    engine = new_engine()
     add_corrected(engine)
     for name, (arity, function) in extensions.items():
         engine.add_extension(name, arity, function)
@@ -191,7 +191,7 @@ def _add(engine: Any, modules: Sequence[Module]) -> None:  # noqa: ANN401 (regor
 def _tolerant(trees: Sequence[Any], data: Mapping[str, object], extensions: Extensions, own: Module) -> Any:  # noqa: ANN401 (regorus has no types)
     """The engine in which a builtin's error is undefined; None for modules that cannot be written that way."""
     functions = _Unmocked(trees, extensions)
-    trials = regorus.Engine()
+    trials = new_engine()
     add_corrected(trials)
     trials.add_policy(f"{_FILE}#trials", trials_module())
     engine = _engine(data, {**extensions, EXTENSION: (2, Attempts(trials))})

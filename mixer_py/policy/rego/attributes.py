@@ -123,12 +123,13 @@ def _header_fault(read: InputRead) -> Fault | None:
 def _better(path: tuple[str, ...], depth: int, shape: Shape, known: Sequence[tuple[str, ...]]) -> str:
     """A suggestion: a name of the same place, else the shortest path that ends as the reference does."""
     rest = path[depth:]
-    below = [one for one in known if one[-len(rest) :] == rest] or [one for one in known if one[-1] == rest[-1]]
+    ends = (rest, rest[-1:])
+    below = next(filter(None, ([one for one in known if one[-len(end) :] == end] for end in ends)), [])
     near = get_close_matches(path[depth], shape.members, n=1, cutoff=_SUGGESTED)
     if near:
         return f"did you mean {join('input', (*path[:depth], near[0]))}?"
     if below:
-        return f"did you mean {join('input', min(below, key=lambda path: len(path)))}?"
+        return f"did you mean {join('input', sorted(below, key=len)[0])}?"
     return f"there are {', '.join(sorted(shape.members))}"
 
 

@@ -18,7 +18,7 @@ from mixer_py.errors import PolicyLoadError
 from mixer_py.policy.engines.embedded import EmbeddedEngine
 from mixer_py.policy.engines.protocol import NoWatch
 from mixer_py.policy.explaining.held import stopped_at
-from mixer_py.policy.explaining.interpreter import Extensions, Interpreter, Watched, parse
+from mixer_py.policy.explaining.interpreter import Extensions, Watched, WatchedInterpreter, parse
 from mixer_py.policy.explaining.marking import CASE, MARK
 from mixer_py.policy.rego.calls import check_calls
 from mixer_py.policy.testing.suite import MarkedSuite, Suite, Test, mark_tests
@@ -93,7 +93,7 @@ class Runner:
             MARK: (_MARK_ARGUMENTS, self._progress.mark),
             CASE: (_CASE_ARGUMENTS, self._progress.case),
         }
-        self._interpreter = Interpreter(
+        self._interpreter = WatchedInterpreter(
             self._marked.modules, suite.bundle.data_at([()]), questions, extensions, coverage=coverage
         )
         self._files = [module.file for module in suite.bundle.modules]

@@ -1,0 +1,35 @@
+package envoy.authz
+
+import input.attributes.request.http as http_request
+
+default allow := false
+
+# Reading is always allowed; the windows are for what changes something.
+allow if http_request.method in {"GET", "HEAD", "OPTIONS"}
+
+allow if {
+	some window in data.schedule.windows
+	weekday in window.days
+	clock >= window.from
+	clock < window.until
+	not date in data.schedule.closed
+}
+
+# The time is Envoy's, when the request arrived, so that a decision can be repeated later with the same answer.
+now := [input.attributes.request.time.seconds * 1000000000, data.schedule.zone]
+
+weekday := time.weekday(now)
+
+clock := [hour, minute] if [hour, minute, _] := time.clock(now)
+
+date := time.format([now[0], now[1], "2006-01-02"])
+
+result["allowed"] := allow
+
+result["body"] := reason if not allow
+
+result["reasons"] := [reason] if not allow
+
+reason := sprintf("closed on %s", [date]) if date in data.schedule.closed
+
+reason := sprintf("%s is outside of the windows for changes", [weekday]) if not date in data.schedule.closed
