@@ -125,13 +125,16 @@ class Fetching:
                     one.etag = one.digest = ""
             await build({})
 
-    async def reload(self, settings: PolicySettings, build: Build, *, again: bool) -> None:
+    async def reload(self, settings: PolicySettings, build: Build, *, again: bool) -> bool:
         """Builds with what arrived; what is refused is set aside, and is built without.
 
         Args:
             settings: of the configuration to build.
             build: puts it in force.
             again: something else has changed as well: build in any case, also with what was set aside.
+
+        Returns:
+            Whether anything was built.
 
         Raises:
             ConfigurationError: with every fault of what was refused.
@@ -146,7 +149,7 @@ class Fetching:
             if again:
                 await build(_files(wanted, {}))
                 self._forget(wanted)
-            return
+            return again
         attempt = _Attempt(wanted, build)
         accepted = await self._try(attempt, fresh, again=again)
         for one, arrival in fresh.items():
@@ -158,6 +161,7 @@ class Fetching:
         self._remove_stale()
         if attempt.faults:
             raise ConfigurationError(attempt.faults)
+        return accepted
 
     async def _try(self, attempt: _Attempt, fresh: Mapping[_Followed, Arrival], *, again: bool) -> bool:
         """Tries all that is fresh together, then each alone, then nothing of it; whether anything was good."""

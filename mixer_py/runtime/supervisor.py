@@ -156,9 +156,11 @@ class Supervisor:
             configuration = _load(self._path, self._overrides)
             _refuse_fixed(before.configuration, configuration)
             asked, self._asked = self._asked, False
-            await self._fetching.reload(
+            built = await self._fetching.reload(
                 configuration.policy, lambda fetched: self._workers.reload(configuration, fetched), again=asked
             )
+            if not built:  # what came is not enough yet
+                return
         except ConfigurationError as error:
             self._faults = error.faults
             self._reloads.labels("refused").add()

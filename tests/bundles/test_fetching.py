@@ -233,7 +233,7 @@ async def test_nothing_is_decided_before_all_have_come(rig: Rig, tmp_path: Path)
     assert rig.builds == [{}]
     assert not list(tmp_path.glob("state/*"))
     rig.web.pages["/keys"] = Page(b"{}")
-    await rig.next_arrival()
+    await rig.until(lambda: rig.count("changed", "policy.data.jwks"))
     await rig.reload(settings)
     assert len(rig.builds[-1]) == 2
 

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-import orjson
+from mixer_py.policy.bundles.documents import parse_json
 
 Path = tuple[str, ...]
 """Where something is below `data`, segment by segment."""
@@ -76,7 +76,7 @@ class Bundle:
         found: dict[str, Any] = dict(self.data)
         for document in self.documents:
             if any(document.may_reach(path) for path in wanted):
-                _merge(found, orjson.loads(document.text))
+                _merge(found, parse_json(document.text))
         return found
 
 

@@ -15,6 +15,8 @@ from typing import Any, Final
 
 import orjson
 
+from mixer_py.policy.bundles.documents import parse_json
+
 HASHES: Final = {
     "MD5": "md5", "SHA-1": "sha1", "SHA-224": "sha224", "SHA-256": "sha256", "SHA-384": "sha384", "SHA-512": "sha512",
     "SHA-512-224": "sha512_224", "SHA-512-256": "sha512_256",
@@ -44,7 +46,7 @@ def quick_json(content: bytes) -> bytes | None:
     to be used in place of `content`; else `exact_json` has to tell. None when this is no JSON that can be read so.
     """
     try:
-        text = orjson.dumps(orjson.loads(content), option=orjson.OPT_SORT_KEYS)
+        text = orjson.dumps(parse_json(content), option=orjson.OPT_SORT_KEYS)
     except (orjson.JSONDecodeError, orjson.JSONEncodeError):
         return None
     return text.replace("\u2028".encode(), b"\\u2028").replace("\u2029".encode(), b"\\u2029")

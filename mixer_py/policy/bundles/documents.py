@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import re
 from collections.abc import Callable
@@ -16,6 +17,7 @@ YAML_NAMES: Final = frozenset({"data.yaml", "data.yml"})
 _LOADER: Final[type] = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # libyaml's, where PyYAML was built with it
 _TAG: Final = "tag:yaml.org,2002:"
 _UINT64_MAX: Final = (1 << 64) - 1
+_LARGE: Final = 1 << 20
 
 
 def read_document(content: bytes, file: str, *, is_json: bool) -> tuple[Any, bytes]:
@@ -32,7 +34,7 @@ def read_document(content: bytes, file: str, *, is_json: bool) -> tuple[Any, byt
     try:
         if is_json:
             text = content.removeprefix(b"\xef\xbb\xbf")
-            return orjson.loads(text), text
+            return parse_json(text), text
         value = read_yaml(content)
         return value, as_json(value)
     except orjson.JSONDecodeError as error:
@@ -46,6 +48,21 @@ def read_document(content: bytes, file: str, *, is_json: bool) -> tuple[Any, byt
     except (ValueError, RecursionError) as error:
         fault = Fault(f"cannot be read: {error}", file)
     raise PolicyLoadError([fault])
+
+
+def parse_json(text: bytes) -> Any:  # noqa: ANN401 (JSON)
+    """The value of JSON, however large it is.
+
+    Raises:
+        orjson.JSONDecodeError: it is no JSON.
+    """
+    if len(text) < _LARGE or not gc.isenabled():
+        return orjson.loads(text)
+    gc.disable()  # it would go through a growing heap again and again, for three quarters of the time
+    try:
+        return orjson.loads(text)
+    finally:
+        gc.enable()
 
 
 def as_json(value: object) -> bytes:
