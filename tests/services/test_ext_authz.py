@@ -174,3 +174,54 @@ async def test_checks_are_counted_by_verdict_and_timed_also_when_they_fail() -> 
     for verdict in ("allow", "deny", "error"):
         assert counted["mixer_checks_total", verdict] == 1
         assert counted["mixer_stage_duration_seconds", verdict] == 1
+
+
+async def test_a_decision_is_called_by_its_name_everywhere_but_where_its_path_is_meant() -> None:
+    records, registry = Records(), Registry()
+    oracle = Oracle(Decision(allowed=True))
+    oracle.name = "payments"
+    authorization = Authorization(oracle, "rev1", "error")  # type: ignore[arg-type]
+    service = AuthorizationService(authorization, records, registry, FakeClock())
+    response = CheckResponse.FromString(await service.check(b"", Call()))
+    assert metadata(response)["mixer_decision"] == "payments"
+    assert [(record.decision, record.path) for record in records] == [("payments", "envoy/authz/allow")]
+    names = {dict(series.labels)["decision"] for series, _ in registry.read() if series.name == "mixer_checks_total"}
+    assert names == {"payments"}
+
+
+class Candidate:
+    """A candidate that keeps records or not, and remembers what it was asked."""
+
+    def __init__(self, *, keeps: bool) -> None:
+        self.keeps = keeps
+        self.asked: list[tuple[bytes, str, str, DecisionRecord | None]] = []
+
+    def take(self, message: bytes, decision: str, verdict: str, record: DecisionRecord | None) -> bool:
+        self.asked.append((message, decision, verdict, record))
+        return self.keeps
+
+
+@pytest.mark.parametrize("keeps", [True, False])
+@pytest.mark.parametrize("answer", [Decision(allowed=False), RequestParseError("x"), EvaluationError("y")])
+async def test_a_candidate_sees_every_check_as_it_came_and_its_record_is_kept_once(
+    answer: Decision | Exception, keeps: bool
+) -> None:
+    records, candidate = Records(), Candidate(keeps=keeps)
+    authorization = Authorization(Oracle(answer), "rev1", "error")  # type: ignore[arg-type]
+    service = AuthorizationService(authorization, records, Registry(), FakeClock(), shadow=candidate)
+    message = CheckRequest().SerializeToString()
+    with contextlib.suppress(EvaluationError):
+        await service.check(message, Call())
+    ((asked, decision, verdict, record),) = candidate.asked
+    assert (asked, decision) == (message, Oracle.path)
+    assert record is not None
+    assert record.verdict == verdict
+    assert records == ([] if keeps else [record])
+
+
+async def test_a_candidate_is_asked_without_a_log() -> None:
+    candidate = Candidate(keeps=True)
+    authorization = Authorization(Oracle(Decision(allowed=True)), "rev1", "error")  # type: ignore[arg-type]
+    service = AuthorizationService(authorization, None, Registry(), FakeClock(), shadow=candidate)
+    await service.check(b"", Call())
+    assert candidate.asked == [(b"", Oracle.path, "allow", None)]

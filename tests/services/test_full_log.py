@@ -17,7 +17,6 @@ from mixer_py.telemetry.decision_record import DecisionRecord
 class Oracle:
     """A policy that says what it is told to."""
 
-    name = ""
     path = name = "envoy/authz/allow"
     tier = "interpreter"
 
