@@ -6,6 +6,7 @@ Not for: what a failed decision means to the caller (`policy.on_error`), dry run
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from typing import Any
 
 from envoy.service.auth.v3.external_auth_pb2 import CheckRequest
@@ -14,6 +15,8 @@ from mixer_py.instruments import Registry, SystemClock
 from mixer_py.policy.bundles.bundle import Bundle
 from mixer_py.policy.bundles.reading import read_policy
 from mixer_py.policy.cache import DecisionCache
+from mixer_py.policy.document.body import BodyParser
+from mixer_py.policy.document.grpc_body import GrpcBodies
 from mixer_py.policy.document.input import InputBuilder
 from mixer_py.policy.engines.embedded import EmbeddedEngine
 from mixer_py.policy.engines.protocol import Engine, EvaluationWatch, NoWatch
@@ -60,7 +63,8 @@ class Policy:
         self._bundle_revisions = dict(bundle.revisions)
         self._missing = bundle.missing
         self._engine = engine
-        self.inputs = InputBuilder(skip_request_body_parse=settings.skip_request_body_parse)
+        bodies = BodyParser(_grpc_bodies(settings, bundle))
+        self.inputs = InputBuilder(skip_request_body_parse=settings.skip_request_body_parse, bodies=bodies)
         log_paths = log_decisions(bundle)
         self.log_rules = LogRules(engine, log_paths) if log_paths and engine is not None else None
         cache = settings.cache
@@ -101,8 +105,7 @@ class Policy:
         decisions = tuple(
             dict.fromkeys((settings.decision, *(one.path for one in settings.decisions), *log_decisions(bundle)))
         )
-        engine = EmbeddedEngine(bundle, decisions, watch or NoWatch()) if settings.bundles and not bundle.missing else None
-        return cls(settings, bundle, engine, registry)
+        return cls(settings, bundle, _make_engine(settings, bundle, decisions, watch, registry), registry)
 
     def select(self, request: CheckRequest) -> Point:
         """The decision that a request asks for; a refusal where that cannot be told."""
@@ -117,6 +120,16 @@ class Policy:
             reason = f"{self._missing[0]} has not been fetched yet" if self._missing else NO_BUNDLE
             return Refusal(path, reason, dry_run=dry_run, name=name)
         return DecisionPoint(path, self._engine, self.inputs, cache=self._cache, dry_run=dry_run, name=name)
+
+    def open(self) -> None:
+        """Begins what the engine does besides evaluations; called in the event loop once the policy is in use."""
+        if self._engine is not None:
+            self._engine.open()
+
+    async def close(self) -> None:
+        """Gives back what the engine holds, once the evaluations that run have ended."""
+        if self._engine is not None:
+            await self._engine.close()
 
     def describe(self) -> dict[str, Any]:
         """What is loaded, for `/policies`."""
@@ -136,7 +149,32 @@ class Policy:
         }
 
 
+def _make_engine(
+    settings: PolicySettings,
+    bundle: Bundle,
+    decisions: Sequence[str],
+    watch: EvaluationWatch | None,
+    registry: Registry | None,
+) -> Engine | None:
+    """What evaluates; None where there is nothing that could."""
+    if settings.engine == "opa":
+        from mixer_py.policy.engines.opa import OpaEngine  # noqa: PLC0415 (an HTTP client that few processes need)
+
+        return OpaEngine(settings.opa, registry or Registry())
+    if not settings.bundles or bundle.missing:
+        return None
+    return EmbeddedEngine(bundle, decisions, watch or NoWatch(), registry)
+
+
+def _grpc_bodies(settings: PolicySettings, bundle: Bundle) -> GrpcBodies | None:
+    return GrpcBodies(bundle.proto_descriptor, settings.proto_descriptor) if settings.proto_descriptor else None
+
+
 def _revision(settings: PolicySettings, bundle: Bundle) -> str:
     """Depends on everything that a decision depends on, and on nothing else."""
     parts = [settings.decision, *(one.model_dump_json() for one in settings.decisions), bundle.digest]
+    if settings.engine == "opa":
+        parts.append(settings.opa.url)
+    if bundle.proto_descriptor:
+        parts.append(hashlib.sha256(bundle.proto_descriptor).hexdigest())
     return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:_REVISION_LENGTH]

@@ -39,6 +39,8 @@ class Recorder:
 def load_settings(folder: Path) -> PolicySettings:
     config = folder / "config.yaml"
     keys: dict[str, Any] = yaml.safe_load(config.read_text())["policy"] if config.exists() else {}
+    if "proto_descriptor" in keys:
+        keys["proto_descriptor"] = str(folder / keys["proto_descriptor"])
     files = [str(folder / name) for name in ("policy.rego", "data.json") if (folder / name).exists()]
     return PolicySettings(bundles=tuple(files), **keys)
 

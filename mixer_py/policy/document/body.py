@@ -11,13 +11,17 @@ import orjson
 from mixer_py.errors import RequestParseError
 from mixer_py.policy.document.grpc_body import GrpcBodies
 from mixer_py.policy.document.multipart import media_type_parameters, parse_parts
-from mixer_py.policy.document.path import parse_query, split_path
+from mixer_py.policy.document.path import decode_text, parse_query, split_path
 
 MAX_DEPTH: Final = 120
 """Arrays and objects within one another in a body. The embedded engine reads no more than 127 in the whole document; a
 body beyond it is refused here, so that it is refused whether or not the policy reads it."""
 
 _GRPC: Final = "application/grpc"
+_ESCAPE = re.compile(
+    r"\\(?:u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}|(?P<half>u[dD][89a-fA-F][0-9a-fA-F]{2})|.)",
+    re.DOTALL,
+)
 _INTEGER = re.compile(r"[+-]?[0-9]+")
 
 
@@ -34,18 +38,28 @@ def _is_truncated(headers: Any, length: int) -> bool:  # noqa: ANN401 (a protobu
 def parse_json(text: bytes) -> orjson.Fragment:
     """JSON text, checked, as a fragment of the input document, so that its numbers keep their digits.
 
+    As in Go, octets that are no UTF-8 and halves of surrogate pairs become U+FFFD.
+
     Raises:
-        RequestParseError: it is not one JSON value, or is nested more than `MAX_DEPTH` deep.
+        RequestParseError: it is not one JSON value, is nested more than `MAX_DEPTH` deep, or holds a number beyond what
+            a double can.
     """
-    if text.startswith(b"\xef\xbb\xbf"):
-        text = text[3:]
     try:
         value = orjson.loads(text)
     except orjson.JSONDecodeError as error:
-        raise RequestParseError(f"body: invalid JSON: {error}") from None
+        text = _ESCAPE.sub(_whole_escape, decode_text(text)).encode()
+        try:
+            value = orjson.loads(text)
+        except orjson.JSONDecodeError:
+            raise RequestParseError(f"body: invalid JSON: {error}") from None
     if text.count(b"[") + text.count(b"{") > MAX_DEPTH and _is_deeper(value, MAX_DEPTH):
         raise RequestParseError(f"body: JSON is nested more than {MAX_DEPTH} deep")
     return orjson.Fragment(text)
+
+
+def _whole_escape(match: re.Match[str]) -> str:
+    """An escape as it is; half of a surrogate pair as U+FFFD."""
+    return "\\ufffd" if match["half"] else match[0]
 
 
 def _is_deeper(value: object, depth: int) -> bool:
@@ -116,9 +130,7 @@ class BodyParser:
 
 _PARSERS: Final[dict[str, Callable[[bytes, str], object]]] = {
     "application/json": lambda payload, _content_type: parse_json(payload),
-    "application/x-www-form-urlencoded": lambda payload, _content_type: parse_query(
-        payload.decode("utf-8", "replace"), "form body"
-    ),
+    "application/x-www-form-urlencoded": lambda payload, _content_type: parse_query(decode_text(payload), "form body"),
     "multipart/form-data": _parse_multipart,
 }
 # In opa-envoy-plugin's order: a content type that contains two of these names is the first of them.

@@ -30,8 +30,8 @@ from mixer_py.errors import Fault, PolicyLoadError, RequestParseError
 FIELD: Final = "policy.proto_descriptor"
 _FRAME: Final = 5
 """Octets before a message: whether it is compressed, and its length in four of them."""
-_EXACT: Final = 1e21
-"""Go writes whole numbers below it without an exponent and without a fraction."""
+_EXACT: Final = 2.0**63
+"""Whole numbers below it are written without a fraction."""
 _WAY_OUT: Final = "write it with protoc --include_imports --descriptor_set_out=FILE"
 _WELL_KNOWN: Final = tuple(
     module.DESCRIPTOR.serialized_pb

@@ -10,8 +10,10 @@ import re
 from dataclasses import dataclass
 
 from mixer_py.errors import RequestParseError
+from mixer_py.policy.document.path import decode_text
 
 _NAME = r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+"
+_MEDIA_TYPE = re.compile(rf"[ \t]*{_NAME}(?:/{_NAME})?[ \t]*(?=;|$)")
 _PARAMETER = re.compile(rf'[ \t]*;[ \t]*({_NAME})[ \t]*=[ \t]*(?:({_NAME})|"((?:[^"\\\r\n]|\\[^\r\n])*)")')
 _ESCAPED = re.compile(r'\\([()<>@,;:\\"/\[\]?=])')
 _AFTER_BOUNDARY = b" \t\r\n"
@@ -26,16 +28,18 @@ class Part:
     content: bytes
 
     def text(self) -> str:
-        """The content as text; octets that are no UTF-8 become U+FFFD."""
-        return self.content.decode("utf-8", "replace")
+        """The content as text; see `decode_text`."""
+        return decode_text(self.content)
 
 
 def media_type_parameters(value: str) -> dict[str, str]:
     """Parameters of a header such as `multipart/form-data; boundary=x`, names in lower case.
 
     Raises:
-        RequestParseError: a parameter is malformed, comes twice, or has RFC 2231's form.
+        RequestParseError: the type or a parameter is malformed, or a parameter comes twice or has RFC 2231's form.
     """
+    if _MEDIA_TYPE.match(value) is None:
+        raise RequestParseError(f"body: malformed media type {value[:80]!r}")
     parameters: dict[str, str] = {}
     position = value.find(";")
     while 0 <= position < len(value):
@@ -76,8 +80,8 @@ def _line(payload: bytes, position: int) -> bytes:
     return payload[position:] if end < 0 else payload[position : end + 1]
 
 
-def _is_final(line: bytes, delimiter: bytes) -> bool:
-    return line.startswith(delimiter + b"--") and not line[len(delimiter) + 2 :].strip(b" \t\r\n")
+def _is_final(line: bytes, delimiter: bytes, newline: bytes) -> bool:
+    return line.startswith(delimiter + b"--") and line[len(delimiter) + 2 :].lstrip(b" \t") in {b"", newline}
 
 
 def _first_delimiter(payload: bytes, delimiter: bytes) -> tuple[int, bytes]:
@@ -85,7 +89,7 @@ def _first_delimiter(payload: bytes, delimiter: bytes) -> tuple[int, bytes]:
     position = 0
     while position < len(payload):
         line = _line(payload, position)
-        if _is_final(line, delimiter):
+        if _is_final(line, delimiter, b"\r\n"):
             return -1, b"\r\n"
         position += len(line)
         if line.startswith(delimiter):
@@ -138,7 +142,7 @@ def _find_end(payload: bytes, start: int, delimiter: bytes, newline: bytes) -> i
 def _after_delimiter(payload: bytes, position: int, delimiter: bytes, newline: bytes) -> int:
     """Position after a delimiter line; -1 when it was the final one."""
     line = _line(payload, position)
-    if _is_final(line, delimiter):
+    if _is_final(line, delimiter, newline):
         return -1
     if line[len(delimiter) :].lstrip(b" \t") != newline:
         raise RequestParseError("body: malformed multipart boundary line")

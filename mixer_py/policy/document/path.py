@@ -14,12 +14,23 @@ _BAD_ESCAPE = re.compile(r"%(?![0-9A-Fa-f]{2})")
 _ESCAPES = re.compile(r"(?:%[0-9A-Fa-f]{2})+")
 
 
+_NO_TEXT = re.compile(r"[\udc80-\udcff]")
+
+
+def decode_text(octets: bytes) -> str:
+    """Octets as text as Go reads them: each one that is no UTF-8 becomes one U+FFFD."""
+    try:
+        return octets.decode()
+    except UnicodeDecodeError:
+        return _NO_TEXT.sub("\ufffd", octets.decode("utf-8", "surrogateescape"))
+
+
 def _decode_run(match: re.Match[str]) -> str:
-    return bytes.fromhex(match[0].replace("%", "")).decode("utf-8", "replace")
+    return decode_text(bytes.fromhex(match[0].replace("%", "")))
 
 
 def unescape(text: str, what: str) -> str:
-    """`text` with its percent escapes decoded; octets that are no UTF-8 become U+FFFD.
+    """`text` with its percent escapes decoded; see `decode_text`.
 
     Raises:
         RequestParseError: a percent sign that is not followed by two hexadecimal digits.

@@ -1,0 +1,9 @@
+package envoy.authz
+
+allow := {"allowed": ok}
+
+default ok := false
+
+ok if {
+	true
+}

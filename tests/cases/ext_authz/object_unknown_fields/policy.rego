@@ -1,0 +1,3 @@
+package envoy.authz
+
+allow := {"allowed": true, "colour": "blue", "http_status": "ignored"}

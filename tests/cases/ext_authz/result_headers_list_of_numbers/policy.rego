@@ -1,0 +1,3 @@
+package envoy.authz
+
+allow := {"allowed": false, "headers": {"x-a": ["1", 2]}}

@@ -1,0 +1,3 @@
+package envoy.authz
+
+allow := {"allowed": true, "query_parameters_to_set": ["a"]}

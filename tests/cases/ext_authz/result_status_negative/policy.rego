@@ -1,0 +1,3 @@
+package envoy.authz
+
+allow := {"allowed": false, "http_status": -1}
