@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 import orjson
@@ -11,6 +11,7 @@ import regorus
 from mixer_py.policy.bundles.reading import Module
 from mixer_py.policy.engines.panics import guarded
 from mixer_py.policy.rego.calls import Functions
+from mixer_py.policy.rego.negations import Negations, may_negate
 from mixer_py.policy.rego.outputs import assign_outputs, may_have_outputs
 
 _NO_LIMIT: Final = 2**31
@@ -24,18 +25,32 @@ def new_engine() -> Any:  # noqa: ANN401 (regorus has no types)
 
 
 def ready_modules(modules: Sequence[Module]) -> Sequence[Module]:
-    """Modules in which no builtin in Python takes its result as an argument, which the engine would not know.
+    """Modules that mean to the engine what they mean to OPA; see `rego.outputs` and `rego.negations`.
 
     What cannot be parsed is left as it is: the engine will say what is wrong with it.
     """
-    if not any(may_have_outputs(module.text) for module in modules):
-        return modules
+    if any(may_have_outputs(module.text) for module in modules):
+        modules = _rewrite(modules, _assign_outputs)
+    if any(may_negate(module.text) for module in modules):
+        modules = _rewrite(modules, _take_out_of_negations)
+    return modules
+
+
+def _assign_outputs(trees: Sequence[Any]) -> list[str]:
+    functions = Functions(trees)
+    return [assign_outputs(tree, functions) for tree in trees]
+
+
+def _take_out_of_negations(trees: Sequence[Any]) -> list[str]:
+    return list(map(Negations(trees).take_out, trees))
+
+
+def _rewrite(modules: Sequence[Module], rewrite: Callable[[Sequence[Any]], list[str]]) -> Sequence[Module]:
     parser = new_engine()
     try:
         for module in modules:
             guarded(parser.add_policy, module.file, module.text)
     except RuntimeError:
         return modules
-    trees: list[Any] = orjson.loads(parser.get_ast_as_json())
-    functions = Functions(trees)
-    return [Module(module.file, assign_outputs(tree, functions)) for module, tree in zip(modules, trees, strict=True)]
+    texts = rewrite(orjson.loads(parser.get_ast_as_json()))
+    return [Module(module.file, text) for module, text in zip(modules, texts, strict=True)]

@@ -1,0 +1,160 @@
+"""What stands within a negated expression, taken out of it as OPA does. Lines stay where they are.
+
+To OPA `not f(g(input.x))` is `y := input.x; z := g(y); not f(z)`: only the outermost call, or a comparison by `==`, is
+negated, and where `input.x` is absent the body fails. The embedded engine would negate all of it, so that an absent
+field makes it true; what denies in OPA would let people in.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+from mixer_py.policy.rego.calls import module_imports, package_path
+from mixer_py.policy.rego.trees import span_of
+
+_NOT: Final = re.compile(r"\bnot\b")
+_REFERENCES: Final = frozenset({"RefDot", "RefBrack"})
+_OPERATIONS: Final = frozenset({"ArithExpr", "BinExpr", "BoolExpr", "Membership"})
+_DOCUMENTS: Final = frozenset({"input", "data"})
+
+
+@dataclass(frozen=True, slots=True)
+class _Negation:
+    """A negated statement: its place, the places of what is taken out, and where its `with` begins."""
+
+    start: int
+    end: int
+    modifiers: int
+    terms: tuple[tuple[int, int], ...]
+    braced: bool
+
+
+def may_negate(text: str) -> bool:
+    """Whether a module's text has a `not` at all."""
+    return _NOT.search(text) is not None
+
+
+class Negations:
+    """Takes terms out of negated expressions, in modules that belong together."""
+
+    def __init__(self, trees: Sequence[Any]) -> None:
+        """Learn the names of the rules in `trees`, all modules' syntax trees."""
+        self._rules: dict[tuple[str, ...], set[str]] = {}
+        for tree in trees:
+            self._rules.setdefault(package_path(tree["ast"]), set()).update(map(_rule_name, tree["ast"]["rules"]))
+
+    def take_out(self, tree: Any) -> str:  # noqa: ANN401 (the engine's syntax tree, which is JSON)
+        """The module's text with everything taken out that OPA does not negate."""
+        text = tree["source"]["contents"].encode()
+        names = self._rules[package_path(tree["ast"])] | set(module_imports(tree)) | _DOCUMENTS
+        negations = sorted(_negations(tree["ast"]["rules"], text, names), key=lambda one: one.start)
+        return _render(text, negations, 0, len(text)).decode()
+
+
+def _rule_name(rule: Any) -> str:  # noqa: ANN401 (JSON)
+    (content,) = rule.values()
+    node = next(iter(content["head"].values()))["refr"] if "head" in content else content["refr"]
+    while "Var" not in node:
+        (inner,) = node.values()
+        node = inner["refr"]
+    name: str = node["Var"]["value"]
+    return name
+
+
+def _negations(rules: Any, text: bytes, names: set[str]) -> Iterator[_Negation]:  # noqa: ANN401 (JSON)
+    pending: list[Any] = [rules]
+    unbraced: set[int] = set()
+    while pending:
+        current = pending.pop()
+        if isinstance(current, list):
+            pending.extend(current)
+        elif isinstance(current, dict):
+            if "is_else" in current:
+                place = current["query"]["span"]["start"]
+                if text[place : place + 1] != b"{":
+                    unbraced.add(current["query"]["qidx"])
+            for statement in current.get("stmts", ()):
+                literal = statement["literal"].get("NotExpr")
+                terms = tuple(_taken_out(literal["expr"], names)) if literal is not None else ()
+                if terms:
+                    span = statement["span"]
+                    braced = current["qidx"] in unbraced
+                    yield _Negation(span["start"], span["end"], literal["span"]["end"], terms, braced)
+            pending.extend(value for value in current.values() if isinstance(value, (dict, list)))
+
+
+def _render(text: bytes, negations: Iterable[_Negation], start: int, end: int) -> bytes:
+    """The text between two places, with what is negated there written anew."""
+    pieces, position = [], start
+    inner = [one for one in negations if start <= one.start and one.end <= end]
+    for negation in inner:
+        if negation.start < position:
+            continue  # within one that was written already
+        below = [one for one in inner if negation.start < one.start and one.end <= negation.end]
+        modifiers = text[negation.modifiers : negation.end].rstrip()
+        pieces += [text[position : negation.start], b"{ " if negation.braced else b""]
+        for first, last in negation.terms:
+            pieces += [_variable(first), b" := ", _render(text, below, first, last), modifiers, b"; "]
+        place = negation.start
+        for first, last in negation.terms:
+            pieces += [_render(text, below, place, first), _variable(first)]
+            place = last
+        pieces += [_render(text, below, place, negation.end), b" }" if negation.braced else b""]
+        position = negation.end
+    return b"".join([*pieces, text[position:end]])
+
+
+def _variable(place: int) -> bytes:
+    return f"mixer_negated_{place}".encode()
+
+
+def _taken_out(expression: Any, names: set[str]) -> Iterator[tuple[int, int]]:  # noqa: ANN401 (JSON)
+    """Places of the terms that OPA evaluates before it negates an expression, in the order of the text."""
+    ((kind, value),) = expression.items()
+    if kind == "AssignExpr" or (kind == "BoolExpr" and value["op"] == "Eq"):
+        yield from _in_term(value["lhs"], names)
+        yield from _in_term(value["rhs"], names)
+    elif kind in _OPERATIONS:
+        for side in ("key", "value", "lhs", "rhs", "collection"):
+            if isinstance(value.get(side), dict):
+                yield from _as_operand(value[side], names)
+    elif kind == "Call":
+        for parameter in value["params"]:
+            yield from _as_operand(parameter, names)
+    else:
+        yield from _in_term(expression, names)
+
+
+def _as_operand(node: Any, names: set[str]) -> Iterator[tuple[int, int]]:  # noqa: ANN401 (JSON)
+    ((kind, value),) = node.items()
+    if kind in _REFERENCES or kind in _OPERATIONS or kind == "Call" or (kind == "Var" and value["value"] in names):
+        span = span_of(node)
+        yield span["start"], span["end"]
+    elif kind in {"Array", "Set"}:
+        for item in value["items"]:
+            yield from _as_operand(item, names)
+    elif kind == "Object":
+        for _, key, item in value["fields"]:
+            yield from _as_operand(key, names)
+            yield from _as_operand(item, names)
+
+
+def _in_term(node: Any, names: set[str]) -> Iterator[tuple[int, int]]:  # noqa: ANN401 (JSON)
+    ((kind, value),) = node.items()
+    if kind in _REFERENCES:
+        yield from _in_reference(value["refr"], names)
+        if kind == "RefBrack":
+            yield from _as_operand(value["index"], names)
+    elif kind != "Var":
+        yield from _as_operand(node, names)
+
+
+def _in_reference(node: Any, names: set[str]) -> Iterator[tuple[int, int]]:  # noqa: ANN401 (JSON)
+    ((kind, _),) = node.items()
+    if kind in _REFERENCES or kind == "Var":
+        yield from _in_term(node, names)
+    else:
+        yield from _as_operand(node, names)
