@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +11,9 @@ from envoy.service.auth.v3.external_auth_pb2 import CheckRequest
 from pydantic import ValidationError
 
 from mixer_py.config import load as load_configuration
-from mixer_py.errors import ConfigurationError, RequestParseError
+from mixer_py.errors import ConfigurationError, RequestParseError, UndefinedDecisionError
 from mixer_py.policy.point import Refusal
+from mixer_py.policy.policy import NO_BUNDLE, Policy
 from mixer_py.policy.selection import Selection
 from mixer_py.policy.selection_settings import UNSELECTED, DecisionSettings
 from mixer_py.policy.settings import PolicySettings
@@ -178,3 +179,38 @@ def test_hosts_are_kept_in_lower_case() -> None:
     assert (match.hosts, match.path_prefixes) == (("pay.example.com",), ("/pay/", "/"))
     selection = make([{"name": "x", "path": "a", "match": {"path_prefixes": ["/pay/"]}}])
     assert selection.select(ask(path="/pay")).name == "x"
+
+
+REGO = """package authz
+
+web := true
+
+pay := {"allowed": false, "reasons": ["closed"]}
+"""
+
+
+async def test_every_decision_is_evaluated_by_its_own_rule_and_may_be_dry(load: Callable[..., Policy]) -> None:
+    decisions = [
+        {"name": "pay", "path": "authz/pay", "match": {"path_prefixes": ["/pay"]}, "dry_run": True},
+        {"name": "till", "path": "authz/pay", "match": {"path_prefixes": ["/till"]}},
+        {"name": "gone", "path": "authz/gone", "match": {"path_prefixes": ["/gone"]}},
+    ]
+    policy = load(REGO, decision="authz/web", decisions=decisions)
+    found = {}
+    for path in ("/", "/pay", "/till"):
+        point = policy.select(ask(path=path))
+        found[path] = (point.name, point.dry_run, (await point.decide(ask(path=path))).decision.allowed)
+    assert found == {"/": ("authz/web", False, True), "/pay": ("pay", True, False), "/till": ("till", False, False)}
+    assert [point.name for point in policy.points] == ["pay", "till", "gone", "authz/web"]
+    with pytest.raises(UndefinedDecisionError):
+        await policy.select(ask(path="/gone")).decide(ask(path="/gone"))
+    described = policy.describe()["decisions"]
+    assert described[0] == {"name": "pay", "path": "authz/pay", "dry_run": True}
+    assert load(REGO, decision="authz/web", decisions=decisions[:1]).revision != policy.revision
+    assert load(REGO, decision="authz/web", decisions=decisions, dry_run=True).points[-1].dry_run
+
+
+async def test_without_a_bundle_every_decision_is_a_denial() -> None:
+    policy = Policy.load(PolicySettings(decisions=DECISIONS))  # type: ignore[arg-type]
+    ruling = await policy.select(ask("pay.example.com")).decide(ask())
+    assert (ruling.decision.allowed, ruling.decision.reasons) == (False, (NO_BUNDLE,))
