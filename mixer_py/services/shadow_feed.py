@@ -42,8 +42,8 @@ _ENDED: Final = ShadowOutcome("error", reasons="the candidate's process ended be
 class HoldingLog(Protocol):
     """A decision log that keeps room for records that come later."""
 
-    def hold(self, size: int) -> None:
-        """Keeps room for one record, of a request of so many bytes."""
+    def hold(self, size: int) -> bool:
+        """Keeps room for one record, of a request of so many bytes; False where the record is not wanted."""
 
     def record_held(self, record: DecisionRecord, size: int) -> None:
         """Keeps that record."""
@@ -129,9 +129,9 @@ class ShadowFeed:
         elif len(self._waiting) >= settings.queue or self._bytes + size > _MOST_BYTES or self._line.is_full:
             reason = FULL
         due = self._clock.monotonic() + settings.timeout
+        if record is not None and self._decisions is not None and not self._decisions.hold(size):
+            record = None
         entry = _Waiting(decision, verdict, record, size, due)
-        if record is not None and self._decisions is not None:
-            self._decisions.hold(size)
         if self._line is None or reason:
             self._dropped.labels(reason).add()
             self._finish(entry, ShadowOutcome("dropped", reasons=f"not asked: {reason}"))

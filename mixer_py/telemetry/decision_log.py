@@ -115,10 +115,18 @@ class DecisionLog:
             return
         self._keep(record)
 
-    def hold(self, size: int) -> None:
-        """Keeps room for a record that comes later by `record_held`, for a request of so many bytes."""
+    def hold(self, size: int) -> bool:
+        """Keeps room for a record that comes later by `record_held`, for a request of so many bytes.
+
+        Returns:
+            False when there is none and its row is booked as dropped; `record_held` is then not called.
+        """
+        if self._promises and not self._has_room():
+            self._rows.count_dropped(DECISIONS.name, 1, LOG_FULL)
+            return False
         self._held += 1
         self._held_bytes += size
+        return True
 
     def record_held(self, record: DecisionRecord, size: int) -> None:
         """Keeps one decision for which there is room since `hold`, unless it is not in the sample."""
@@ -138,9 +146,8 @@ class DecisionLog:
         size = record.request.ByteSize()
         self._waiting.append((record, self._keeper, size))
         self._bytes += size
-        while len(self._waiting) > _MOST_RECORDS or (self._bytes > _MOST_BYTES and len(self._waiting) > 1):
-            self._bytes -= self._waiting.popleft()[2]
-            self._rows.count_dropped(DECISIONS.name, 1, "queue_full")
+        if not self._promises:
+            self._drop_oldest()
         if len(self._waiting) >= _FLUSH_RECORDS:
             self._begin()
         elif self._timer is None and self._work is None:
@@ -195,7 +202,13 @@ class DecisionLog:
 
     def _has_room(self) -> bool:
         rows = len(self._waiting) + self._in_hand + self._held
-        return self._rows.has_room(DECISIONS.name, rows, self._bytes + self._held_bytes)
+        size = self._bytes + self._held_bytes
+        return rows < _MOST_RECORDS and size < _MOST_BYTES and self._rows.has_room(DECISIONS.name, rows, size)
+
+    def _drop_oldest(self) -> None:
+        while len(self._waiting) > _MOST_RECORDS or (self._bytes > _MOST_BYTES and len(self._waiting) > 1):
+            self._bytes -= self._waiting.popleft()[2]
+            self._rows.count_dropped(DECISIONS.name, 1, "queue_full")
 
     def _begin(self) -> None:
         if self._timer is not None:

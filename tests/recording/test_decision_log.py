@@ -371,6 +371,38 @@ async def test_a_full_log_that_denies_says_so_and_keeps_what_it_promised() -> No
     assert counted(registry, "mixer_decision_log_full_total") == {"refused": 1, "dropped": 1}
 
 
+async def test_a_record_that_comes_later_has_the_room_that_was_held_and_no_other() -> None:
+    rows = Rows(room=2)
+    log = make_log(rows, when_full="deny")
+    assert log.hold(10)
+    assert log.hold(10)
+    assert log.is_full("allow", "d-2")
+    assert not log.hold(10), "a check that was refused does not wait for a candidate's verdict with its row"
+    assert rows.dropped == [("decisions", 1, "log_full")]
+    log.record_held(record(CheckRequest(), 0), 10)
+    log.record_held(record(CheckRequest(), 1), 10)
+    await log.drain(10)
+    assert [row["decision_id"] for row in rows.rows()] == ["d-0", "d-1"]
+    assert rows.dropped == [("decisions", 1, "log_full")]
+
+
+async def test_what_falls_behind_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("mixer_py.telemetry.decision_log._MOST_RECORDS", 5)
+    rows = Rows()
+    log = make_log(rows)
+    for number in range(8):
+        log.record(record(CheckRequest(), number))
+    await log.drain(10)
+    assert [row["decision_id"] for row in rows.rows()] == [f"d-{number}" for number in range(3, 8)]
+    assert rows.dropped == [("decisions", 1, "queue_full")] * 3
+    promised = make_log(Rows(), when_full="deny")
+    for number in range(5):
+        assert not promised.is_full("allow", f"d-{number}")
+        promised.record(record(CheckRequest(), number))
+    assert promised.is_full("allow", "d-5")
+    await promised.drain(10)
+
+
 class RealTime(FakeClock):
     def monotonic(self) -> float:
         return asyncio.get_running_loop().time()

@@ -29,10 +29,14 @@ class Log(list[DecisionRecord]):
 
     held = 0
     bytes = 0
+    full = False
 
-    def hold(self, size: int) -> None:
+    def hold(self, size: int) -> bool:
+        if self.full:
+            return False
         self.held += 1
         self.bytes += size
+        return True
 
     def record_held(self, record: DecisionRecord, size: int) -> None:
         self.held -= 1
