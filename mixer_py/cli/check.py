@@ -19,19 +19,24 @@ from envoy.service.auth.v3.external_auth_pb2 import CheckRequest, CheckResponse
 from google.protobuf import json_format
 
 from mixer_py.calls import Call
+from mixer_py.cli.accounts import account_document, account_lines
 from mixer_py.cli.json_input import read_json
 from mixer_py.cli.main import BAD, GOOD, USAGE, complain
 from mixer_py.cli.options import add_configuration, add_format, load_configuration
 from mixer_py.cli.output import print_json, print_line, printable
 from mixer_py.config import Configuration
-from mixer_py.errors import ConfigurationError, EvaluationError, Fault
+from mixer_py.errors import ConfigurationError, EvaluationError, Fault, RequestParseError
 from mixer_py.instruments import Registry, SystemClock
+from mixer_py.policy.explaining.account import Account, account_for
+from mixer_py.policy.point import DecisionPoint
+from mixer_py.policy.policy import Policy
 from mixer_py.runtime.snapshot import build, read
 from mixer_py.services.ext_authz import Authorization, AuthorizationService
 from mixer_py.telemetry.decision_record import DecisionRecord
 
 EXAMPLES = (
     "mixer check -c mixer.yaml --request request.json",
+    "mixer check -c mixer.yaml --request request.json --explain",
     "mixer check --request - --expect deny --format json < request.json",
 )
 
@@ -43,10 +48,14 @@ class Outcome:
     Attributes:
         record: what it would have logged.
         response: what it would have answered; None when the call would have failed.
+        key: what the request is told apart by in the cache, with secrets hashed; None for one that is not kept.
+        account: how it came about; None unless it was asked for.
     """
 
     record: DecisionRecord
     response: CheckResponse | None
+    key: object = None
+    account: Account | None = None
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -54,6 +63,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add_configuration(parser)
     parser.add_argument("--request", required=True, metavar="FILE", help="a CheckRequest as JSON; - is standard input")
     parser.add_argument("--expect", choices=("allow", "deny"), help="exit 1 when the verdict is another")
+    parser.add_argument(
+        "--explain", action="store_true", help="say how it came about: rules, reads, engine, cache, time"
+    )
     add_format(parser)
 
 
@@ -66,7 +78,7 @@ def run(arguments: argparse.Namespace) -> int:
         complain(f"{source}: cannot be read: {error.strerror}")
         return USAGE
     request = _parse(text, source)
-    outcome = asyncio.run(decide(load_configuration(arguments), request))
+    outcome = asyncio.run(decide(load_configuration(arguments), request, explain=arguments.explain))
     if arguments.format == "json":
         print_json(_document(outcome))
     else:
@@ -79,21 +91,40 @@ def run(arguments: argparse.Namespace) -> int:
     return BAD if verdict == "error" else GOOD
 
 
-async def decide(configuration: Configuration, request: CheckRequest) -> Outcome:
+async def decide(configuration: Configuration, request: CheckRequest, *, explain: bool = False) -> Outcome:
     """One check through the service that the server runs.
+
+    Args:
+        configuration: the settings.
+        request: what to decide.
+        explain: also say how it came about.
 
     Raises:
         ConfigurationError: policies or limits cannot be loaded.
     """
-    snapshot = build(configuration, read(configuration))
-    policy = configuration.policy
-    authorization = Authorization(snapshot.policy, snapshot.revision, policy.on_error)
+    sources = read(configuration)
+    snapshot = build(configuration, sources)
+    settings = configuration.policy
+    authorization = Authorization(snapshot.policy, snapshot.revision, settings.on_error)
     recorder = _Recorder()
     service = AuthorizationService(authorization, recorder, Registry(), SystemClock())
-    response = None
+    response = account = None
     with contextlib.suppress(EvaluationError):  # the record says what failed
         response = CheckResponse.FromString(await service.check(request.SerializeToString(), Call()))
-    return Outcome(recorder.records[0], response)
+    if explain:
+        account = await account_for(settings, sources.bundle, snapshot.policy, request)
+    return Outcome(recorder.records[0], response, _cache_key(snapshot.policy, request), account)
+
+
+def _cache_key(policy: Policy, request: CheckRequest) -> object:
+    point = policy.select(request)
+    if not isinstance(point, DecisionPoint):
+        return None
+    try:
+        explanation = point.explain(request)
+    except RequestParseError:
+        return None
+    return explanation.key if explanation.cached else None
 
 
 class _Recorder:
@@ -128,7 +159,10 @@ def _document(outcome: Outcome) -> dict[str, Any]:
         "rule": record.rule,
         "reasons": _reasons(record),
         "error": record.error or None,
+        "tier": record.tier,
+        "cache_key": outcome.key,
         "response": response,
+        **({} if outcome.account is None else {"explain": account_document(outcome.account, record.duration)}),
     }
 
 
@@ -151,6 +185,8 @@ def _summary(outcome: Outcome) -> Iterator[str]:
         yield "response     none: the call fails, and Envoy's failure_mode_allow decides"
     else:
         yield from (f"response     {line}" for line in _answer(outcome.response))
+    if outcome.account is not None:
+        yield from account_lines(outcome.account, record.tier, record.duration)
 
 
 def _answer(response: CheckResponse) -> Iterator[str]:

@@ -129,7 +129,8 @@ def _better(path: tuple[str, ...], depth: int, shape: Shape, known: Sequence[tup
     if near:
         return f"did you mean {join('input', (*path[:depth], near[0]))}?"
     if below:
-        return f"did you mean {join('input', sorted(below, key=len)[0])}?"
+        shortest: tuple[str, ...] = min(below, key=len)
+        return f"did you mean {join('input', shortest)}?"
     return f"there are {', '.join(sorted(shape.members))}"
 
 

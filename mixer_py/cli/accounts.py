@@ -1,0 +1,89 @@
+"""How a decision came about, as lines for people and as JSON: `mixer check --explain`."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+from mixer_py.policy.explaining.account import Account, Read
+from mixer_py.policy.explaining.held import RuleTrace
+from mixer_py.policy.reference import join
+
+_MICROSECONDS = 1e6
+
+
+def account_lines(account: Account, tier: str, first: float) -> Iterator[str]:
+    """One thing a line, its kind first.
+
+    Args:
+        account: what is to be told.
+        tier: what evaluated.
+        first: seconds that the check took.
+    """
+    for held in (True, False):
+        for trace in account.rules or ():
+            if (trace.stopped is None) == held:
+                yield _rule_line(trace)
+    yield from (f"printed      {line}" for line in account.prints)
+    yield from (_read_line(read) for read in account.reads or ())
+    point = account.point
+    if point is not None:
+        if account.reads is None:
+            yield "read         input as a whole"
+        yield f"tier         {tier}{f': {account.why_tier}' if account.why_tier else ''}"
+        yield f"cache        {_cache_words(account)}"
+    times = [("first", first), ("again", account.again), ("from the cache", account.cached)]
+    yield "time         " + ", ".join(f"{name} {seconds * _MICROSECONDS:.0f} µs" for name, seconds in times if seconds)
+
+
+def account_document(account: Account, first: float) -> dict[str, Any]:
+    """As JSON; times are seconds."""
+    point = account.point
+    return {
+        "rules": None if account.rules is None else [_rule_document(trace) for trace in account.rules],
+        "prints": list(account.prints),
+        "reads": None if account.reads is None else [_read_document(read) for read in account.reads],
+        "usual_tier": None if point is None else point.tier,
+        "why_tier": account.why_tier,
+        "cacheable": point is not None and point.cacheable,
+        "cached": point is not None and point.cached,
+        "why_not_cached": "" if point is None else point.why,
+        "seconds": {"first": first, "again": account.again, "cached": account.cached},
+    }
+
+
+def _rule_line(trace: RuleTrace) -> str:
+    body = trace.body
+    where = f"{join(body.rule[0], body.rule[1:])}  {body.file}:{body.line}"
+    if trace.stopped is None:
+        return f"held         {where}"
+    return f"not held     {where}, stopped at line {trace.stopped.line}: {trace.stopped.text}"
+
+
+def _rule_document(trace: RuleTrace) -> dict[str, Any]:
+    body, stopped = trace.body, trace.stopped
+    return {
+        "rule": join(body.rule[0], body.rule[1:]),
+        "file": body.file,
+        "line": body.line,
+        "held": stopped is None,
+        "stopped": None if stopped is None else {"line": stopped.line, "expression": stopped.text},
+    }
+
+
+def _read_line(read: Read) -> str:
+    value = json.dumps(read.value, ensure_ascii=False) if read.present else "absent"
+    return f"read         {read.reference}: {value}"
+
+
+def _read_document(read: Read) -> dict[str, Any]:
+    return {"reference": read.reference, "present": read.present, "value": read.value}
+
+
+def _cache_words(account: Account) -> str:
+    point = account.point
+    if point is None or not point.cached:
+        why = "" if point is None else point.why
+        return f"not used: {why or 'the settings switch it off'}"
+    return f"key {json.dumps(point.key, ensure_ascii=False)}"
