@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import os
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 
@@ -15,6 +16,7 @@ from mixer_py.cli.options import add_configuration, add_format
 from mixer_py.cli.output import print_json, print_line, printable
 from mixer_py.config import Configuration, find_file, load, secret_faults
 from mixer_py.errors import ConfigurationError, Fault
+from mixer_py.policy.bundles.advice import advice
 from mixer_py.policy.bundles.reading import read_policy
 from mixer_py.policy.candidate import candidate_settings
 from mixer_py.policy.explaining.interpreter import parse
@@ -75,6 +77,9 @@ def _validate(arguments: argparse.Namespace) -> Report:
         except ConfigurationError as error:
             faults.extend(error.faults)
     faults.extend(secret_faults(configuration))
+    for settings in policies:
+        with suppress(ConfigurationError):  # told already
+            warnings.extend(advice(settings))
     for references in map(_check_references, policies):
         faults.extend(references.faults)
         warnings.extend(references.warnings)
