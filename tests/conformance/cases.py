@@ -18,6 +18,7 @@ import yaml
 from mixer_py.policy.bundles.reading import Bundle, Module
 
 _RULE_QUERY: Final = re.compile(r"data(?P<path>(?:\.\w+)+) = x")
+_INPUT: Final = re.compile(r"^[^#\n]*\binput\b", re.MULTILINE)
 _PACKAGE: Final = "mixer_conformance"
 
 
@@ -52,6 +53,7 @@ class Case:
         decision: path of the rule to evaluate.
         input_json: the input document.
         wanted: what OPA answers; None when the case says only what OPA answers with `strict-builtin-errors`.
+        unaskable: why mixer can never be asked this; empty when it can.
     """
 
     name: str
@@ -60,6 +62,7 @@ class Case:
     decision: str
     input_json: str
     wanted: Wanted | None
+    unaskable: str
 
 
 def read_cases(folder: Path) -> Iterator[Case]:
@@ -94,7 +97,17 @@ def _make_case(name: str, family: str, entry: dict[str, Any]) -> Case:
         decision,
         input_json,
         _wanted(entry, is_rule=rule is not None),
+        _why_unaskable(entry),
     )
+
+
+def _why_unaskable(entry: dict[str, Any]) -> str:
+    if entry["query"].strip() == "data = x":
+        return "asks for all data, which is no decision"
+    texts = [entry["query"], *(entry.get("modules") or ())]
+    if "input" not in entry and "input_term" not in entry and any(_INPUT.search(text) for text in texts):
+        return "has no input, which a check always has"
+    return ""
 
 
 def _wanted(entry: dict[str, Any], *, is_rule: bool) -> Wanted | None:

@@ -6,15 +6,17 @@ import asyncio
 import json
 import subprocess
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from mixer_py.errors import EvaluationError, PolicyLoadError, RequestParseError, UndefinedDecisionError
-from mixer_py.policy.engines.embedded import EmbeddedEngine
-from mixer_py.policy.engines.protocol import NoWatch
+from mixer_py.policy.engines.embedded import INTERPRETER, EmbeddedEngine
+from mixer_py.policy.engines.interpreter import Interpreter
+from mixer_py.policy.engines.protocol import Evaluation, NoWatch
 from tests.conformance.cases import Case, Wanted
 
 
@@ -22,6 +24,7 @@ class Verdict(StrEnum):
     """How a case ended."""
 
     PASS = "pass"
+    UNASKABLE = "cannot be asked"
     REFUSED = "refused at load"
     REFUSED_INPUT = "input refused"
     FAILED = "failed"
@@ -46,28 +49,44 @@ def judge(case: Case, opa: Path) -> Iterator[Judgement]:
         case: the case.
         opa: OPA's program, which is asked where a case only says what strict errors do.
     """
+    if case.unaskable:
+        yield Judgement(case, "load", Verdict.UNASKABLE, case.unaskable)
+        return
     try:
         engine = EmbeddedEngine(case.bundle, [case.decision], NoWatch())
     except PolicyLoadError as error:
         yield Judgement(case, "load", Verdict.REFUSED, "; ".join(str(fault) for fault in error.faults))
         return
     wanted = case.wanted if case.wanted is not None else ask_opa(case, opa)
-    yield judge_tier(case, wanted, engine, engine.tier)
+    if engine.tier_of(case.decision) != INTERPRETER:
+        yield _judge_evaluation(case, wanted, partial(_evaluate, engine))
+    interpreter = Interpreter(case.bundle, [case.decision], lambda _: None)
+    yield _judge_evaluation(case, wanted, partial(_interpret, interpreter))
 
 
-def judge_tier(case: Case, wanted: Wanted, engine: EmbeddedEngine, tier: str) -> Judgement:
-    """The judgement of one engine."""
+def _evaluate(engine: EmbeddedEngine, case: Case) -> Evaluation:
+    return asyncio.run(engine.evaluate(case.decision, case.input_json))
+
+
+def _interpret(interpreter: Interpreter, case: Case) -> Evaluation:
+    value = json.loads(interpreter.evaluate(case.decision, case.input_json))
+    if value == "<undefined>":
+        raise UndefinedDecisionError
+    return Evaluation(value[0], INTERPRETER)
+
+
+def _judge_evaluation(case: Case, wanted: Wanted, evaluate: Callable[[Case], Evaluation]) -> Judgement:
+    tier = INTERPRETER
     try:
-        evaluation = asyncio.run(engine.evaluate(case.decision, case.input_json))
+        evaluation = evaluate(case)
     except UndefinedDecisionError:
         got = Wanted("undefined")
     except RequestParseError as error:
         return Judgement(case, tier, Verdict.REFUSED_INPUT, str(error))
     except EvaluationError as error:
-        verdict = Verdict.PASS if wanted.kind == "error" else Verdict.FAILED
-        return Judgement(case, tier, verdict, str(error))
+        return Judgement(case, tier, Verdict.PASS if wanted.kind == "error" else Verdict.FAILED, str(error))
     else:
-        got = Wanted("value", evaluation.value)
+        got, tier = Wanted("value", evaluation.value), evaluation.tier
     if wanted.kind == "error":
         return Judgement(case, tier, Verdict.MISSED, f"{got.kind} {got.value}")
     if wanted.kind == got.kind and alike(wanted.value, got.value, unordered=wanted.unordered):

@@ -82,7 +82,7 @@ def test_a_lacking_builtin_names_the_way_out(load) -> None:
 
 def test_a_name_that_is_nearly_a_builtins_brings_a_suggestion(load) -> None:
     with pytest.raises(PolicyLoadError, match=r"did you mean io\.jwt\.decode_verify\?"):
-        load("package envoy.authz\n\nallow if io.jwt.verify_decode(input.t, {})[0]\n")
+        load("package envoy.authz\n\nallow if io.jwt.decode_verfy(input.t, {})[0]\n")
 
 
 def test_an_argument_of_the_wrong_type_is_refused(load) -> None:

@@ -10,8 +10,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Final
 
-from mixer_py.policy.builtins import certificates, digests, networks, texts, uris
+from mixer_py.policy.builtins import certificates, digests, networks, texts, uris, yamls
 from mixer_py.policy.builtins.documents import is_valid_json
+from mixer_py.policy.builtins.numbers import is_version, range_step
 from mixer_py.policy.builtins.sequences import flatten
 from mixer_py.policy.builtins.signing import encode_sign, encode_sign_raw
 from mixer_py.policy.builtins.times import add_date
@@ -34,7 +35,11 @@ def python_builtins() -> tuple[Builtin, ...]:
         ("io.jwt.encode_sign", 3, encode_sign),
         ("io.jwt.encode_sign_raw", 3, encode_sign_raw),
         ("json.is_valid", 1, is_valid_json),
+        ("numbers.range_step", 3, range_step),
+        ("semver.is_valid", 1, is_version),
         ("time.add_date", 4, add_date),
+        ("yaml.is_valid", 1, yamls.is_valid),
+        ("yaml.unmarshal", 1, yamls.unmarshal),
         *certificates.builtins(),
         *digests.builtins(),
         *networks.builtins(),

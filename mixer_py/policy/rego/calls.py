@@ -110,7 +110,6 @@ class Functions:
         full = (*target, *call.path[1:]) if target is not None else call.path
         return None if full in self._own else ".".join(full)
 
-
     def builtin_of(self, node: Any, tree: Any) -> str | None:  # noqa: ANN401 (JSON)
         """As `builtin`, of a call's node in the syntax tree."""
         call = _call(node)

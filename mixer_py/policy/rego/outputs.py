@@ -1,7 +1,8 @@
-"""Calls that take their result as a last argument, `io.jwt.decode(token, [_, claims, _])`, written as `=`.
+"""Calls and where their result goes, written as the embedded engine knows it. Lines stay where they are.
 
-Rego allows both. The embedded engine knows the first form only of builtins that it brings itself, so such calls of
-those in Python are rewritten before it compiles a module. Lines stay where they are.
+Rego gives a call's result to a last argument, `io.jwt.decode(token, [_, claims, _])`, or by `:=` and `=`. The engine
+knows the first form only of builtins that it brings itself, so such calls of those in Python get the second; and it
+finds nothing in `[path, value] := walk(x)`, which therefore becomes `some path, value; walk(x, [path, value])`.
 """
 
 from __future__ import annotations
@@ -12,9 +13,11 @@ from typing import Any, Final
 
 from mixer_py.policy.builtins.corrected import EXTENSIONS
 from mixer_py.policy.rego.calls import Functions
+from mixer_py.policy.rego.places import span_of
 
 _BEFORE_COMMA: Final = re.compile(rb"(?:[\s)\"`]|#[^\n]*\n)*")
-_MAY_HAVE: Final = re.compile("|".join(re.escape(name) for name in EXTENSIONS))
+_WALK: Final = "walk"
+_MAY_HAVE: Final = re.compile("|".join(map(re.escape, (*EXTENSIONS, _WALK))))
 
 Edit = tuple[int, int, bytes]
 """Start, end, and what to put there; in bytes."""
@@ -36,26 +39,63 @@ def assign_outputs(tree: Any, functions: Functions) -> str:  # noqa: ANN401 (the
 
 
 def _edits(tree: Any, functions: Functions, text: bytes) -> Iterator[Edit]:  # noqa: ANN401 (JSON)
-    for call in _statements(tree["ast"]["rules"]):
-        parameters = call["params"]
-        found = functions.builtin_of(call, tree)
-        if found is None or EXTENSIONS.get(found) != len(parameters) - 1:
-            continue
-        before, output = _span(parameters[-2]), _span(parameters[-1])
-        skipped = _BEFORE_COMMA.match(text, before["end"])
-        comma = skipped.end() if skipped is not None else before["end"]
-        if text[comma : comma + 1] != b",":
-            continue
-        yield comma, comma + 1, b") ="
-        end = call["span"]["end"]
-        trailing = text.rfind(b",", output["end"], end)
-        if trailing >= 0:
-            yield trailing, trailing + 1, b" "
-        yield end - 1, end, b" "
+    for expression in _statements(tree["ast"]["rules"]):
+        if _is_call(expression):
+            yield from _output_edits(expression["Call"], tree, functions, text)
+        elif "AssignExpr" in expression:
+            yield from _walk_edits(expression["AssignExpr"], tree, functions, text)
+
+
+def _output_edits(call: Any, tree: Any, functions: Functions, text: bytes) -> Iterator[Edit]:  # noqa: ANN401 (JSON)
+    """`f(x, y)` as `f(x) = y`."""
+    parameters = call["params"]
+    found = functions.builtin_of(call, tree)
+    if found is None or EXTENSIONS.get(found) != len(parameters) - 1:
+        return
+    before, output = span_of(parameters[-2]), span_of(parameters[-1])
+    skipped = _BEFORE_COMMA.match(text, before["end"])
+    comma = skipped.end() if skipped is not None else before["end"]
+    if text[comma : comma + 1] != b",":
+        return
+    yield comma, comma + 1, b") ="
+    end = call["span"]["end"]
+    trailing = text.rfind(b",", output["end"], end)
+    if trailing >= 0:
+        yield trailing, trailing + 1, b" "
+    yield end - 1, end, b" "
+
+
+def _walk_edits(assignment: Any, tree: Any, functions: Functions, text: bytes) -> Iterator[Edit]:  # noqa: ANN401 (JSON)
+    """`pattern := walk(x)` as `some …; walk(x, pattern)`."""
+    left, right = assignment["lhs"], assignment["rhs"]
+    if not _is_call(right) or functions.builtin_of(right["Call"], tree) != _WALK or len(right["Call"]["params"]) != 1:
+        return
+    start, call = assignment["span"]["start"], right["Call"]["span"]
+    function = span_of(right["Call"]["fcn"])["start"]
+    removed = text[start:function]
+    if b"#" in removed:
+        return
+    declared = sorted(set(_variables(left))) if assignment["op"] == "ColEq" else []
+    some = f"some {', '.join(declared)}; ".encode() if declared else b""
+    pattern = removed.rstrip()[: -len(":=" if assignment["op"] == "ColEq" else "=")]
+    yield start, function, some + b"\n" * removed.count(b"\n")
+    yield call["end"] - 1, call["end"] - 1, b", " + b" ".join(pattern.split(b"\n"))
+
+
+def _variables(pattern: Any) -> Iterator[str]:  # noqa: ANN401 (JSON)
+    match pattern:
+        case {"Var": {"value": str(name)}} if name != "_":
+            yield name
+        case {"Array": {"items": [*items]}}:
+            for item in items:
+                yield from _variables(item)
+        case {"Object": {"fields": [*fields]}}:
+            for _, _, value in fields:
+                yield from _variables(value)
 
 
 def _statements(rules: Sequence[Any]) -> Iterator[Any]:
-    """Calls that are a whole statement, negated or not."""
+    """Expressions that are a whole statement, negated or not."""
     pending: list[Any] = list(rules)
     while pending:
         current = pending.pop()
@@ -63,12 +103,10 @@ def _statements(rules: Sequence[Any]) -> Iterator[Any]:
             pending.extend(current)
         elif isinstance(current, dict):
             for kind in ("Expr", "NotExpr"):
-                expression = current.get(kind, {}).get("expr") if isinstance(current.get(kind), dict) else None
-                if isinstance(expression, dict) and "Call" in expression and "fcn" in expression["Call"]:
-                    yield expression["Call"]
+                if isinstance(current.get(kind), dict) and isinstance(current[kind].get("expr"), dict):
+                    yield current[kind]["expr"]
             pending.extend(value for value in current.values() if isinstance(value, (dict, list)))
 
 
-def _span(node: Any) -> Any:  # noqa: ANN401 (JSON)
-    (content,) = node.values()
-    return content["span"]
+def _is_call(node: Any) -> bool:  # noqa: ANN401 (JSON)
+    return "Call" in node and "fcn" in node["Call"]
