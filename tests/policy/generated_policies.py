@@ -62,12 +62,14 @@ def _brackets(parts: tuple[str, ...]) -> str:
 def _forms(path: tuple[str, ...], cut: int, name: str) -> dict[str, tuple[str, str, str]]:
     """Ways to write what is at a path: the expression, what stands before it in the body, and in the module."""
     before, after = _brackets(path[:cut]), _brackets(path[cut:])
-    forms = {"direct": (f"input{before}{after}", "", "")}
-    if before:
+    forms = {
+        "direct": (f"input{before}{after}", "", ""),
+        "import": (name + after, "", f"import input{before} as {name}\n"),
+        "variable": (name + after, f"{name} := input{before}; ", ""),
+        "rule": (name + after, "", f"{name} := input{before}\n"),
+    }
+    if cut < len(path):
         forms |= {
-            "import": (name + after, "", f"import input{before} as {name}\n"),
-            "variable": (name + after, f"{name} := input{before}; ", ""),
-            "rule": (name + after, "", f"{name} := input{before}\n"),
             "dynamic": (f"input{before}[{name}]{_brackets(path[cut + 1 :])}", f'{name} := "{path[cut]}"; ', ""),
             "call": (f"{name}(input{before})", "", f"{name}(x) := x{after}\n"),
         }
@@ -83,7 +85,8 @@ def _forms(path: tuple[str, ...], cut: int, name: str) -> dict[str, tuple[str, s
 def _operands(draw: st.DrawFn, number: int) -> tuple[str, str, str]:
     """One such form of one path, with names of its own."""
     path = draw(st.sampled_from(PATHS))
-    forms = _forms(path, draw(st.integers(0, len(path) - 1)), f"n{number}")
+    cut = draw(st.sampled_from([len(path) - 1, len(path) - 1, len(path), 1]))
+    forms = _forms(path, max(cut, 1), f"n{number}")
     return forms[draw(st.sampled_from(sorted(forms)))]
 
 
@@ -115,7 +118,7 @@ def policies(draw: st.DrawFn) -> str:
     """A module whose rule `generated.found` is the decision."""
     imports, rules = "", ""
     helper = draw(_operands(0))
-    for number in range(1, draw(st.integers(1, 3)) + 1):
+    for number in range(1, draw(st.integers(2, 6)) + 1):
         first, second = draw(_operands(10 * number)), draw(_operands(10 * number + 1))
         target = ".".join(draw(st.sampled_from([path for path in PATHS if "-" not in str(path)])))
         finding = draw(st.sampled_from(_FINDINGS)).format(first[0], second[0], target=target)
@@ -136,8 +139,6 @@ def requests(draw: st.DrawFn) -> CheckRequest:
     """A request that can be parsed."""
     word = st.sampled_from(WORDS)
     request = CheckRequest()
-    if draw(st.booleans()):
-        return request
     attributes = request.attributes
     http = attributes.request.http
     http.method = draw(word)
