@@ -89,7 +89,8 @@ class DecisionPoint:
         self._build = inputs.build if reads.input is None else Projection(reads.input, inputs).build
         self._rvm = _RVM if reads.input is None else _RVM_PROJECTED
         self._cache = cache if reads.cacheable and reads.input is not None else None
-        self.tier = self._rvm if engine.tier == _RVM else engine.tier
+        tier = engine.tier_of(path)
+        self.tier = self._rvm if tier == _RVM else tier
 
     async def decide(self, request: CheckRequest) -> Ruling:
         """Decide one request.
