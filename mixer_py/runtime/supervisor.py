@@ -130,9 +130,11 @@ class Supervisor:
         grace = server.drain_timeout + server.flush_timeout + _STOP_MARGIN
         if not await self._workers.stop(grace):
             self._log.error("a worker had to be killed; the rows that it held are counted as dropped")
-        await self._shadow.stop()  # after the workers, which may wait for its verdicts
+        # After the workers, which may wait for verdicts and for rows to be written.
+        ending = [self._shadow.stop()]
         if self._store is not None:
-            await self._store.stop(server.flush_timeout + _STOP_MARGIN)
+            ending.append(self._store.stop(server.flush_timeout + _STOP_MARGIN))
+        await asyncio.gather(*ending)
 
     async def _watch_files(self) -> None:
         async for changed in self._changes:

@@ -34,7 +34,7 @@ _MOST_BYTES: Final = 16 << 20
 _MOST_UNSENT: Final = 1 << 20
 """Bytes that may wait to be read by the candidate."""
 _FIRST_RETRY: Final = 0.05
-_LONGEST_RETRY: Final = 1.0
+_LONGEST_RETRY: Final = 0.5
 _TIMEOUT: Final = ShadowOutcome("timeout", reasons="the candidate gave no verdict in time")
 _ENDED: Final = ShadowOutcome("error", reasons="the candidate's process ended before it gave a verdict")
 
