@@ -6,7 +6,7 @@ Not for: which decision a request asks for (`policy.py`), or what an error means
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
 import orjson
 from envoy.service.auth.v3.external_auth_pb2 import CheckRequest
@@ -133,17 +133,11 @@ class DecisionPoint:
         names = None if reads.input is None else tuple(sorted(join("input", path) for path in reads.input))
         return Explanation(self.path, self.tier, names, reads.cacheable, self._cache is not None, reads.why, key)
 
-    def describe(self) -> dict[str, Any]:
+    def describe(self) -> dict[str, object]:
         """What people should know of it, for `/policies`."""
-        explanation = self.explain()
-        reads = ["input"] if explanation.reads is None else list(explanation.reads)
-        return {
-            "decision": self.path,
-            "tier": self.tier,
-            "reads": reads,
-            "cached": explanation.cached,
-            "why": explanation.why,
-        }
+        said = self.explain()
+        reads = ["input"] if said.reads is None else list(said.reads)
+        return {"tier": said.tier, "reads": reads, "cached": said.cached, "why": said.why}
 
 
 class Refusal:
@@ -168,3 +162,7 @@ class Refusal:
     async def decide(self, request: CheckRequest) -> Ruling:  # noqa: ARG002 (whatever is asked)
         """The denial."""
         return self._ruling
+
+    def describe(self) -> dict[str, object]:
+        """What people should know of it, for `/policies`."""
+        return {"tier": self.tier, "reads": [], "cached": False, "why": "; ".join(self._ruling.decision.reasons)}

@@ -137,9 +137,10 @@ class Policy:
             "revision": self.revision,
             "decision": self._default.path,
             "decisions": [
-                {"name": point.name, "path": point.path, "dry_run": point.dry_run} for point in self.points[:-1]
+                {"name": point.name, "path": point.path, "dry_run": point.dry_run, **point.describe()}
+                for point in self.points[:-1]
             ],
-            "tier": self._default.tier,
+            **self._default.describe(),
             "bundle_revisions": self._bundle_revisions,
             "not_fetched": list(self._missing),
             "modules": self._modules,
