@@ -6,12 +6,12 @@ import re
 from collections.abc import Iterable, Sequence
 from xml.etree import ElementTree as ET
 
-from mixer_py.policy.testing.running import Outcome, TestResult
+from mixer_py.policy.testing.running import Outcome, PolicyTestResult
 
 _FORBIDDEN = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")  # XML 1.0, 2.2
 
 
-def junit_text(results: Sequence[TestResult]) -> str:
+def junit_text(results: Sequence[PolicyTestResult]) -> str:
     """One suite a package, one case a test; each case of a table is one of its own."""
     root = ET.Element("testsuites", name="mixer test")
     for package in dict.fromkeys(result.test.package for result in results):
@@ -25,7 +25,7 @@ def junit_text(results: Sequence[TestResult]) -> str:
     return '<?xml version="1.0" encoding="UTF-8"?>\n' + ET.tostring(root, encoding="unicode")
 
 
-def _add_cases(suite: ET.Element, result: TestResult) -> None:
+def _add_cases(suite: ET.Element, result: PolicyTestResult) -> None:
     if not result.cases:
         _add_case(suite, result, "", result.outcome, result.reason)
     for index, case in enumerate(result.cases):
@@ -35,7 +35,7 @@ def _add_cases(suite: ET.Element, result: TestResult) -> None:
 
 
 def _add_case(
-    suite: ET.Element, result: TestResult, case: str, outcome: Outcome, reason: str, *, timed: bool = True
+    suite: ET.Element, result: PolicyTestResult, case: str, outcome: Outcome, reason: str, *, timed: bool = True
 ) -> None:
     test = result.test
     attributes = {

@@ -22,7 +22,7 @@ from mixer_py.errors import PolicyLoadError
 if TYPE_CHECKING:  # the engine is slow to import, and `--help` needs none
     from mixer_py.policy.testing.apart import Plan
     from mixer_py.policy.testing.coverage import Coverage
-    from mixer_py.policy.testing.running import CaseResult, TestResult
+    from mixer_py.policy.testing.running import CaseResult, PolicyTestResult
 
 EXAMPLES = (
     "mixer test policies/rbac/bundle --coverage",
@@ -111,7 +111,7 @@ def _run_once(plan: Plan, arguments: argparse.Namespace) -> int:
     return GOOD if good else BAD
 
 
-def _lines(result: TestResult) -> Iterator[str]:
+def _lines(result: PolicyTestResult) -> Iterator[str]:
     """A test, and where it did not pass, why."""
     test = result.test
     took = f"{result.seconds * _MILLISECONDS:8.1f} ms"
@@ -147,7 +147,7 @@ def _missing(lines: Sequence[int]) -> str:
     return ", ".join(str(start) if start == end else f"{start}-{end}" for start, end in ranges(lines))
 
 
-def _document(results: Sequence[TestResult], counts: Counter[Any], coverage: Coverage | None) -> dict[str, Any]:
+def _document(results: Sequence[PolicyTestResult], counts: Counter[Any], coverage: Coverage | None) -> dict[str, Any]:
     """Counts, tests as `opa test --format json` has them with a few keys more, and OPA's coverage report."""
     names = {"passed": "pass", "failed": "fail", "errors": "error", "skipped": "skipped"}
     return {
@@ -157,7 +157,7 @@ def _document(results: Sequence[TestResult], counts: Counter[Any], coverage: Cov
     }
 
 
-def _plain(result: TestResult) -> dict[str, Any]:
+def _plain(result: PolicyTestResult) -> dict[str, Any]:
     test = result.test
     document: dict[str, Any] = {
         "location": {"file": test.file, "row": test.line, "col": 1},

@@ -11,7 +11,17 @@ from typing import Any, Final
 
 from mixer_py.policy.bundles.bundle import Bundle, Module
 from mixer_py.policy.explaining.interpreter import Watched, WatchedInterpreter, parse, tree_file
-from mixer_py.policy.explaining.marking import MARK, Body, Insertion, Statement, bodies_of, insert, mark_body, rules_of
+from mixer_py.policy.explaining.marking import (
+    MARK,
+    Body,
+    Insertion,
+    Statement,
+    bodies_of,
+    full_references,
+    insert,
+    mark_body,
+    rules_of,
+)
 from mixer_py.policy.reference import reference
 
 _ARGUMENTS: Final = 3
@@ -89,5 +99,6 @@ def mark_rules(trees: Sequence[Any]) -> tuple[list[Module], list[Body]]:
             for body, node in bodies_of(path, rule, tree):
                 insertions.extend(mark_body(len(bodies), node, text))
                 bodies.append(body)
+        insertions += full_references(tree)
         modules.append(Module(tree_file(tree), insert(source, insertions)))
     return modules, bodies

@@ -12,7 +12,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from mixer_py.policy.rego.calls import package_path
+from mixer_py.policy.reference import join
+from mixer_py.policy.rego.calls import module_imports, package_path
 from mixer_py.policy.rego.trees import ref_path
 
 MARK: Final = "mixer.mark"
@@ -52,10 +53,17 @@ class Body:
 
 @dataclass(frozen=True, slots=True)
 class Insertion:
-    """Text to put in at a place, in bytes of the module's UTF-8 text; those of one place in their order."""
+    """Text to put in at a place, in bytes of the module's UTF-8 text; those of one place in their order.
+
+    Attributes:
+        start: the place.
+        text: what to put in.
+        removed: bytes that it takes the place of.
+    """
 
     start: int
     text: str
+    removed: int = 0
 
 
 def rules_of(tree: Any) -> Iterator[tuple[tuple[str, ...], Any]]:  # noqa: ANN401 (the engine's syntax tree: JSON)
@@ -129,7 +137,7 @@ def insert(text: str, insertions: Sequence[Insertion]) -> str:
     source, pieces, position = text.encode(), [], 0
     for one in sorted(insertions, key=lambda insertion: insertion.start):
         pieces += [source[position : one.start], one.text.encode()]
-        position = one.start
+        position = one.start + one.removed
     return b"".join([*pieces, source[position:]]).decode()
 
 
@@ -146,6 +154,53 @@ def _opens(part: bytes) -> bool:
         elif letter in b'"`':
             quote = letter
     return bool(quote)
+
+
+def full_references(tree: Any) -> Iterator[Insertion]:  # noqa: ANN401 (JSON)
+    """Names of imported packages, written out: of those the engine evaluates every rule, of others what is asked for.
+
+    A name that a rule uses for a variable too is left as it is.
+    """
+    imports = {name: path for name, path in module_imports(tree).items() if path[0] == "data" and len(path) > 1}
+    bases, others = _uses(tree)
+    for base in bases:
+        path = imports.get(base["value"])
+        if path is not None and base["value"] not in others:
+            start, end = base["span"]["start"], base["span"]["end"]
+            yield Insertion(start, join(path[0], path[1:]), end - start)
+
+
+def _uses(tree: Any) -> tuple[list[Any], set[str]]:  # noqa: ANN401 (JSON)
+    """The names at which references of several parts begin, and those that stand by themselves."""
+    text = tree["source"]["contents"].encode()
+    bases: list[Any] = []
+    others: set[str] = set()
+    pending = [tree["ast"]["rules"]]
+    while pending:
+        current = pending.pop()
+        if isinstance(current, list):
+            pending.extend(current)
+        elif isinstance(current, dict):
+            for kind, value in current.items():
+                if kind in {"RefDot", "RefBrack"}:
+                    inner = value["refr"]
+                    if "Var" in inner:
+                        bases.append(inner["Var"])
+                    pending.extend([value.get("index"), {} if "Var" in inner else inner])
+                elif kind == "Var" and isinstance(value, dict):
+                    others.add(value["value"])
+                else:
+                    if kind in {"vars", "key", "value"}:
+                        others.update(_names(value, text))
+                    pending.append(value)
+    return bases, others
+
+
+def _names(node: Any, text: bytes) -> Iterator[str]:  # noqa: ANN401 (JSON)
+    """Names that `some x` and `every x in` declare; their nodes hold only where these stand in the text."""
+    for one in node if isinstance(node, list) else [node]:
+        if isinstance(one, dict) and "start" in one:
+            yield text[one["start"] : one["end"]].decode()
 
 
 def variables_of(node: Any) -> Iterator[str]:  # noqa: ANN401 (JSON)

@@ -13,8 +13,8 @@ from multiprocessing.connection import Connection
 
 from mixer_py.errors import Fault, PolicyLoadError
 from mixer_py.policy.testing.coverage import Lines
-from mixer_py.policy.testing.running import Outcome, Runner, TestResult
-from mixer_py.policy.testing.suite import Test, read_suite
+from mixer_py.policy.testing.running import Outcome, PolicyTestResult, Runner
+from mixer_py.policy.testing.suite import PolicyTest, read_suite
 
 _JOIN_SECONDS = 5.0
 
@@ -43,7 +43,7 @@ class Run:
     plan: Plan
     covered: list[Lines] = field(default_factory=list)
 
-    def results(self) -> Iterator[TestResult]:
+    def results(self) -> Iterator[PolicyTestResult]:
         """Each test's result as soon as it is known.
 
         Raises:
@@ -57,7 +57,7 @@ class Run:
                 waiting = ended
                 yield result
 
-    def _results_of_one_process(self, first: int) -> Iterator[tuple[TestResult, bool]]:
+    def _results_of_one_process(self, first: int) -> Iterator[tuple[PolicyTestResult, bool]]:
         """Results of the tests from `first` on, each with whether it has ended the process."""
         # A fork is faster, but a lock that another thread holds would stay locked in it.
         context = multiprocessing.get_context("fork" if threading.active_count() == 1 else "spawn")
@@ -70,13 +70,13 @@ class Run:
             for test in tests:
                 if not ours.poll(self.plan.timeout):
                     reason = f"{test.file}:{test.line}: takes longer than {self.plan.timeout:g} s"
-                    yield TestResult(test, Outcome.ERROR, self.plan.timeout, reason), True
+                    yield PolicyTestResult(test, Outcome.ERROR, self.plan.timeout, reason), True
                     return
                 try:
-                    result: TestResult = ours.recv()
+                    result: PolicyTestResult = ours.recv()
                 except EOFError:
                     reason = f"{test.file}:{test.line}: the engine ended its process"
-                    yield TestResult(test, Outcome.ERROR, 0.0, reason), True
+                    yield PolicyTestResult(test, Outcome.ERROR, 0.0, reason), True
                     return
                 yield result, False
             self.covered.append(ours.recv())
@@ -86,14 +86,14 @@ class Run:
             process.join(_JOIN_SECONDS)
 
 
-def _receive_tests(connection: Connection) -> Sequence[Test]:
+def _receive_tests(connection: Connection) -> Sequence[PolicyTest]:
     try:
-        first: Sequence[Test] | Sequence[Fault] = connection.recv()
+        first: Sequence[PolicyTest] | Sequence[Fault] = connection.recv()
     except EOFError:
         raise PolicyLoadError([Fault("the engine ended its process while it loaded the policies")]) from None
     if first and isinstance(first[0], Fault):
         raise PolicyLoadError([one for one in first if isinstance(one, Fault)])
-    return [one for one in first if isinstance(one, Test)]
+    return [one for one in first if isinstance(one, PolicyTest)]
 
 
 def _run_all(connection: Connection, plan: Plan, first: int) -> None:

@@ -21,7 +21,7 @@ from mixer_py.policy.explaining.held import stopped_at
 from mixer_py.policy.explaining.interpreter import Extensions, Watched, WatchedInterpreter, parse
 from mixer_py.policy.explaining.marking import CASE, MARK
 from mixer_py.policy.rego.calls import check_calls
-from mixer_py.policy.testing.suite import MarkedSuite, Suite, Test, mark_tests
+from mixer_py.policy.testing.suite import MarkedSuite, PolicyTest, Suite, mark_tests
 
 _CASE_ARGUMENTS: Final = 2
 _MARK_ARGUMENTS: Final = 3
@@ -52,7 +52,7 @@ class CaseResult:
 
 
 @dataclass(frozen=True, slots=True)
-class TestResult:
+class PolicyTestResult:
     """How one test went.
 
     Attributes:
@@ -64,7 +64,7 @@ class TestResult:
         cases: of a table.
     """
 
-    test: Test
+    test: PolicyTest
     outcome: Outcome
     seconds: float = 0.0
     reason: str = ""
@@ -98,33 +98,33 @@ class Runner:
         )
         self._files = [module.file for module in suite.bundle.modules]
 
-    def matching(self, pattern: str = "") -> list[Test]:
+    def matching(self, pattern: str = "") -> list[PolicyTest]:
         """The tests whose full name contains a regular expression, in order of files and lines."""
         return [test for test in self._marked.tests if re.search(pattern, test.full_name)]
 
-    def run(self, test: Test) -> TestResult:
+    def run(self, test: PolicyTest) -> PolicyTestResult:
         """Run one."""
         if test.todo:
-            return TestResult(test, Outcome.SKIPPED)
+            return PolicyTestResult(test, Outcome.SKIPPED)
         if test.function:
-            return TestResult(test, Outcome.ERROR, reason=f"{test.file}:{test.line}: a test takes no arguments")
+            return PolicyTestResult(test, Outcome.ERROR, reason=f"{test.file}:{test.line}: a test takes no arguments")
         begun = time.perf_counter()
         watched = self._interpreter.evaluate(test.question, before=self._progress.clear)
         seconds = time.perf_counter() - begun
         if watched.error:
-            return TestResult(test, Outcome.ERROR, seconds, watched.error, watched.prints)
+            return PolicyTestResult(test, Outcome.ERROR, seconds, watched.error, watched.prints)
         cases = tuple(self._cases(test, watched)) if test.table and watched.defined else ()
         tabled = test.table and watched.defined
         passed = all(case.passed for case in cases) if tabled else watched.value is True
         reason = "" if passed or cases else self._reason(test, (), "is not true" if watched.defined else "is undefined")
-        return TestResult(test, Outcome.PASS if passed else Outcome.FAIL, seconds, reason, watched.prints, cases)
+        return PolicyTestResult(test, Outcome.PASS if passed else Outcome.FAIL, seconds, reason, watched.prints, cases)
 
     def coverage(self) -> dict[str, tuple[set[int], set[int]]]:
         """Lines of the policies, without those of `…_test.rego`, that tests evaluated and that none did, by file."""
         covered = self._interpreter.covered()
         return {file: covered.get(file, (set(), set())) for file in self._files}
 
-    def _cases(self, test: Test, watched: Watched) -> Iterator[CaseResult]:
+    def _cases(self, test: PolicyTest, watched: Watched) -> Iterator[CaseResult]:
         found = dict(_leaves(watched.value, ()))
         for name in self._progress.cases:
             if not any(leaf[: len(name)] == name for leaf in found):
@@ -132,7 +132,7 @@ class Runner:
         for name, passed in found.items():
             yield CaseResult(name, passed, "" if passed else self._reason(test, name, "is not true"))
 
-    def _reason(self, test: Test, case: tuple[str, ...], otherwise: str) -> str:
+    def _reason(self, test: PolicyTest, case: tuple[str, ...], otherwise: str) -> str:
         """Where a test, or one of its cases, stopped; when its body held, what its value is."""
         for number in test.bodies:
             body = self._marked.bodies[number]

@@ -24,6 +24,7 @@ from mixer_py.policy.explaining.marking import (
     Body,
     Insertion,
     bodies_of,
+    full_references,
     insert,
     mark_body,
     places_of,
@@ -49,7 +50,7 @@ class Suite:
 
 
 @dataclass(frozen=True, slots=True)
-class Test:
+class PolicyTest:
     """One test.
 
     Attributes:
@@ -85,7 +86,7 @@ class MarkedSuite:
     """Modules with marks in the bodies of tests, the tests, and their bodies by number."""
 
     modules: tuple[Module, ...]
-    tests: tuple[Test, ...]
+    tests: tuple[PolicyTest, ...]
     bodies: tuple[Body, ...]
 
 
@@ -140,7 +141,7 @@ def mark_tests(trees: Sequence[Any]) -> MarkedSuite:
     """Find the tests of modules and mark their bodies; the second test of a name gets a name of its own."""
     counted: Counter[str] = Counter()
     bodies: list[Body] = []
-    tests: list[Test] = []
+    tests: list[PolicyTest] = []
     modules = []
     for tree in sorted(trees, key=tree_file):
         source = tree["source"]["contents"]
@@ -161,7 +162,7 @@ def mark_tests(trees: Sequence[Any]) -> MarkedSuite:
                 insertions.append(Insertion(parts[length - 1].end, suffix))
             first = len(bodies)
             insertions += _mark_entry(entry, tree, parts[length:], bodies)
-            test = Test(
+            test = PolicyTest(
                 reference("/".join(package[1:])),
                 ".".join(path) + suffix.replace("__", "#"),
                 tree_file(tree),
@@ -173,6 +174,7 @@ def mark_tests(trees: Sequence[Any]) -> MarkedSuite:
                 tuple(range(first, len(bodies))),
             )
             tests.append(test)
+        insertions += full_references(tree)
         modules.append(Module(tree_file(tree), insert(source, insertions)))
     return MarkedSuite(tuple(modules), tuple(tests), tuple(bodies))
 
