@@ -210,6 +210,8 @@ def suggest(path: Sequence[str], root: Shape) -> str:
     close = difflib.get_close_matches(name, siblings, n=1, cutoff=0.6)
     if close:
         return f"did you mean {'.'.join([*parents, close[0]])}?"
+    if shape is not None and shape.secret:
+        return f"known here: {', '.join(sorted(siblings))}"  # what stands in a secret was meant for it
     section = root.sections[0]
     everywhere = [key.path for key in keys(section) if not f"{dotted}.".startswith(f"{key.path}.")]
     same_name = [known for known in everywhere if known.rsplit(".", 1)[-1] == name]
