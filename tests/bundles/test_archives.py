@@ -75,6 +75,30 @@ def test_what_is_no_file_is_refused(place: Path, kind: bytes) -> None:
     assert "'q.rego', which is a link, a device or another thing" in fault
 
 
+@pytest.mark.parametrize("version", ["0.1", "0.0"])
+def test_a_sparse_file_is_refused(place: Path, version: str) -> None:
+    """It would unpack to a terabyte of zeros, of which none is in the archive."""
+    sparse = tarfile.TarInfo("data.json")
+    numbers = {"GNU.sparse.map": "0,0"} if version == "0.1" else {
+        "GNU.sparse.offset": "0", "GNU.sparse.numbytes": "0", "GNU.sparse.numblocks": "1",
+    }  # fmt: skip
+    sparse.pax_headers = {**numbers, "GNU.sparse.size": str(1 << 40)}
+    pack(place, {"p.rego": MODULE}, [sparse])
+    (fault,) = faults(place)
+    assert "holds 'data.json', which is a link, a device or another thing" in fault
+
+
+def test_a_name_that_is_no_text_is_refused(place: Path, tmp_path: Path) -> None:
+    place.write_bytes(gzip.compress(tar([("a\udcff/data.json", b"{}")])))
+    (fault,) = faults(place)
+    assert "whose name is no UTF-8 text" in fault
+    folder = tmp_path / "folder"
+    (folder / "a\udcff").mkdir(parents=True)
+    (folder / "a\udcff" / "data.json").write_text("{}")
+    (fault,) = faults(folder)
+    assert "its name is no UTF-8 text" in fault
+
+
 def test_a_file_that_comes_twice_is_refused(place: Path) -> None:
     place.write_bytes(gzip.compress(tar([("p.rego", MODULE.encode()), ("/./p.rego", b"package a\n")])))
     (fault,) = faults(place)
@@ -159,6 +183,7 @@ def test_what_cannot_be_used_is_named(place: Path, name: str, message: str) -> N
         ('{"rego_version": 2}', "p.rego: is written in Rego v2"),
         ('{"file_rego_versions": {"/p.r*": 0}}', "p.rego: is written in Rego v0"),
         ('{"file_rego_versions": {"a": "0"}}', "must map patterns of paths"),
+        ('{"file_rego_versions": {"{a,b}{a,b}{a,b}{a,b}{a,b}{a,b}{a,b}": 1}}', "stands for too many others"),
     ],
 )
 def test_faults_of_a_manifest(place: Path, manifest: str, message: str) -> None:

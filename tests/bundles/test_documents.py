@@ -57,6 +57,23 @@ def test_yaml_that_is_no_data_is_refused(text: str) -> None:
         read_document(text.encode(), "data.yaml", is_json=False)
 
 
+def test_yaml_that_would_fill_the_memory_is_refused() -> None:
+    lines = ["a0: &a0 [x, x, x, x, x, x, x, x, x, x]"]
+    lines += [f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 10)}]" for n in range(1, 12)]
+    with pytest.raises(PolicyLoadError, match="its aliases make it far larger"):
+        read_document("\n".join(lines).encode(), "data.yaml", is_json=False)
+
+
+def test_yaml_that_would_use_up_the_stack_is_refused() -> None:
+    with pytest.raises(PolicyLoadError, match="nested more than 500 deep"):
+        read_document(b"a: " + b"[" * 100_000, "data.yaml", is_json=False)
+
+
+def test_json_that_is_nested_too_deeply_is_refused() -> None:
+    with pytest.raises(PolicyLoadError):
+        read_document(b"[" * 100_000 + b"]" * 100_000, "data.json", is_json=True)
+
+
 @pytest.mark.parametrize(
     ("number", "text"),
     [(1.0, "1"), (1.5, "1.5"), (1e30, "1e+30"), (1e-7, "1e-7"), (1e20, "100000000000000000000"), (1.25e21, "1.25e+21"),

@@ -184,12 +184,23 @@ def _content(archive: tarfile.TarFile, member: tarfile.TarInfo) -> bytes:
 
 def _clean(member: tarfile.TarInfo) -> str:
     """The path of an entry from the bundle's root, as OPA roots `/data.json` and `./data.json`."""
-    if member.type not in {tarfile.REGTYPE, tarfile.AREGTYPE, tarfile.DIRTYPE}:
+    plain = member.type in {tarfile.REGTYPE, tarfile.AREGTYPE, tarfile.DIRTYPE}
+    if not plain or member.sparse is not None:  # a sparse file unpacks to more than is read, without a bound
         raise _RefusedError(f"holds {member.name!r}, which is a link, a device or another thing that is no file")
+    if not member.name.isascii() and not _is_text(member.name):
+        raise _RefusedError(f"holds {member.name!r}, whose name is no UTF-8 text")
     parts = [part for part in member.name.split("/") if part not in {"", "."}]
     if ".." in parts or "\\" in member.name or "\0" in member.name or not (parts or member.isdir()):
         raise _RefusedError(f"holds {member.name!r}, which is no path within the bundle")
     return "/".join(parts)
+
+
+def _is_text(name: str) -> bool:
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _verified(files: dict[str, bytes], keys: Mapping[str, Key], name: str) -> dict[str, bytes]:

@@ -18,6 +18,9 @@ _LOADER: Final[type] = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # libyaml'
 _TAG: Final = "tag:yaml.org,2002:"
 _UINT64_MAX: Final = (1 << 64) - 1
 _LARGE: Final = 1 << 20
+_MAX_DEPTH: Final = 500
+_EXPANSION: Final = 10
+"""Values for each octet of YAML, above which its aliases make more of it than anybody means."""
 
 
 def read_document(content: bytes, file: str, *, is_json: bool) -> tuple[Any, bytes]:
@@ -84,23 +87,47 @@ def read_yaml(content: bytes) -> Any:  # noqa: ANN401 (JSON values)
     text = content.decode("utf-8")
     if not text.strip():
         return {}
+    if _too_deep(content):
+        raise ValueError(f"is nested more than {_MAX_DEPTH} deep")
     try:
-        return _jsonable(yaml.load(text, _Loader))  # noqa: S506 (a safe loader)
+        value = yaml.load(text, _Loader)  # noqa: S506 (a safe loader)
     except (TypeError, OverflowError) as error:
         raise ValueError(str(error)) from None
+    _check(value, _EXPANSION * len(content) + _LARGE)
+    return value
 
 
-def _jsonable(value: Any) -> Any:  # noqa: ANN401 (JSON)
-    """The same, if JSON has all of it: what an explicit tag makes, it may not have."""
-    if isinstance(value, dict):
-        for member in value.values():
-            _jsonable(member)
-    elif isinstance(value, list):
-        for item in value:
-            _jsonable(item)
-    if value is None or isinstance(value, (dict, list, str, int, float)):
-        return value
-    raise ValueError(f"{type(value).__name__} is nothing that JSON has")
+def _too_deep(content: bytes) -> bool:
+    """Whether nodes are nested so deeply that libyaml would use up its stack, and the process with it."""
+    depth = 0
+    for event in yaml.parse(content, Loader=_LOADER):
+        if isinstance(event, yaml.CollectionStartEvent):
+            depth += 1
+            if depth > _MAX_DEPTH:
+                return True
+        elif isinstance(event, yaml.CollectionEndEvent):
+            depth -= 1
+    return False
+
+
+def _check(value: Any, most: int) -> None:  # noqa: ANN401 (JSON)
+    """Refuses what JSON has not, which explicit tags make, and more than `most` values, which aliases make.
+
+    Raises:
+        ValueError: it is found.
+    """
+    pending = [value]
+    while pending:
+        found = pending.pop()
+        most -= 1
+        if most < 0:
+            raise ValueError("its aliases make it far larger than it is written")
+        if isinstance(found, dict):
+            pending += found.values()
+        elif isinstance(found, list):
+            pending += found
+        elif found is not None and not isinstance(found, (str, int, float)):
+            raise ValueError(f"{type(found).__name__} is nothing that JSON has")
 
 
 def _key(key: object) -> str:

@@ -78,12 +78,16 @@ class FolderReader:
     def _read(self, path: Path, root: tuple[str, ...], content: bytes | None = None) -> None:
         """Read one file, or take its content as it was signed."""
         try:
+            str(path).encode()
             resolved = path.resolve(strict=True)
             if resolved in self._seen:
                 return
             content = path.read_bytes() if content is None else content
         except OSError as error:
             self._fault(f"cannot be read: {error}", path)
+            return
+        except UnicodeEncodeError:
+            self._collector.faults.append(Fault("its name is no UTF-8 text", ascii(str(path))))
             return
         self._seen.add(resolved)
         if path.suffix == ".rego":

@@ -5,9 +5,12 @@ Source of the rules: OPA v1.22 bundle/bundle.go. Metadata is ignored.
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
+from itertools import product
 from typing import Any, Final
 
 import orjson
@@ -17,6 +20,8 @@ from mixer_py.errors import Fault
 FILE: Final = ".manifest"
 _REGO_V1: Final = 1
 _IMPORT_V1: Final = re.compile(r"^[ \t]*import[ \t]+rego\.v1[ \t]*(?:#.*)?$", re.MULTILINE)
+_BRACES: Final = re.compile(r"\{([^{}]*)\}")
+_MOST_ALTERNATIVES: Final = 64
 _KNOWN: Final = {"revision": str, "roots": list, "rego_version": int, "file_rego_versions": dict}
 
 Path = tuple[str, ...]
@@ -115,9 +120,21 @@ def _wrong_kinds(document: Mapping[str, Any], file: str) -> list[Fault]:
     ]
     if not faults and not all(isinstance(root, str) for root in document.get("roots") or []):
         faults.append(Fault("must be a list of texts", file, field="roots"))
-    versions = document.get("file_rego_versions")
-    if isinstance(versions, dict) and not all(type(version) is int for version in versions.values()):
-        faults.append(Fault("must map patterns of paths to 0 or 1", file, field="file_rego_versions"))
+    return faults + _wrong_versions(document.get("file_rego_versions"), file)
+
+
+def _wrong_versions(versions: object, file: str) -> list[Fault]:
+    if not isinstance(versions, dict):
+        return []
+    field = "file_rego_versions"
+    if not all(type(version) is int for version in versions.values()):
+        return [Fault("must map patterns of paths to 0 or 1", file, field=field)]
+    faults = []
+    for pattern in versions:
+        try:
+            _alternatives(pattern)
+        except ValueError as error:
+            faults.append(Fault(str(error), file, field=field))
     return faults
 
 
@@ -138,20 +155,18 @@ def _overlapping(roots: tuple[Path, ...], file: str) -> list[Fault]:
 
 def _matches(pattern: str, name: str) -> bool:
     """Whether a module's path matches a glob; in OPA `*` crosses `/` there, because it is given no separators."""
-    expression, position = "", 0
-    while position < len(pattern):
-        character = pattern[position]
-        if character == "*":
-            expression += ".*"
-        elif character == "?":
-            expression += "."
-        elif character == "{" and "}" in pattern[position:]:
-            end = pattern.index("}", position)
-            options = "|".join(re.escape(option) for option in pattern[position + 1 : end].split(","))
-            expression, position = f"{expression}(?:{options})", end
-        else:
-            expression += re.escape(character)
-        position += 1
-    return re.fullmatch(expression, f"/{name}", re.DOTALL) is not None or (
-        re.fullmatch(expression, name, re.DOTALL) is not None
-    )
+    return any(fnmatchcase(path, plain) for plain in _alternatives(pattern) for path in (name, f"/{name}"))
+
+
+def _alternatives(pattern: str) -> list[str]:
+    """The patterns without braces that one with braces stands for.
+
+    Raises:
+        ValueError: there are too many of them.
+    """
+    parts = _BRACES.split(pattern)
+    count = math.prod(len(options.split(",")) for options in parts[1::2])
+    if count > _MOST_ALTERNATIVES:
+        raise ValueError(f"the pattern {pattern!r} stands for too many others")
+    choices = [part.split(",") if index % 2 else [part] for index, part in enumerate(parts)]
+    return ["".join(choice) for choice in product(*choices)]
