@@ -12,7 +12,7 @@ import pytest
 from mixer_py.errors import PolicyLoadError
 from mixer_py.policy.testing.apart import Plan, Run
 from mixer_py.policy.testing.coverage import merge, ranges
-from mixer_py.policy.testing.running import Outcome, Runner, PolicyTestResult
+from mixer_py.policy.testing.running import Outcome, PolicyTestResult, Runner
 from mixer_py.policy.testing.suite import read_suite
 from tests.parts.presence import find_server
 
