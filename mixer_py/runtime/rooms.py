@@ -124,7 +124,7 @@ class Rooms:
         """Writes what waits, for up to `grace` seconds; the rest is booked as dropped."""
         self._access_log.flush()
         end = self._clock.monotonic() + grace
-        await self._shadow.drain(grace)
+        await self._shadow.drain(grace / 4)  # most of the time is for writing
         if self._decisions is not None:
             await self._decisions.drain(max(end - self._clock.monotonic(), 0.0))
         await self._recorder.drain(max(end - self._clock.monotonic(), 0.0))

@@ -293,8 +293,8 @@ class _Line(asyncio.Protocol):
         self._feed.lost(self)
 
     def send(self, frame: bytes) -> None:
-        """Sends one frame; what the socket does not take at once waits in memory."""
-        if self._transport is not None:
+        """Sends one frame; what the socket does not take at once waits in memory. Never raises."""
+        if self._transport is not None and not self._transport.is_closing():  # else it is lost in a moment
             self._transport.write(frame)
 
     def close(self) -> None:

@@ -73,8 +73,8 @@ class DecisionRecord:
 
     @property
     def differs(self) -> bool:
-        """Whether a candidate was asked and decided otherwise."""
-        return self.shadow.verdict not in {"", "dropped", self.verdict}
+        """Whether a candidate decided otherwise."""
+        return self.shadow.verdict not in {"", "timeout", "dropped", self.verdict}
 
 
 @dataclass(frozen=True, slots=True)

@@ -345,3 +345,14 @@ def test_long_reasons_are_cut_and_unknown_verdicts_refused() -> None:
     with pytest.raises(InvalidRequestError, match="none of allow, deny, error"):
         decode_verdict(b'["maybe","","",""]')
     assert encode_check(1, 2.0, b"abc") == CHECK.pack(1, 2.0, 3) + b"abc"
+
+
+async def test_a_check_that_comes_while_the_connection_ends_is_an_error_too(tmp_path: Path) -> None:
+    async with make_scene(tmp_path) as scene:
+        await scene.connected()
+        line = scene.feed._line
+        assert line is not None
+        line.close()
+        scene.take("1")
+        await until(lambda: bool(scene.log))
+        assert scene.log.verdicts == [("1", "error")]
