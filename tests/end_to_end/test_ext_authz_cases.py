@@ -12,7 +12,7 @@ import yaml
 from envoy.service.auth.v3.external_auth_pb2 import CheckRequest
 from google.protobuf import json_format
 
-from tests.parts.envoy_proxy import EnvoyProxy, keep_paths
+from tests.parts.envoy_proxy import Bootstrap, EnvoyProxy, http_filter, keep_paths
 from tests.parts.grpc_client import Client, connect
 from tests.parts.mixer_process import Mixer
 from tests.parts.presence import ROOT
@@ -30,11 +30,28 @@ def mixer(make_module_mixer) -> Mixer:
     return mixer
 
 
+def _send_octets(bootstrap: Bootstrap) -> None:
+    keep_paths(bootstrap)
+    http_filter(bootstrap, "ext_authz")["with_request_body"]["pack_as_bytes"] = True
+
+
+def _send_raw_headers(bootstrap: Bootstrap) -> None:
+    keep_paths(bootstrap)
+    http_filter(bootstrap, "ext_authz")["encode_raw_headers"] = True
+
+
+EDITS = {"": keep_paths, "pack_as_bytes": _send_octets, "encode_raw_headers": _send_raw_headers}
+"""What the shipped configuration of Envoy is changed by, by the name that a case gives it."""
+
+
 @pytest.fixture(scope="module")
-def envoy(make_module_envoy, mixer) -> EnvoyProxy:
-    envoy = make_module_envoy(mixer)
-    envoy.start(edit=keep_paths)
-    return envoy
+def envoys(make_module_envoy, mixer) -> dict[str, EnvoyProxy]:
+    """An Envoy for each of the edits."""
+    started = {}
+    for name, edit in EDITS.items():
+        started[name] = make_module_envoy(mixer)
+        started[name].start(edit=edit)
+    return started
 
 
 @pytest.fixture(scope="module")
@@ -47,6 +64,8 @@ def policy_settings(folder: Path) -> dict[str, Any]:
     """What `policy:` is in this case."""
     config = folder / "config.yaml"
     keys = yaml.safe_load(config.read_text())["policy"] if config.exists() else {}
+    if "proto_descriptor" in keys:
+        keys["proto_descriptor"] = str(folder / keys["proto_descriptor"])
     bundles = [str(folder / name) for name in ("policy.rego", "data.json") if (folder / name).exists()]
     return {"bundles": bundles, **keys}
 
@@ -77,7 +96,8 @@ def assert_over_grpc(client: Client, request: CheckRequest, want: dict[str, Any]
 
 def assert_through_envoy(envoy: EnvoyProxy, request: CheckRequest, want: dict[str, Any]) -> None:
     http = request.attributes.request.http
-    headers = [(name, value) for name, value in http.headers.items() if not name.startswith(":")]
+    raw = [(header.key, header.raw_value.decode()) for header in http.header_map.headers]
+    headers = [(name, value) for name, value in [*http.headers.items(), *raw] if not name.startswith(":")]
     if http.host:
         headers.append(("host", http.host))
     body = http.raw_body or http.body.encode()
@@ -94,13 +114,13 @@ def assert_through_envoy(envoy: EnvoyProxy, request: CheckRequest, want: dict[st
 
 
 @pytest.mark.parametrize("folder", FOLDERS, ids=lambda folder: folder.name)
-def test_case(folder: Path, mixer: Mixer, envoy: EnvoyProxy, client: Client):
+def test_case(folder: Path, mixer: Mixer, envoys: dict[str, EnvoyProxy], client: Client):
     want = json.loads((folder / "want.json").read_text())
     request = json_format.Parse((folder / "request.json").read_text(), CheckRequest())
     mixer.reload(lambda: mixer.configure({"policy": policy_settings(folder)}))
     counted = mixer.metric("mixer_checks_total", verdict=want["verdict"])
     assert_over_grpc(client, request, want)
     if "http" in want:
-        assert_through_envoy(envoy, request, want["http"])
+        assert_through_envoy(envoys[want["http"].get("envoy", "")], request, want["http"])
     checks = 1 + ("http" in want)
     assert mixer.metric("mixer_checks_total", verdict=want["verdict"]) == counted + checks

@@ -33,9 +33,25 @@ class Opa:
         assert program is not None
         self._port = ports.take()
         flags = ("--server", f"--addr=127.0.0.1:{self._port}", "--skip-version-check", "--log-level=error")
-        server = programs.start(f"opa-{self._port}", (program, "run", *flags, *paths))
-        server.wait_until(self._is_up)
+        self._programs = programs
+        self._command = (program, "run", *flags, *paths)
+        self._start()
+
+    @property
+    def url(self) -> str:
+        """Its address."""
+        return f"http://127.0.0.1:{self._port}"
+
+    def _start(self) -> None:
+        self._server = self._programs.start(f"opa-{self._port}", self._command)
+        self._server.wait_until(self._is_up)
         self._connection = http.client.HTTPConnection("127.0.0.1", self._port, timeout=60)
+
+    def restart(self) -> None:
+        """Ends it and starts another at the same address, which holds nothing of what it held."""
+        self._connection.close()
+        self._server.stop()
+        self._start()
 
     def _is_up(self) -> bool:
         try:

@@ -1,12 +1,13 @@
 """The case folders of ext_authz, offline: the same request, policy and answer as over gRPC and through Envoy.
 
-The cases of the sample policies are run here too.
+Each is decided by both engines: the embedded one, and a real OPA server. The cases of the sample policies are run too.
 """
 
 from __future__ import annotations
 
 import json
 import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +17,15 @@ from envoy.service.auth.v3.external_auth_pb2 import CheckRequest, CheckResponse
 from google.protobuf import json_format
 
 from mixer_py.calls import Call
+from mixer_py.demo.processes import Ports
 from mixer_py.errors import UNKNOWN, EvaluationError
 from mixer_py.instruments import FakeClock, Registry
 from mixer_py.policy.policy import Policy
 from mixer_py.policy.settings import PolicySettings
 from mixer_py.services.ext_authz import Authorization, AuthorizationService
 from mixer_py.telemetry.decision_record import DecisionRecord
+from tests.parts.opa_server import Opa
+from tests.parts.programs import Programs
 
 CASES = Path(__file__).parents[1] / "cases" / "ext_authz"
 SAMPLES = sorted(path.parent for path in Path(__file__).parents[2].glob("policies/*/cases/*/want.json"))
@@ -62,10 +66,17 @@ def assert_part(part: Any, whole: Any, where: str) -> None:
 
 
 async def assert_answer(folder: Path, settings: PolicySettings) -> None:
+    policy = Policy.load(settings)
+    try:
+        await assert_policy_answers(folder, settings, policy)
+    finally:
+        await policy.close()
+
+
+async def assert_policy_answers(folder: Path, settings: PolicySettings, policy: Policy) -> None:
     request = json_format.Parse((folder / "request.json").read_text(), CheckRequest())
     want = json.loads((folder / "want.json").read_text())
     recorder, registry = Recorder(), Registry()
-    policy = Policy.load(settings)
     authorization = Authorization(policy, policy.revision, settings.on_error)
     service = AuthorizationService(authorization, recorder, registry, FakeClock())
 
@@ -85,6 +96,26 @@ async def assert_answer(folder: Path, settings: PolicySettings) -> None:
 @pytest.mark.parametrize("folder", FOLDERS, ids=lambda folder: folder.name)
 async def test_case(folder: Path) -> None:
     await assert_answer(folder, load_settings(folder))
+
+
+@pytest.fixture(scope="module")
+def opa(module_programs: Programs, ports: Ports) -> Iterator[Opa]:
+    """A real OPA server, empty."""
+    server = Opa(module_programs, ports)
+    yield server
+    server.close()
+
+
+@pytest.mark.opa
+@pytest.mark.parametrize("folder", FOLDERS, ids=lambda folder: folder.name)
+async def test_case_decided_by_an_opa_server(folder: Path, opa: Opa) -> None:
+    """The same answer in every case: what one engine cannot hold is refused before either sees it."""
+    embedded = load_settings(folder)
+    engine = {"engine": "opa", "opa": {"url": opa.url, "timeout": "60s"}, "bundles": ()}
+    settings = PolicySettings(**{name: getattr(embedded, name) for name in embedded.model_fields_set} | engine)
+    data = folder / "data.json"
+    with opa.holding((folder / "policy.rego").read_text(), data.read_text() if data.exists() else "{}"):
+        await assert_answer(folder, settings)
 
 
 @pytest.mark.parametrize("folder", SAMPLES, ids=lambda folder: f"{folder.parts[-3]}-{folder.name}")

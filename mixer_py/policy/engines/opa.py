@@ -164,5 +164,5 @@ def _words(document: dict[str, Any]) -> str:
         error = errors[0]
         place = error.get("location")
         where = f"{place.get('file', '')}:{place.get('row', '')}: " if isinstance(place, dict) else ""
-        return f"{where}{error.get('message', '')}"
+        return where + " ".join(str(error.get("message", "")).split())
     return str(document.get("message", ""))

@@ -4,6 +4,8 @@ default allow := false
 
 allow if {
 	input.parsed_body == null
+	input.truncated_body == false
 	not input.attributes.request.http.headers
-	input.attributes.request.http.headerMap.headers[1] == {"key": "x-a", "rawValue": base64.encode("1")}
+	some header in input.attributes.request.http.headerMap.headers
+	header == {"key": "x-a", "rawValue": base64.encode("1")}
 }
