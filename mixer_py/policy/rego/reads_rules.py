@@ -40,6 +40,7 @@ VARYING: Final = frozenset(
 validity with the present time."""
 
 _REFERENCES: Final = frozenset({"Var", "RefDot", "RefBrack"})
+_DECLARATIONS: Final = frozenset({"SomeVars", "Every"})
 _OBJECT_GET_ARGUMENTS: Final = 3
 _OBJECT_MOCKED = re.compile(r"\bwith\b(?:\s|#[^\n]*\n)*object\b")
 
@@ -210,11 +211,15 @@ class _RuleReader:
                     (kind == "Call" and self._collect_get(node["Call"], pending))
                     or (kind == "AssignExpr" and self._collect_assignment(node["AssignExpr"], pending))
                 ):
-                    self._collect_declared(node)
-                    targets = [modifier for modifier in node.get("with_mods", ()) if _replaces_input(modifier)]
-                    pending.extend(modifier["as"] for modifier in targets)
-                    pending.extend(modifier for modifier in node.get("with_mods", ()) if modifier not in targets)
-                    pending.extend(value for key, value in node.items() if key != "with_mods")
+                    if kind in _DECLARATIONS:
+                        self._collect_declared(node)
+                    for key, value in node.items():
+                        if key == "with_mods":
+                            pending.extend(
+                                modifier["as"] if _replaces_input(modifier) else modifier for modifier in value
+                            )
+                        elif key != "span" and isinstance(value, (dict, list)):
+                            pending.append(value)
 
     def _refer(self, node: Any, pending: list[Any]) -> None:  # noqa: ANN401 (JSON)
         reference, inner = _reference(node)
