@@ -56,6 +56,8 @@ result["body"] := reason if not allow
 
 result["reasons"] := [reason] if not allow
 
+default reason := "the request is not allowed"
+
 reason := sprintf("%s is blocked", [address]) if blocked
 
 reason := "the path is ambiguous" if {

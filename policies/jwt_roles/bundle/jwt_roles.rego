@@ -60,6 +60,8 @@ result["body"] := reason if not allow
 
 result["reasons"] := [reason] if not allow
 
+default reason := "the request is not allowed"
+
 reason := "a bearer token is needed" if not token
 
 reason := "the token is not valid" if {

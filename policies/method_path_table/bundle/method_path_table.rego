@@ -5,6 +5,11 @@ import input.attributes.request.http as http_request
 # Envoy's jwt_authn filter has verified the token and passes its claims on: see README.md.
 claims := input.attributes.metadataContext.filterMetadata["envoy.filters.http.jwt_authn"].jwt_payload
 
+user := claims.sub if {
+	is_string(claims.sub)
+	claims.sub != ""
+}
+
 default allow := false
 
 allow if {
@@ -59,16 +64,18 @@ odd_path if {
 
 result["allowed"] := allow
 
-result["headers"] := {"x-user": claims.sub} if allow
+result["headers"] := {"x-user": user} if allow
 
 result["http_status"] := 401 if {
 	not allow
-	not claims.sub
+	not user
 }
 
 result["body"] := reason if not allow
 
 result["reasons"] := [reason] if not allow
+
+default reason := "the request is not allowed"
 
 reason := sprintf("the table has no %s of this path", [http_request.method]) if count(wanted) == 0
 

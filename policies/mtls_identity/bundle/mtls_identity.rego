@@ -54,6 +54,8 @@ result["body"] := reason if not allow
 
 result["reasons"] := [reason] if not allow
 
+default reason := "the request is not allowed"
+
 reason := "a client certificate is needed" if not caller
 
 reason := "there are no rules for this service" if {

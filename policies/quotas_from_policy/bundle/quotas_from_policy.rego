@@ -33,6 +33,8 @@ result["body"] := reason if not allow
 
 result["reasons"] := [reason] if not allow
 
+default reason := "the request is not allowed"
+
 reason := "an API key is needed" if not http_request.headers["x-api-key"]
 
 reason := "this API key is not known" if {

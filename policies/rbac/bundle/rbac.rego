@@ -31,6 +31,8 @@ result["body"] := reason if not allow
 
 result["reasons"] := [reason] if not allow
 
+default reason := "the request is not allowed"
+
 reason := "no user is named" if not user
 
 reason := sprintf("%s may not %s /%s", [user, http_request.method, concat("/", input.parsed_path)]) if user

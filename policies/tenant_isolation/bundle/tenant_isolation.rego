@@ -5,6 +5,11 @@ import input.attributes.request.http as http_request
 # Envoy's jwt_authn filter has verified the token and passes its claims on: see README.md.
 claims := input.attributes.metadataContext.filterMetadata["envoy.filters.http.jwt_authn"].jwt_payload
 
+user := claims.sub if {
+	is_string(claims.sub)
+	claims.sub != ""
+}
+
 default allow := false
 
 allow if {
@@ -25,20 +30,20 @@ tenant := input.parsed_path[1] if {
 	input.parsed_path[1] in object.keys(data.tenants)
 }
 
-refusal := "a token is needed" if not claims.sub
+refusal := "a token is needed" if not user
 
 refusal := "there is no such tenant" if {
-	claims.sub
+	user
 	not tenant
 }
 
 refusal := sprintf("tenant %s is suspended", [tenant]) if {
-	claims.sub
+	user
 	data.tenants[tenant].suspended
 }
 
 refusal := "the path is ambiguous" if {
-	claims.sub
+	user
 	tenant
 	not data.tenants[tenant].suspended
 	odd_path
@@ -69,10 +74,10 @@ result["headers"] := {"x-tenant": tenant} if allow
 
 result["dynamic_metadata"] := {"tenant": tenant} if allow
 
-result["http_status"] := 401 if not claims.sub
+result["http_status"] := 401 if not user
 
 result["http_status"] := 404 if {
-	claims.sub
+	user
 	not tenant
 }
 
@@ -80,9 +85,11 @@ result["body"] := reason if not allow
 
 result["reasons"] := [reason] if not allow
 
+default reason := "the request is not allowed"
+
 reason := refusal
 
-reason := sprintf("%s belongs to another tenant than %s", [claims.sub, tenant]) if {
+reason := sprintf("%s belongs to another tenant than %s", [user, tenant]) if {
 	not refusal
 	not allow
 }

@@ -30,6 +30,8 @@ result["body"] := reason if not allow
 
 result["reasons"] := [reason] if not allow
 
+default reason := "the request is not allowed"
+
 reason := sprintf("closed on %s", [date]) if date in data.schedule.closed
 
 reason := sprintf("%s is outside of the windows for changes", [weekday]) if not date in data.schedule.closed
