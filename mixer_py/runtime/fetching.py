@@ -61,6 +61,7 @@ class _Followed:
     Attributes:
         active: the file in force.
         waiting: what came since.
+        unproven: what is in force is a copy that nothing was built with yet.
         set_aside: a reload refused what waits.
         etag, digest: of the newest content, in force or waiting.
         looked: the first look is over, however it went.
@@ -71,6 +72,7 @@ class _Followed:
     source: Source
     plan: _Plan
     active: Path | None = None
+    unproven: bool = False
     waiting: Arrival | None = None
     set_aside: bool = False
     etag: str = ""
@@ -156,6 +158,10 @@ class Fetching:
             if one.waiting is arrival and not one.set_aside:
                 one.set_aside = True
                 self._count(one, "refused")
+        for one in wanted:
+            if one.unproven and not accepted:  # the copy may be what is faulty: ask for it as if there were none
+                one.etag = one.digest = ""
+            one.unproven = False
         if accepted:
             self._forget(wanted)
         self._remove_stale()
@@ -215,7 +221,7 @@ class Fetching:
             if one is None:
                 one = self._followed[source.key] = _Followed(source, plan)
                 if (folder / source.key).is_file():
-                    one.active = folder / source.key
+                    one.active, one.unproven = folder / source.key, True
                     one.etag, one.digest = copies.known(folder, source)
             elif one.plan == plan:
                 wanted.append(one)

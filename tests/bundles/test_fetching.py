@@ -15,6 +15,7 @@ from mixer_py.errors import ConfigurationError, Fault, ProcessError
 from mixer_py.instruments import FakeClock, Registry
 from mixer_py.policy.bundles.sources import bundle_source
 from mixer_py.policy.settings import PolicySettings
+from mixer_py.runtime import copies
 from mixer_py.runtime.downloads import Downloader, DownloadError
 from mixer_py.runtime.fetching import Fetching
 from tests.bundles.archives import MODULE, pack
@@ -156,6 +157,23 @@ async def test_a_copy_that_was_tampered_with_is_fetched_anew(rig: Rig, tmp_path:
         assert copy.read_bytes() == content
     finally:
         await second.fetching.stop()
+
+
+async def test_a_faulty_copy_of_what_a_reload_names_first_is_asked_for_anew(rig: Rig, tmp_path: Path) -> None:
+    content = archive(tmp_path)
+    rig.web.pages["/b.tar.gz"] = Page(content)
+    settings = rig.settings()
+    state = tmp_path / "state"
+    draft = tmp_path / "draft"
+    draft.write_bytes(b"faulty")
+    copies.keep(state, bundle_source(settings.bundles[0]), draft, rig.web.tag("/b.tar.gz"))
+    rig.bad = lambda files: b"faulty" in files.values()
+    await rig.fetching.start(rig.settings(bundles=[]), rig.build)
+    with pytest.raises(ConfigurationError):
+        await rig.reload(settings, again=True)
+    await rig.next_arrival()
+    await rig.reload(settings)
+    assert values(rig.builds[-1]) == [content]
 
 
 async def test_a_faulty_one_is_set_aside_and_the_last_good_stays(rig: Rig, tmp_path: Path) -> None:

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
+from random import Random
 
 import pytest
+import yaml
 
 from mixer_py.policy.bundles.signatures import Key
 from tests.bundles.archives import MODULE, faults, opa, read, whole
@@ -79,6 +82,52 @@ def test_a_signed_folder(folder: Path, rsa_pair: Pair, named: str) -> None:
     assert faults(folder, keys=keys) == []
     (folder / "x" / "data.yaml").write_text(YAML.replace("n: 1", "n: 2"))
     assert "x/data.yaml is not what was signed" in faults(folder, keys=keys)[0]
+
+
+NUMBERS = (
+    "0",
+    "-0",
+    "1.0",
+    "1E5",
+    "1e-7",
+    "-0.10",
+    "0.1e1",
+    "12345678901234567890123",
+    "18446744073709551616",
+    "1e400",
+)
+CHARACTERS = "aZ0 \"\\/\b\f\n\r\t\x00\x1f\x7f<>&'é\u2028\u2029\ufeff\uffff\U0001f600:#-*!"
+
+
+def random_document(random: Random, depth: int, number: Callable[[], str]) -> str:
+    """JSON with whatever is hashed in a way of its own."""
+    text = lambda: "".join(random.choices(CHARACTERS, k=random.randrange(5)))  # noqa: E731 (of this function)
+    kind = random.randrange(7 if depth else 5)
+    if kind == 5:
+        return f"[{', '.join(random_document(random, depth - 1, number) for _ in range(random.randrange(4)))}]"
+    if kind == 6:
+        keys = {text() for _ in range(random.randrange(6))}
+        members = (f"{json.dumps(key)} :{random_document(random, depth - 1, number)}" for key in keys)
+        return f"{{{' ,'.join(members)}}}"
+    return (json.dumps(text(), ensure_ascii=random.random() < 0.5), number(), "true", "false", "null")[kind]
+
+
+def test_random_documents_are_hashed_as_opa_hashes_them(tmp_path: Path, rsa_pair: Pair) -> None:
+    random = Random(20261124)
+    folder = tmp_path / "policy"
+    for index in range(60):
+        place = folder / f"d{index}"
+        place.mkdir(parents=True)
+        exact = random_document(random, 4, lambda: random.choice(NUMBERS))
+        (place / "data.json").write_text(f'{{"d": {exact}}}', encoding="utf-8")
+        values = json.loads(random_document(random, 4, lambda: str(random.choice((0, -7, 1.5, 1e22, 1e-9, 2**63)))))
+        (folder / f"y{index}").mkdir()
+        written = yaml.safe_dump({"y": values}, allow_unicode=random.random() < 0.5)
+        (folder / f"y{index}" / "data.yaml").write_text(written, encoding="utf-8")
+    (tmp_path / "private.pem").write_text(rsa_pair.private_pem)
+    opa("sign", "-b", "policy", "--signing-key", "private.pem", "-o", "policy", cwd=tmp_path)
+    found = faults(folder, keys={"k": Key("RS256", rsa_pair.public_pem, "")})
+    assert [fault for fault in found if "signature" in fault] == []
 
 
 def test_what_is_built_for_another_engine_is_refused(folder: Path) -> None:

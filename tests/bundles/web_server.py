@@ -57,6 +57,10 @@ class WebServer(ThreadingHTTPServer):
         """The URL of a path."""
         return f"http://127.0.0.1:{self.port}{path}"
 
+    def tag(self, path: str) -> str:
+        """The ETag of a path."""
+        return f'"{hashlib.sha256(self.pages[path].body).hexdigest()[:16]}"'
+
     def end(self) -> None:
         """Ends it, and frees its port."""
         self.shutdown()
@@ -70,7 +74,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         page = self.server.pages.get(self.path, Page(status=404))
-        tag = f'"{hashlib.sha256(page.body).hexdigest()[:16]}"'
+        tag = self.server.tag(self.path) if self.path in self.server.pages else '"none"'
         unchanged = page.etag and page.status == 200 and self.headers.get("If-None-Match") == tag
         status = 304 if unchanged else page.status
         self.server.asked.append((self.path, {name.lower(): value for name, value in self.headers.items()}))
