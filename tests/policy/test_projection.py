@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterator
 from pathlib import Path
 
 import orjson
 import pytest
 import regorus
 from envoy.service.auth.v3.external_auth_pb2 import CheckRequest
+from google.protobuf import json_format
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -146,3 +148,31 @@ def test_equal_reads_are_equal_texts(make_request) -> None:
 )
 def test_the_text_of_a_request(paths: list[tuple[str, ...]], text: str, make_request) -> None:
     assert Projection(paths, INPUTS).build(make_request("/a/b?q=1&r=2", headers={"x-other": "1"})) == text
+
+
+CASES = Path(__file__).parents[1] / "cases" / "ext_authz"
+DISTINCT = {path.read_bytes(): path for path in sorted(CASES.glob("*/request.json"))}
+"""The requests of the cases, each once."""
+
+
+def places(document: object, path: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
+    """Paths of everything in a document that is reached by names alone."""
+    if isinstance(document, dict) and path[:1] not in {(name,) for name in GIVEN_WHOLE}:
+        for name, member in document.items():
+            yield (*path, name)
+            yield from places(member, (*path, name))
+
+
+@pytest.mark.parametrize("file", DISTINCT.values(), ids=lambda file: file.parent.name)
+def test_every_place_of_a_request_can_be_read_alone(file: Path) -> None:
+    request = json_format.Parse(file.read_bytes(), CheckRequest())
+    try:
+        whole = orjson.loads(INPUTS.build(request))
+    except RequestParseError:
+        with pytest.raises(RequestParseError):
+            Projection([], INPUTS).build(request)
+        return
+    assert orjson.loads(Projection([(name,) for name in whole], INPUTS).build(request)) == whole
+    for path in places(whole):
+        part = Projection([path], INPUTS).build(request)
+        assert orjson.loads(part) == restrict(whole, [path]), path
