@@ -66,6 +66,68 @@ def test_the_summary_for_people(mixer, configuration, request_file):
         assert line in allowed.splitlines()
 
 
+def test_the_engine_and_the_cache_key_are_always_told(mixer, configuration, request_file):
+    words = ("check", "-c", configuration, "--request", request_file(ALLOWED), "--format", "json")
+    found = json.loads(mixer(*words).out)
+    assert found["tier"] == "rvm_projected"
+    headers = found["cache_key"]["attributes"]["request"]["http"]["headers"]
+    assert headers["authorization"].startswith("sha256:")
+    assert "explain" not in found
+    assert json.loads(mixer(*words, "--set", "policy.cache.entries=0").out)["cache_key"] is None
+
+
+def test_how_it_came_about(mixer, configuration, request_file):
+    words = ("check", "-c", configuration, "--request", request_file(DENIED), "--explain")
+    found = json.loads(mixer(*words, "--format", "json").out)["explain"]
+    (rule,) = found["rules"]
+    assert rule == {
+        "rule": "data.envoy.authz.allow",
+        "file": rule["file"],
+        "line": 6,
+        "held": False,
+        "stopped": {"line": 7, "expression": 'input.attributes.request.http.headers.authorization == "Bearer eve"'},
+    }
+    assert rule["file"].endswith("policies/authz.rego")
+    assert found["reads"] == [
+        {"reference": "input.attributes.request.http.headers.authorization", "present": False, "value": None}
+    ]
+    assert (found["cacheable"], found["cached"], found["why_not_cached"]) == (True, True, "")
+    assert all(found["seconds"].values())
+    shown = mixer(*words).out
+    for line in (
+        "not held     data.envoy.authz.allow",
+        "read         input.attributes.request.http.headers.authorization: absent",
+        "tier         rvm_projected",
+        "cache        key {",
+        "time         first ",
+    ):
+        assert line in shown
+
+
+def test_the_rules_that_held_and_no_secret(mixer, configuration, request_file):
+    result = mixer("check", "-c", configuration, "--request", request_file(ALLOWED), "--explain")
+    assert "held         data.envoy.authz.allow" in result.out
+    assert 'authorization: "sha256:' in result.out
+    assert '"Bearer eve' not in result.out
+
+
+def test_why_nothing_is_kept(mixer, configuration, request_file, tmp_path):
+    (tmp_path / "policies" / "authz.rego").write_text(
+        "package envoy.authz\n\nallow if {\n\tprint(input.version)\n\ttime.now_ns() > 0\n}\n"
+    )
+    result = mixer("check", "-c", configuration, "--request", request_file(ALLOWED), "--explain")
+    assert "policies/authz.rego:5: the answer of time.now_ns is not always the same" in result.out
+    assert "printed      " in result.out
+    assert "from the cache" not in result.out
+
+
+def test_there_is_little_to_explain_without_a_policy(mixer, request_file):
+    result = mixer("check", "--request", request_file(ALLOWED), "--explain", "--format", "json")
+    found = json.loads(result.out)
+    assert (found["tier"], found["cache_key"]) == ("none", None)
+    assert (found["explain"]["rules"], found["explain"]["cached"]) == (None, False)
+
+
 @pytest.mark.parametrize(
     ("request_document", "expected", "code"),
     [(ALLOWED, "allow", 0), (ALLOWED, "deny", 1), (DENIED, "deny", 0), (DENIED, "allow", 1)],

@@ -85,3 +85,38 @@ def test_a_file_that_is_not_there(mixer):
     result = mixer("validate", "-c", "none.yaml")
     assert result.code == 1
     assert "error: none.yaml: there is no such file" in result.out
+
+
+def test_attributes_that_no_check_has_are_faults(mixer, tmp_path, configuration):
+    (tmp_path / "policies" / "authz.rego").write_text(
+        "package envoy.authz\n\nimport input.attributes.request.http\n\n"
+        'allow if {\n\thttp.metod == "GET"\n\tinput.parsed_pth[0] == "x"\n\thttp.headers["X-User"]\n}\n'
+    )
+    result = mixer("validate", "-c", configuration, "--format", "json")
+    assert result.code == 1
+    faults = json.loads(result.out)["faults"]
+    assert [(fault["line"], fault["way_out"]) for fault in faults] == [
+        (6, "did you mean input.attributes.request.http.method?"),
+        (7, "did you mean input.parsed_path?"),
+        (8, 'did you mean input.attributes.request.http.headers["x-user"]?'),
+    ]
+    assert {fault["file"] for fault in faults} == {f"{tmp_path}/policies/authz.rego"}
+
+
+def test_unknown_builtins_are_faults_with_a_suggestion(mixer, tmp_path, configuration):
+    (tmp_path / "policies" / "authz.rego").write_text("package envoy.authz\n\nallow if conut(input) == 1\n")
+    result = mixer("validate", "-c", configuration)
+    assert result.code == 1
+    assert f"error: {tmp_path}/policies/authz.rego:3: " in result.out
+    assert "did you mean count?" in result.out
+
+
+def test_data_that_nothing_defines_is_warned_of(mixer, tmp_path, configuration):
+    (tmp_path / "policies" / "data.json").write_text('{"roles": {"users": {}}}')
+    (tmp_path / "policies" / "more.rego").write_text(
+        "package envoy.more\n\nfirst := data.roles.usrs.ann\n\nsecond := data.envoy.more.frist\n\nthird := data.jwks\n"
+    )
+    result = mixer("validate", "-c", configuration, "--format", "json")
+    assert result.code == 0
+    warned = {one["line"]: one["way_out"] for one in json.loads(result.out)["warnings"] if one["file"]}
+    assert warned == {3: "did you mean data.roles.users?", 5: "did you mean data.envoy.more.first?", 7: ""}
