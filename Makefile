@@ -53,6 +53,10 @@ docs: $(STAMP) ## write anew what is generated: pages of docs/, and proto/
 	$(BIN)/python -m mixer_py.config.document > docs/configuration.md
 	$(BIN)/python -m mixer_py.policy.documentation > docs/rego.md
 
+.PHONY: conformance
+conformance: $(STAMP) servers ## ask the embedded engine OPA's own cases (a minute or two) and write docs/conformance.md
+	$(BIN)/python -m tests.conformance.report
+
 .PHONY: bench
 bench: $(STAMP) ## measure (some minutes) and write benchmarks/reports/
 	$(BIN)/python benchmarks/main_job.py $(ARGS)

@@ -16,9 +16,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mixer_py.demo.processes import Ports
-from mixer_py.errors import EvaluationError, UndefinedDecisionError
+from mixer_py.errors import EvaluationError, PolicyLoadError, UndefinedDecisionError
 from mixer_py.policy.bundles.reading import Bundle, Module
-from mixer_py.policy.documentation import DIFFERENT
+from mixer_py.policy.documentation import DIFFERENT, REFUSED
 from mixer_py.policy.engines.embedded import EmbeddedEngine
 from mixer_py.policy.engines.protocol import NoWatch
 from tests.parts.opa_server import Answer, Opa
@@ -182,6 +182,105 @@ max([])
 numbers.range(3, 1)
 graph.reachable({"a": ["b"]}, ["a", "z"])
 yaml.unmarshal("a: yes")
+strings.replace_n({"": "x"}, "ab")
+strings.replace_n({"": "x", "a": "y"}, "aéb")
+strings.split_n("a/b/c", "/", 2)
+strings.split_n("a/b/c", "/", -2)
+strings.split_n("abc", "", 2)
+strings.split_n("abc", "x", 0)
+array.flatten([1, [2, [3]], []])
+crypto.md5("é")
+crypto.sha1("")
+crypto.sha256("a")
+crypto.hmac.md5("a", "b")
+crypto.hmac.sha1("a", "")
+crypto.hmac.sha256("a", "é")
+crypto.hmac.sha512("a", "b")
+crypto.hmac.equal("a", "é")
+crypto.hmac.equal("é", "é")
+crypto.x509.parse_certificates("")
+crypto.x509.parse_certificates("x")
+crypto.x509.parse_and_verify_certificates("x")
+crypto.x509.parse_and_verify_certificates_with_options("x", {"a": 1})
+crypto.x509.parse_rsa_private_key("")
+net.cidr_intersects("10.0.0.0/8", "10.1.0.0/16")
+net.cidr_intersects("10.1.0.0/16", "10.0.0.0/8")
+net.cidr_intersects("10.0.0.0/9", "10.128.0.0/9")
+net.cidr_intersects("::/0", "10.0.0.0/8")
+net.cidr_intersects("10.0.0.0", "10.0.0.0/8")
+net.cidr_contains_matches(["10.0.0.0/8", ["11.0.0.0/8", 1]], {"a": "10.1.1.1", "b": ["11.0.0.0/9", 2]})
+net.cidr_contains_matches("10.0.0.0/8", {"10.0.0.1", "11.0.0.1"})
+net.cidr_contains_matches([[]], "10.0.0.1")
+net.cidr_merge(["10.0.0.0/9", "10.128.0.0/9"])
+net.cidr_merge(["10.0.0.0/24", "10.0.1.0/24", "10.0.2.0/24", "2001:db8::/33", "2001:db8:8000::/33"])
+net.cidr_merge({"192.168.1.5", "10.1.2.3", "172.16.0.1"})
+net.cidr_merge(["::1"])
+net.cidr_merge([])
+net.cidr_merge(["0.0.0.0/0", "::/0"])
+uri.parse("https://user:p@ex.com:8443/a%2Fb/c%20d?x=1&y#f%41")
+uri.parse("HTTP://Example.COM")
+uri.parse("//h/p")
+uri.parse("///p")
+uri.parse("/a:b")
+uri.parse("a:b")
+uri.parse("a/b:c")
+uri.parse(":a")
+uri.parse("1a:b")
+uri.parse("mailto:a@b?c=d#e")
+uri.parse("http://[::1]:80/")
+uri.parse("http://[fe80::1%25eth0]/")
+uri.parse("http://[1.2.3.4]/")
+uri.parse("http://a:b:1/")
+uri.parse("mongodb://a:1,b:2/x")
+uri.parse("http://a:x/")
+uri.parse("http://h/%zz")
+uri.parse("http://h?")
+uri.parse("*")
+uri.parse("*#a")
+uri.parse("")
+uri.parse("http://ex%41mple/")
+uri.parse("http://é/é")
+uri.parse("http://a b/")
+uri.parse("/a b")
+uri.parse("/;/=@:!*'()")
+uri.parse("//a@b@c/")
+uri.parse("?x")
+uri.parse("http:opaque")
+uri.is_valid("")
+uri.is_valid("http://h:1a")
+yaml.unmarshal("a: 010")
+yaml.unmarshal("a: &x {b: yes}\nc: {<<: *x, d: 0x1F}")
+yaml.unmarshal("- y\n- 'true'\n- 1_000\n- ~\n- .5\n- 2026-01-01")
+yaml.unmarshal("a: [")
+yaml.is_valid("a: 1\n---\nb: 2")
+numbers.range_step(5, -5, 3)
+numbers.range_step(0, 3, 0)
+semver.is_valid("1.2.3-rc.01")
+semver.is_valid("v1.2.3+a")
+json.is_valid("\"\\ud800\"")
+json.is_valid("1e400")
+json.is_valid("NaN")
+{path | [path, value] := walk({"a": [{"b": "c"}]}); value == "c"}
+{path: value | [path, value] := walk([1, [2]])}
+io.jwt.decode("a.b.c")
+io.jwt.decode("eyJhbGciOiJub25lIn0.eyJhIjoxfQ.")
+io.jwt.decode("eyJhbGciOiJub25lIn0.eyJhIjoxfQ")
+io.jwt.decode("eyJhbGciOiJub25lIn0.eyJhIjoiXHVkODAwIn0.")
+io.jwt.decode("eyJlbmMiOiJ4In0.e30.")
+io.jwt.decode("W10.e30.")
+io.jwt.decode_verify("eyJhbGciOiJub25lIn0.eyJhIjoxfQ.", {"secret": "s"})
+io.jwt.decode_verify("eyJhbGciOiJub25lIn0.eyJhIjoxfQ.", {"secret": "s", "alg": "none"})
+io.jwt.decode_verify("eyJhbGciOiJub25lIn0.eyJhIjoxfQ.", {"secret": ""})
+io.jwt.decode_verify("eyJhbGciOiJub25lIn0.eyJhIjoxfQ.", {})
+io.jwt.decode_verify("eyJhbGciOiJub25lIn0.eyJhIjoxfQ.", {"secret": "s", "x": 1})
+io.jwt.verify_hs256("eyJhbGciOiJub25lIn0.eyJhIjoxfQ.", "s")
+io.jwt.verify_rs256("eyJhbGciOiJub25lIn0.eyJhIjoxfQ.", "{\"keys\": []}")
+io.jwt.verify_rs256("eyJhbGciOiJub25lIn0.eyJhIjoxfQ.", "{}")
+io.jwt.verify_rs256("eyJhbGciOiJub25lIn0.eyJhIjoxfQ.", "x")
+io.jwt.encode_sign({"alg": "HS256", "typ": "JWT"}, {"b": "<", "a": 1.5}, {"kty": "oct", "k": "AyM1"})
+io.jwt.encode_sign({"alg": "none"}, {}, {"kty": "oct", "k": "AyM1"})
+io.jwt.encode_sign_raw("{\"alg\":\"HS512\",\"typ\":\"x\"}", "no json", "{\"kty\":\"oct\",\"k\":\"AyM1\"}")
+io.jwt.encode_sign_raw("{\"alg\":\"HS512\"}", "no json", "{\"kty\":\"oct\",\"k\":\"AyM1\"}")
 yaml.unmarshal("a: 2026-01-01")
 """
 """Expressions with the same value, or without one, in both engines."""
@@ -233,6 +332,13 @@ def test_alike(opa: Opa, expression: str) -> None:
 def test_known_difference(opa: Opa, expression: str) -> None:
     ours, theirs = ask_both(opa, expression)
     assert ours != theirs, "the engines agree now: take it out of DIFFERENT"
+
+
+@pytest.mark.parametrize("expression", [line for text in REFUSED.values() for line in lines(text)])
+def test_what_is_said_to_be_refused_is_refused_with_a_way_out(expression: str) -> None:
+    with pytest.raises(PolicyLoadError) as caught:
+        evaluate(f"package single\n\nvalue := {expression}\n")
+    assert [(fault.file, fault.line) for fault in caught.value.faults] == [("single.rego", 3)]
 
 
 def ask_all(opa: Opa, value: str, documents: list[object]) -> list[tuple[object, str]]:

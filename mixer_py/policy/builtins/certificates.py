@@ -38,12 +38,13 @@ def parse(text: object) -> list[dict[str, Any]]:
 
 def parse_and_verify(text: object) -> list[object]:
     """`crypto.x509.parse_and_verify_certificates(certs)`: whether root, …, leaf are a chain for a server."""
-    return _verified(string(text), Options(), uri_strings)
+    return _verified(string(text), Options, uri_strings)
 
 
 def parse_and_verify_with_options(text: object, options: object) -> list[object]:
     """`crypto.x509.parse_and_verify_certificates_with_options(certs, options)`."""
-    return _verified(string(text), _options(mapping(options)), lambda _: {})
+    given = mapping(options)
+    return _verified(string(text), lambda: _options(given), lambda _: {})
 
 
 def parse_request(text: object) -> dict[str, Any]:
@@ -75,9 +76,16 @@ def parse_private_key(text: object) -> dict[str, str] | None:
     return None
 
 
-def _verified(text: str, options: Options, further: Callable[[x509.Certificate], Mapping[str, object]]) -> list[object]:
+def _verified(
+    text: str, options: Callable[[], Options], further: Callable[[x509.Certificate], Mapping[str, object]]
+) -> list[object]:
     try:
-        chain = verify_chain(_read(text), options)
+        certificates = _read(text)
+    except ValueError:
+        return [False, []]
+    wanted = options()
+    try:
+        chain = verify_chain(certificates, wanted)
     except ValueError:
         return [False, []]
     return [True, [{**describe(one), **further(one)} for one in chain]]

@@ -75,14 +75,18 @@ def count_text(text: object, part: object) -> int:
 def replace_n(replacements: object, text: object) -> str:
     """`strings.replace_n(patterns, value)`: in one pass, so that what was put in stays; sorted patterns go first.
 
-    An empty pattern is found where no other is, before every character and at the end.
+    An empty pattern is found where no other is, before every byte of UTF-8 and at the end.
     """
     if not isinstance(replacements, Mapping):
         raise TypeError("replacements are an object of texts by texts")
     by_text = {string(old): string(new) for old, new in replacements.items()}
     if not by_text:
         return string(text)
-    return re.sub("|".join(map(re.escape, sorted(by_text))), lambda found: by_text[found[0]], string(text))
+    pattern = "|".join(map(re.escape, sorted(by_text)))
+    if "" not in by_text or string(text).isascii():
+        return re.sub(pattern, lambda found: by_text[found[0]], string(text))
+    replaced = re.sub(pattern.encode(), lambda found: by_text[found[0].decode()].encode(), string(text).encode())
+    return replaced.decode(errors="replace")
 
 
 def split_n(text: object, delimiter: object, count: object) -> list[str]:
