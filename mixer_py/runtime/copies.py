@@ -10,6 +10,7 @@ import hashlib
 import json
 import os
 import secrets
+import stat
 from pathlib import Path
 
 from mixer_py.policy.bundles.sources import Source
@@ -32,6 +33,16 @@ def keep(folder: Path, source: Source, content: Path, etag: str) -> None:
     about = {"source": source.name, "etag": etag, "sha256": hashlib.sha256(octets).hexdigest()}
     _replace(folder / source.key, octets)
     _replace(_about(folder, source), json.dumps(about).encode())
+
+
+def find(folder: Path, source: Source) -> Path | None:
+    """The copy of a source; None where there is none that this user, or root, has written."""
+    path = folder / source.key
+    try:
+        found = path.lstat()
+    except OSError:
+        return None
+    return path if stat.S_ISREG(found.st_mode) and found.st_uid in {os.geteuid(), 0} else None
 
 
 def known(folder: Path, source: Source) -> tuple[str, str]:

@@ -126,6 +126,8 @@ class Fetching:
                     one.active = None
                     one.etag = one.digest = ""
             await build({})
+        for one in self._in_force:
+            one.unproven = False
 
     async def reload(self, settings: PolicySettings, build: Build, *, again: bool) -> bool:
         """Builds with what arrived; what is refused is set aside, and is built without.
@@ -220,8 +222,9 @@ class Fetching:
             one = self._followed.get(source.key)
             if one is None:
                 one = self._followed[source.key] = _Followed(source, plan)
-                if (folder / source.key).is_file():
-                    one.active, one.unproven = folder / source.key, True
+                one.active = copies.find(folder, source)
+                if one.active is not None:
+                    one.unproven = True
                     one.etag, one.digest = copies.known(folder, source)
             elif one.plan == plan:
                 wanted.append(one)

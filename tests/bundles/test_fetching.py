@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import ssl
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from pathlib import Path
@@ -133,6 +134,21 @@ async def test_the_next_start_uses_the_copy_while_the_source_is_away(rig: Rig, t
         assert not second.arrived.is_set()
     finally:
         await second.fetching.stop()
+
+
+def test_a_copy_that_somebody_else_left_is_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    source = bundle_source("https://example.com/b.tar.gz")
+    content = pack(tmp_path / "b.tar.gz", {"p.rego": MODULE})
+    copies.keep(tmp_path / "state", source, content, "")
+    assert copies.find(tmp_path / "state", source) == tmp_path / "state" / source.key
+    owner = os.geteuid()
+    monkeypatch.setattr(os, "geteuid", lambda: owner + 1)
+    assert (copies.find(tmp_path / "state", source) is None) is (owner != 0)
+    monkeypatch.undo()
+    copy = tmp_path / "state" / source.key
+    copy.unlink()
+    copy.symlink_to(content)
+    assert copies.find(tmp_path / "state", source) is None
 
 
 async def test_a_copy_that_was_tampered_with_is_fetched_anew(rig: Rig, tmp_path: Path, web: WebServer) -> None:

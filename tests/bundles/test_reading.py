@@ -141,6 +141,15 @@ def test_where_copies_are_kept(environment: dict[str, str], folder: Path | None)
     assert found == folder or (folder is None and found in {Path("/var/lib/mixer"), Path("/x/mixer")})
 
 
+def test_a_user_without_a_home_has_a_place_for_copies(monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_home() -> Path:
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.setattr(Path, "home", no_home)
+    monkeypatch.setattr("os.access", lambda *_: False)
+    assert copies_folder(None, {}) == Path("/var/lib/mixer")
+
+
 def test_advice(settings: Callable[..., PolicySettings], copies: Path, rsa_pair: Pair) -> None:
     plain, near = "http://bundles.example.com/mesh.tar.gz", "http://127.0.0.1:1/b.tar.gz"
     found = [str(fault) for fault in advice(settings(bundles=[plain, near, URL]))]

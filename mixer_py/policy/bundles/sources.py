@@ -71,7 +71,10 @@ def copies_folder(named: str | None, environment: Mapping[str, str]) -> Path:
     if os.access(_STATE if _STATE.exists() else _STATE.parent, os.W_OK | os.X_OK):
         return _STATE
     home = environment.get("XDG_STATE_HOME", "")
-    return (Path(home) if home.startswith("/") else Path.home() / ".local" / "state") / "mixer"
+    try:
+        return (Path(home) if home.startswith("/") else Path.home() / ".local" / "state") / "mixer"
+    except RuntimeError:  # a user whom the system does not know, as in some containers
+        return _STATE
 
 
 def kept_copies(sources: Iterable[Source], folder: Path) -> dict[str, Path]:
