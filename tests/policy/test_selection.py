@@ -205,7 +205,7 @@ async def test_every_decision_is_evaluated_by_its_own_rule_and_may_be_dry(load: 
     with pytest.raises(UndefinedDecisionError):
         await policy.select(ask(path="/gone")).decide(ask(path="/gone"))
     described = policy.describe()["decisions"]
-    assert described[0] == {"name": "pay", "path": "authz/pay", "dry_run": True}
+    assert {"name": "pay", "path": "authz/pay", "dry_run": True}.items() <= described[0].items()
     assert load(REGO, decision="authz/web", decisions=decisions[:1]).revision != policy.revision
     assert load(REGO, decision="authz/web", decisions=decisions, dry_run=True).points[-1].dry_run
 
