@@ -53,6 +53,14 @@ def test_a_copy_is_read_under_the_name_of_its_url(settings: Callable[..., Policy
     assert described["not_fetched"] == []
 
 
+def test_bundles_that_differ_in_their_query_only_are_two(settings: Callable[..., PolicySettings], copies: Path) -> None:
+    urls = [f"{URL}?part={part}" for part in ("one", "two")]
+    for url, root in zip(urls, ("one", "two"), strict=True):
+        files = {"p.rego": f"package {root}\n", ".manifest": f'{{"roots": ["{root}"]}}'}
+        pack(copies / bundle_source(url).key, files)
+    assert len(read_policy(settings(bundles=urls)).modules) == 2
+
+
 def test_what_was_never_fetched_is_named(settings: Callable[..., PolicySettings], tmp_path: Path) -> None:
     (tmp_path / "p.rego").write_text(MODULE)
     data = {"jwks": {"url": JWKS}}

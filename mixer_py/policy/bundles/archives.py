@@ -43,8 +43,15 @@ class _RefusedError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Archive:
-    """An archive that was read and found good: its files, and what its manifest says."""
+    """An archive that was read and found good: its files, and what its manifest says.
 
+    Attributes:
+        path: the file that was read.
+        name: how people know the bundle; two URLs that differ in their query share it.
+        files: by their paths from the bundle's root.
+    """
+
+    path: Path
     name: str
     files: Mapping[str, bytes]
     manifest: Manifest
@@ -78,7 +85,7 @@ def read_archive(path: Path, name: str, limits: BundleLimits, keys: Mapping[str,
         faults = [*_outside_of_roots(files, manifest, name), *_wrong_versions(files, manifest, name)]
     if faults:
         raise PolicyLoadError(faults)
-    return Archive(name, files, manifest)
+    return Archive(path, name, files, manifest)
 
 
 def collect(archive: Archive, collector: Collector) -> None:
@@ -88,7 +95,7 @@ def collect(archive: Archive, collector: Collector) -> None:
     for name, content in archive.files.items():
         file = _known(archive.name, name)
         if _is_module(name):
-            collector.add_module(file, file, content)
+            collector.add_module(f"{archive.path}/{name}", file, content)
         elif _is_data(name):
             root = tuple(name.split("/")[:-1])
             try:
