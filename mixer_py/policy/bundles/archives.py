@@ -46,12 +46,10 @@ class Archive:
     """An archive that was read and found good: its files, and what its manifest says.
 
     Attributes:
-        path: the file that was read.
         name: how people know the bundle; two URLs that differ in their query share it.
         files: by their paths from the bundle's root.
     """
 
-    path: Path
     name: str
     files: Mapping[str, bytes]
     manifest: Manifest
@@ -85,17 +83,17 @@ def read_archive(path: Path, name: str, limits: BundleLimits, keys: Mapping[str,
         faults = [*_outside_of_roots(files, manifest, name), *_wrong_versions(files, manifest, name)]
     if faults:
         raise PolicyLoadError(faults)
-    return Archive(path, name, files, manifest)
+    return Archive(name, files, manifest)
 
 
-def collect(archive: Archive, collector: Collector) -> None:
-    """Give an archive's modules and documents to a collector."""
+def collect(archive: Archive, order: int, collector: Collector) -> None:
+    """Give the modules and documents of an archive, the `order`th one, to a collector."""
     if archive.manifest.revision:
         collector.revisions[archive.name] = archive.manifest.revision
     for name, content in archive.files.items():
         file = _known(archive.name, name)
         if _is_module(name):
-            collector.add_module(f"{archive.path}/{name}", file, content)
+            collector.add_module(f"{file}\0{order}", file, content)
         elif _is_data(name):
             root = tuple(name.split("/")[:-1])
             try:

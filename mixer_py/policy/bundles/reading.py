@@ -99,8 +99,8 @@ def read_bundles(bundles: Sequence[str], terms: Terms | None = None) -> Bundle:
         except PolicyLoadError as error:
             collector.faults.extend(error.faults)
     collector.faults.extend(overlapping(archives))
-    for archive in archives:
-        collect(archive, collector)
+    for order, archive in enumerate(archives):
+        collect(archive, order, collector)
     for name, settings in terms.data.items():
         _read_data(name, data_source(name, settings), terms, collector)
     if collector.faults:
