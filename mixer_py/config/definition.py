@@ -210,10 +210,11 @@ def suggest(path: Sequence[str], root: Shape) -> str:
     close = difflib.get_close_matches(name, siblings, n=1, cutoff=0.6)
     if close:
         return f"did you mean {'.'.join([*parents, close[0]])}?"
-    if shape is not None and shape.secret:
-        return f"known here: {', '.join(sorted(siblings))}"  # what stands in a secret was meant for it
-    section = root.sections[0]
-    everywhere = [key.path for key in keys(section) if not f"{dotted}.".startswith(f"{key.path}.")]
+    # What stands in a secret was meant for it, and for no key elsewhere.
+    sections = () if shape is not None and shape.secret else root.sections[:1]
+    everywhere = [
+        key.path for section in sections for key in keys(section) if not f"{dotted}.".startswith(f"{key.path}.")
+    ]
     same_name = [known for known in everywhere if known.rsplit(".", 1)[-1] == name]
     if same_name:
         return f"did you mean {same_name[0]}?"
