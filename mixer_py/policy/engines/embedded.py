@@ -87,12 +87,6 @@ class EmbeddedEngine:
             },
         }
 
-    def open(self) -> None:
-        """See `Engine.open`: it does nothing besides evaluations."""
-
-    async def close(self) -> None:
-        """See `Engine.close`: what it holds is freed with it, in the thread that made it."""
-
     async def evaluate(self, decision: str, input_json: str) -> Evaluation:
         """See `Engine.evaluate`."""
         self._watch.begin()

@@ -17,14 +17,14 @@ What the machine gets wrong, and the form that it gets instead:
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, Final
 
 from mixer_py.policy.builtins.table import SUPPORTED
-from mixer_py.policy.rego.calls import package_path
-from mixer_py.policy.rego.groups import Definition, Group, Groups, KeptOffError, Path
-from mixer_py.policy.rego.rewriting_names import declared, declared_by_some, kinds_below, unified
+from mixer_py.policy.rego.groups import Definition, Group
+from mixer_py.policy.rego.rewriting_names import kinds_below
 from mixer_py.policy.rego.rewriting_prelude import LOOP, PACKAGE, in_loop, local_name
+from mixer_py.policy.rego.rewriting_references import References
 from mixer_py.policy.rego.trees import ref_path
 
 _NEVER: Final = frozenset({"http.send", "opa.runtime", "print", "rand.intn", "trace", "uuid.rfc4122", "walk"})
@@ -50,48 +50,8 @@ _SCALAR_CALLS: Final = frozenset(
 )
 
 
-_NAMED: Final = {"input": "[input]", "data": 'not data["mixer: none"]'}
-"""Statements that hold, and make the machine look up a document."""
-
-
-class Terms:
-    """Writes the terms of one definition; `needs` and `iterates` tell what was met on the way.
-
-    Attributes:
-        needs: groups of rules that the terms refer to.
-        data: names below `data` of the base documents that they read.
-        iterates: whether a body met so far can hold in several ways.
-    """
-
-    def __init__(self, groups: Groups, replaced: Callable[[str], bool], definition: Definition | None) -> None:
-        """Takes the definition that the terms are of; None for an expression of no rule."""
-        self.needs: set[Path] = set()
-        self.data: set[str] = set()
-        self.iterates = False
-        self._reads: set[str] = set()
-        self._indexes: dict[str, str] = {}
-        self._groups = groups
-        self._replaced = replaced
-        self._definition = definition
-        self._bound: set[str] = set()
-        if definition is not None:
-            self._imports = groups.imports[id(definition.tree)]
-            self._package = package_path(definition.tree["ast"])
-            self._text = definition.tree["source"]["contents"].encode()
-            self._bound = declared(definition)
-            self._some = declared_by_some(definition)
-            self._unified = unified(definition)
-            for name in self._bound:
-                if name in {"data", "input"} or name in self._imports or (*self._package, name) in groups.by_path:
-                    raise definition.kept_off(
-                        f"has a local variable {name}, which is also a rule's or an import's name"
-                    )
-
-    def _no(self, why: str, node: Any = None) -> KeptOffError:  # noqa: ANN401 (JSON)
-        if self._definition is None:
-            return KeptOffError(f"it {why}")
-        span = node.get("span") if isinstance(node, dict) else None
-        return self._definition.kept_off(why, span["line"] if span else None)
+class Terms(References):
+    """Writes the terms of one definition; see `References` for what it tells of them."""
 
     # Statements
 
@@ -103,19 +63,13 @@ class Terms:
         """Statements that give a function's arguments, which are `names`, the names that the policy uses."""
         statements = [f"[{', '.join(names)}]"] if names else []
         for pattern, name in zip(patterns, names, strict=True):
-            text = self._pattern(pattern)
-            if text != "_":
-                statements.append(f"{text} := {name}")
+            statements += self._match(pattern, name)
         return statements
 
     def bind(self, name: str, node: Any) -> list[str]:  # noqa: ANN401 (JSON)
         """Statements that give a term a name, and fail where the term is undefined."""
         statement = f"{name} := {self.expression(node)}"
         return [statement] if self.is_constant(node, deep=True) else [statement, f"[{name}]"]
-
-    def lead(self) -> list[str]:
-        """Statements to stand before all others, once they are written."""
-        return [_NAMED[root] for root in sorted(self._reads)]
 
     def is_constant(self, node: Any, *, deep: bool = False) -> bool:  # noqa: ANN401 (JSON)
         """Whether a term is a scalar that is known now, or with `deep` a collection of such."""
@@ -145,10 +99,7 @@ class Terms:
             case "NotExpr":
                 return [self._negated(literal["expr"])]
             case "SomeIn":
-                collection = self.expression(literal["collection"])
-                key = f"{self._pattern(literal['key'])}, " if literal.get("key") else ""
-                self.iterates = True
-                return [f"some {key}{self._pattern(literal['value'])} in {collection}"]
+                return self._some_in(literal)
             case "SomeVars":
                 names = ", ".join(local_name(self._source(span)) for span in literal["vars"])
                 return [f"some {names}"]
@@ -161,15 +112,16 @@ class Terms:
         if kind != "AssignExpr":
             return [self.expression(node)]
         if value["op"] == "ColEq":
-            right = self.expression(value["rhs"])
-            left = self._pattern(value["lhs"])
-            if left == "_":
-                return [f"[{right}]"]
-            return [f"{left} := {right}"] + ([f"[{left}]"] if "Var" in value["lhs"] else [])
+            return self._assign(value["lhs"], self.expression(value["rhs"]))
         for side in (value["lhs"], value["rhs"]):
             ((form, _),) = side.items()
             if form in {"Object", "Set"} and not self.is_constant(side, deep=True):
                 raise self._no("unifies an object or a set by `=`", value)
+        for side, other in ((value["lhs"], value["rhs"]), (value["rhs"], value["lhs"])):
+            if "Array" in side and "Array" not in other:
+                name = f"m_e{value['span']['start']}"
+                bound = [f"{name} := {self.expression(other)}", f"is_array({name})"]
+                return [*bound, f"{self.expression(side)} = {name}"]
         return [f"{self.expression(value['lhs'])} = {self.expression(value['rhs'])}"]
 
     def _negated(self, node: Any) -> str:  # noqa: ANN401 (JSON)
@@ -199,16 +151,43 @@ class Terms:
             f"count({{{key} | {held}}}) == count(m_d{place})",
         ]
 
-    def _pattern(self, node: Any) -> str:  # noqa: ANN401 (JSON)
-        """What values are matched against: names, scalars, and arrays of them."""
-        ((kind, value),) = node.items()
+    def _some_in(self, literal: Any) -> list[str]:  # noqa: ANN401 (JSON)
+        collection = self.expression(literal["collection"])
+        self.iterates = True
+        parts, statements = [], []
+        for pattern in filter(None, (literal.get("key"), literal["value"])):
+            ((kind, value),) = pattern.items()
+            name = local_name(value["value"]) if kind == "Var" else f"m_s{value['span']['start']}"
+            parts.append(name)
+            statements += self._match(pattern, name) if kind != "Var" else []
+        return [f"some {', '.join(parts)} in {collection}", *statements]
+
+    def _assign(self, pattern: Any, text: str) -> list[str]:  # noqa: ANN401 (JSON)
+        """Statements that match an expression with a pattern, and fail where it is undefined."""
+        ((kind, value),) = pattern.items()
+        name = local_name(value["value"]) if kind == "Var" else f"m_p{value['span']['start']}"
+        if name == "_":
+            return [f"[{text}]"]
+        return [f"{name} := {text}", f"[{name}]", *(self._match(pattern, name) if kind != "Var" else [])]
+
+    def _match(self, pattern: Any, name: str) -> list[str]:  # noqa: ANN401 (JSON)
+        """Statements that match a variable with a pattern: a name, a scalar, or an array of patterns."""
+        ((kind, value),) = pattern.items()
         if kind == "Var":
-            return local_name(value["value"])
+            return [] if value["value"] == "_" else [f"{local_name(value['value'])} := {name}"]
         if kind in _SCALARS:
-            return self.expression(node)
-        if kind == "Array":
-            return f"[{', '.join(self._pattern(item) for item in value['items'])}]"
-        raise self._no("matches a pattern that is more than arrays, names and constants", value)
+            return [f"{name} == {self.expression(pattern)}"]
+        if kind != "Array":
+            raise self._no("matches a pattern that is more than arrays, names and constants", value)
+        statements = [f"is_array({name})", f"count({name}) == {len(value['items'])}"]
+        for index, item in enumerate(value["items"]):
+            ((inner, content),) = item.items()
+            if inner == "Var":
+                statements += self._match(item, f"{name}[{index}]")
+                continue
+            below = f"m_p{content['span']['start']}"
+            statements += [f"{below} := {name}[{index}]", *self._match(item, below)]
+        return statements
 
     # Expressions
 
@@ -306,101 +285,6 @@ class Terms:
         item, collection = self.expression(value["value"]), self.expression(value["collection"])
         return f"data.{PACKAGE}.member({item}, {collection})"
 
-    # References
-
-    def _reference(self, node: Any) -> str:  # noqa: ANN401 (JSON)
-        steps: list[tuple[str, Any]] = []
-        current = node
-        while True:
-            ((kind, value),) = current.items()
-            if kind == "RefDot":
-                steps.append(("name", value["field"][1]))
-            elif kind == "RefBrack" and "String" in value["index"]:
-                steps.append(("name", value["index"]["String"]["value"]))
-            elif kind == "RefBrack":
-                steps.append(("term", value["index"]))
-            else:
-                break
-            current = value["refr"]
-        steps.reverse()
-        if kind != "Var":
-            text = self.expression(current)
-            return self._walk(text, steps, base=False)
-        path = self._root(value["value"])
-        if path is None:
-            return self._walk(local_name(value["value"]), steps, base=False)
-        names = 0
-        while names < len(steps) and steps[names][0] == "name":
-            names += 1
-        constant = (*path, *(step for _, step in steps[:names]))
-        if constant[0] == "input":
-            self._reads.add("input")
-            text = "input" + "".join(_name(name) for name in constant[1:])
-            return self._walk(text, steps[names:], base=False)
-        return self.document(constant, steps[names:])
-
-    def _root(self, name: str) -> Path | None:
-        """The path that a name stands for; None for a local variable."""
-        if name in self._bound or name == "_":
-            return None
-        if name in {"input", "data"}:
-            return (name,)
-        if self._definition is None:
-            return None
-        if (*self._package, name) in self._groups.by_path:
-            return (*self._package, name)
-        return self._imports.get(name)
-
-    def document(self, path: Path, steps: list[tuple[str, Any]]) -> str:
-        """A reference into `data`: a rule's value or a base document."""
-        group = self._groups.find(path)
-        if group is not None and group.kind == "function":
-            raise self._no(f"names the function {'.'.join(group.path)} without calling it")
-        if self._groups.is_above(group.path if group is not None else path):
-            raise self._no(f"reads {'.'.join(path)}, a document made of rules")
-        if group is None:
-            if len(path) == 1:
-                raise self._no("reads data as a whole")
-            self._reads.add("data")
-            self.data.add(path[1])
-            return self._walk("data" + "".join(map(_name, path[1:])), steps, base=True)
-        self.needs.add(group.path)
-        rest = "".join(_name(name) for name in path[len(group.path) :])
-        return self._walk(f"data.{PACKAGE}.{group.name}{rest}", steps, base=False)
-
-    def _walk(self, text: str, steps: Sequence[tuple[str, Any]], *, base: bool) -> str:
-        """A reference's steps; `base` says that they go into a base document."""
-        for kind, value in steps:
-            if kind == "name":
-                text += _name(value)
-                continue
-            ((form, content),) = value.items()
-            if form in {"Array", "Object", "Set"}:
-                raise self._no("looks up a composite key", content)
-            if form == "Var" and self._root(content["value"]) is None and self._may_iterate(content["value"]):
-                self._iterate(content["value"], text, content, base=base)
-                text += f"[{local_name(content['value'])}]"
-            elif base and form not in {"String", "RawString"}:
-                text = f"data.{PACKAGE}.at({text}, {self.expression(value)})"
-            else:
-                text += f"[{self.expression(value)}]"
-        return text
-
-    def _may_iterate(self, name: str) -> bool:
-        return name not in self._bound or name in self._some
-
-    def _iterate(self, name: str, place: str, node: Any, *, base: bool) -> None:  # noqa: ANN401 (JSON)
-        """A variable as an index of what it may iterate over: one place, if a base document is among them."""
-        self.iterates = True
-        if name == "_":
-            return
-        place = f"base {place}" if base else place
-        before = self._indexes.setdefault(name, place)
-        if before != place and (base or before.startswith("base ")):
-            raise self._no(f"looks up {name} in a data document and elsewhere", node)
-        if base and name in self._unified:
-            raise self._no(f"looks up {name}, which `=` may bind, in a data document", node)
-
     # What is known of a term
 
     def _is_scalar(self, node: Any) -> bool:  # noqa: ANN401 (JSON)
@@ -418,14 +302,6 @@ class Terms:
             group = self._groups.by_path.get(path) if path is not None else None
             return group is not None and group.kind == "complete" and all(map(_is_boolean_rule, _all(group)))
         return False
-
-    def _source(self, span: Any) -> str:  # noqa: ANN401 (JSON)
-        text: str = self._text[span["start"] : span["end"]].decode()
-        return text
-
-
-def _name(name: str) -> str:
-    return f"[{json.dumps(name)}]"
 
 
 def _all(group: Group) -> Iterator[Definition]:
