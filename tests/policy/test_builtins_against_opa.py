@@ -5,8 +5,6 @@ What is known to differ is a table of docs/rego.md; an entry that no longer does
 
 from __future__ import annotations
 
-import asyncio
-import json
 import sys
 import unicodedata
 from collections.abc import Iterator
@@ -16,12 +14,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mixer_py.demo.processes import Ports
-from mixer_py.errors import EvaluationError, PolicyLoadError, UndefinedDecisionError
-from mixer_py.policy.bundles.reading import Bundle, Module
+from mixer_py.errors import PolicyLoadError
 from mixer_py.policy.documentation import DIFFERENT, REFUSED
-from mixer_py.policy.engines.embedded import EmbeddedEngine
-from mixer_py.policy.engines.protocol import NoWatch
-from tests.parts.opa_server import Answer, Opa
+from tests.parts.engines import ask_all, ask_both, evaluate, lines
+from tests.parts.opa_server import Opa
 from tests.parts.programs import Programs
 
 pytestmark = pytest.mark.opa
@@ -293,35 +289,6 @@ def opa(module_programs: Programs, ports: Ports) -> Iterator[Opa]:
     server.close()
 
 
-def lines(text: str) -> list[str]:
-    return text.strip().splitlines()
-
-
-def ask_both(opa: Opa, expression: str) -> tuple[str, str]:
-    """What the embedded engine and OPA say; `true` is not `1`, and `1` is `1.0`."""
-    module = f"package single\n\nvalue := {expression}\n"
-    with opa.holding(module, "{}"):
-        theirs = opa.evaluate("single/value", "{}")
-    return plain(evaluate(module)), plain(theirs)
-
-
-def evaluate(module: str) -> Answer:
-    engine = EmbeddedEngine(Bundle((Module("single.rego", module),), {}, (), ""), ["single/value"], NoWatch())
-    try:
-        return Answer("value", asyncio.run(engine.evaluate("single/value", "{}")).value)
-    except UndefinedDecisionError:
-        return Answer("undefined")
-    except EvaluationError:
-        return Answer("error")
-
-
-def plain(answer: Answer) -> str:
-    value = answer.value
-    if isinstance(value, float) and value.is_integer() and abs(value) < 2**53:
-        value = int(value)
-    return f"{answer.kind} {json.dumps(value, sort_keys=True)}"
-
-
 @pytest.mark.parametrize("expression", lines(ALIKE))
 def test_alike(opa: Opa, expression: str) -> None:
     ours, theirs = ask_both(opa, expression)
@@ -339,24 +306,6 @@ def test_what_is_said_to_be_refused_is_refused_with_a_way_out(expression: str) -
     with pytest.raises(PolicyLoadError) as caught:
         evaluate(f"package single\n\nvalue := {expression}\n")
     assert [(fault.file, fault.line) for fault in caught.value.faults] == [("single.rego", 3)]
-
-
-def ask_all(opa: Opa, value: str, documents: list[object]) -> list[tuple[object, str]]:
-    """The documents for which the engines' values of an expression over `c` differ, with what each says."""
-    module = f"package single\n\nvalue := [x | some c in input; x := one(c)]\n\ndefault one(_) := null\n\n{value}\n"
-    engine = EmbeddedEngine(Bundle((Module("single.rego", module),), {}, (), ""), ["single/value"], NoWatch())
-    text = json.dumps(documents)
-    ours = asyncio.run(engine.evaluate("single/value", text)).value
-    with opa.holding(module, "{}"):
-        theirs = opa.evaluate("single/value", text).value
-    assert isinstance(ours, list)
-    assert isinstance(theirs, list)
-    assert len(ours) == len(theirs) == len(documents)
-    return [
-        (document, f"{mine} {opas}")
-        for document, mine, opas in zip(documents, ours, theirs, strict=True)
-        if plain(Answer("value", mine)) != plain(Answer("value", opas))
-    ]
 
 
 @pytest.mark.parametrize("builtin", ["lower", "upper"])
