@@ -163,8 +163,8 @@ class ShadowRole:
         async def build(fetched: Mapping[str, Path]) -> None:
             await self._deploy(_Deployed(settings, configuration.log, fetched))
 
-        await self._fetching.reload(settings, build, again=asked)
-        self.faults = ()
+        if await self._fetching.reload(settings, build, again=asked):
+            self.faults = ()
 
     def _make_fetching(self) -> Fetching:
         return Fetching(self._folder, self._registry, self._clock, self._changed.set)

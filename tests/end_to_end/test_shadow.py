@@ -10,6 +10,8 @@ from typing import Any
 
 import pytest
 
+from tests.bundles.archives import pack
+from tests.bundles.web_server import Page, WebServer
 from tests.parts.grpc_client import Client, check_request, connect
 from tests.parts.mixer_process import Mixer, eventually
 
@@ -183,3 +185,29 @@ def test_another_candidate_takes_over_without_a_missing_verdict_and_a_killed_one
         )
     assert mixer.metric("mixer_worker_restarts_total", process="shadow", reason="killed") == 1
     assert mixer.metric("mixer_worker_restarts_total", process="worker") == 0
+
+
+def test_a_candidate_comes_from_a_server_that_may_be_away(make_mixer, ports):
+    place = ports.take()
+    mixer = make_mixer()
+    fetch = {"min_delay": "100ms", "max_delay": "200ms", "timeout": "5s", "folder": str(mixer.folder / "state")}
+    candidate = {"bundles": [f"http://127.0.0.1:{place}/candidate.tar.gz"], "share": 1.0, "timeout": "5s"}
+    mixer.configure({"policy": {"bundles": ["policy"], "fetch": fetch, "shadow": candidate}})
+    mixer.start()  # and is ready without it
+    server = WebServer(place)
+    try:
+        server.pages["/candidate.tar.gz"] = Page(pack(mixer.folder / "1.tar.gz", {"p.rego": CANDIDATE}).read_bytes())
+        first = eventually(lambda: described(mixer)["revision"], "the candidate")
+        with connect(mixer.address) as client:
+            wait_for_candidate(mixer, client)
+        bad = {"p.rego": "package envoy.authz\n\nallow := {\n"}
+        server.pages["/candidate.tar.gz"] = Page(pack(mixer.folder / "bad.tar.gz", bad).read_bytes())
+        eventually(lambda: described(mixer)["faults"], "the fault of what came")
+        assert (described(mixer)["running"], described(mixer)["revision"]) == (True, first)
+        better = CANDIDATE.replace("only GET", "GET alone")
+        server.pages["/candidate.tar.gz"] = Page(pack(mixer.folder / "2.tar.gz", {"p.rego": better}).read_bytes())
+        eventually(lambda: described(mixer)["revision"] != first, "the candidate that is better")
+        eventually(lambda: not described(mixer)["faults"], "no fault")
+    finally:
+        server.end()
+    assert mixer.metric("mixer_reloads_total") == 0
