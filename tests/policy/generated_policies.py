@@ -72,6 +72,7 @@ def _forms(path: tuple[str, ...], cut: int, name: str) -> dict[str, tuple[str, s
         forms |= {
             "dynamic": (f"input{before}[{name}]{_brackets(path[cut + 1 :])}", f'{name} := "{path[cut]}"; ', ""),
             "call": (f"{name}(input{before})", "", f"{name}(x) := x{after}\n"),
+            "negated call": (f"{name}(input{before})", "", f"{name}(x) if not x{after}\n"),
         }
     if cut > 1:
         first, second = _brackets(path[:1]), _brackets(path[1:cut])

@@ -10,7 +10,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, TypeVar
 
-from mixer_py.policy.rego.reads_rules import InputRead, Path, RuleFacts, VaryingCall, read_rules
+from mixer_py.policy.rego.reads_references import Path
+from mixer_py.policy.rego.reads_rules import InputRead, RuleFacts, VaryingCall, read_rules
 
 
 @dataclass(frozen=True, slots=True)
