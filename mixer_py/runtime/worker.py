@@ -26,6 +26,7 @@ import uvloop
 from mixer_py.config.configuration import Configuration
 from mixer_py.errors import ConfigurationError, Fault, MixerError, ProcessError
 from mixer_py.instruments import Registry, SystemClock, Table
+from mixer_py.policy.policy import load_engine
 from mixer_py.runtime import arrow  # noqa: F401 (before any row is handled)
 from mixer_py.runtime.control import ControlChannel, Message, die_with_parent, refused
 from mixer_py.runtime.logs import configure_logs
@@ -86,9 +87,9 @@ class Worker:
         try:
             match message["command"]:
                 case "start":
-                    answer = self._build_first(order) | await self._listen()
+                    answer = await self._build_first(order) | await self._listen()
                 case "build":
-                    answer = self._build_first(order)
+                    answer = await self._build_first(order)
                 case "hand_over":
                     answer = await self._hand_over(order)
                 case "listen":
@@ -98,7 +99,7 @@ class Worker:
                 case "forward":
                     answer = self._forward(str(order))
                 case "prepare":
-                    answer = self._prepare(order)
+                    answer = await self._prepare(order)
                 case "activate":
                     answer = await self._activate()
                 case "discard":
@@ -112,10 +113,11 @@ class Worker:
         _settle()
         return answer
 
-    def _build_first(self, path: Path) -> dict[str, object]:
+    async def _build_first(self, path: Path) -> dict[str, object]:
         order = read_private(path, WorkerOrder)
         configuration = self._configuration = order.configuration
         configure_logs(configuration.log, "worker")
+        await load_engine(configuration.policy)
         snapshot, reply = self._build(order, path.parent)
         self._rooms = Rooms(snapshot, self._registry, self._clock, order.store_socket, shadow_socket(path.parent))
         self._folder = path.parent
@@ -178,9 +180,11 @@ class Worker:
             self._closing = asyncio.create_task(before.close(self._configuration.server.drain_timeout))
         return {"event": "forwarding"}
 
-    def _prepare(self, path: Path) -> dict[str, object]:
+    async def _prepare(self, path: Path) -> dict[str, object]:
         """Builds a snapshot beside the one in use."""
-        self._prepared, reply = self._build(read_private(path, WorkerOrder), path.parent)
+        order = read_private(path, WorkerOrder)
+        await load_engine(order.configuration.policy)
+        self._prepared, reply = self._build(order, path.parent)
         return reply
 
     def _build(self, order: WorkerOrder, folder: Path) -> tuple[Snapshot, dict[str, object]]:

@@ -35,23 +35,23 @@ class Opa:
         flags = ("--server", f"--addr=127.0.0.1:{self._port}", "--skip-version-check", "--log-level=error")
         self._programs = programs
         self._command = (program, "run", *flags, *paths)
-        self._start()
+        self.start()
 
     @property
     def url(self) -> str:
         """Its address."""
         return f"http://127.0.0.1:{self._port}"
 
-    def _start(self) -> None:
+    def start(self) -> None:
+        """Starts it, at the same address as before; it holds what its files hold."""
         self._server = self._programs.start(f"opa-{self._port}", self._command)
         self._server.wait_until(self._is_up)
         self._connection = http.client.HTTPConnection("127.0.0.1", self._port, timeout=60)
 
-    def restart(self) -> None:
-        """Ends it and starts another at the same address, which holds nothing of what it held."""
+    def stop(self) -> None:
+        """Ends it."""
         self._connection.close()
         self._server.stop()
-        self._start()
 
     def _is_up(self) -> bool:
         try:
