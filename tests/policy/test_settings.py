@@ -23,13 +23,8 @@ def test_defaults_are_the_contracts() -> None:
 @pytest.mark.parametrize(
     ("keys", "place", "message"),
     [
-        ({"engine": "opa"}, ("engine",), "engine: opa is not built yet in this version"),
-        ({"proto_descriptor": "x.pb"}, ("proto_descriptor",), "is not built yet in this version"),
         ({"cache": {"entries": -1}}, ("cache", "entries"), "greater than or equal to 0"),
         ({"cache": {"uses": 0}}, ("cache", "uses"), "greater than or equal to 1"),
-        ({"opa": {"timeout": "1s"}}, ("opa",), "is not built yet in this version"),
-        ({"bundles": ["a", "https://x/b.tar.gz"]}, ("bundles", 1), "a bundle from a URL is not built yet"),
-        ({"bundles": ["b.tar.gz"]}, ("bundles", 0), "a bundle archive is not built yet"),
         ({"decision": ""}, ("decision",), "is no path of a rule"),
         ({"decision": "a//b"}, ("decision",), "is no path of a rule"),
         ({"max_stall": "0s"}, ("max_stall",), "must be above 0"),
