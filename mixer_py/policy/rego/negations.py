@@ -19,6 +19,10 @@ _NOT: Final = re.compile(r"\bnot\b")
 _REFERENCES: Final = frozenset({"RefDot", "RefBrack"})
 _OPERATIONS: Final = frozenset({"ArithExpr", "BinExpr", "BoolExpr", "Membership"})
 _DOCUMENTS: Final = frozenset({"input", "data"})
+_QUOTES: Final = (b'"', b"`")
+
+Place = tuple[int, int]
+"""Start and end in the module's text, in bytes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +32,7 @@ class _Negation:
     start: int
     end: int
     modifiers: int
-    terms: tuple[tuple[int, int], ...]
+    terms: tuple[Place, ...]
     braced: bool
 
 
@@ -80,10 +84,17 @@ def _negations(rules: Any, text: bytes, names: set[str]) -> Iterator[_Negation]:
                 literal = statement["literal"].get("NotExpr")
                 terms = tuple(_taken_out(literal["expr"], names)) if literal is not None else ()
                 if terms:
-                    span = statement["span"]
-                    braced = current["qidx"] in unbraced
-                    yield _Negation(span["start"], span["end"], literal["span"]["end"], terms, braced)
+                    start, end = _place(statement["span"], text)
+                    _, modifiers = _place(literal["span"], text)
+                    places = tuple(_place(term, text) for term in terms)
+                    yield _Negation(start, end, modifiers, places, current["qidx"] in unbraced)
             pending.extend(value for value in current.values() if isinstance(value, (dict, list)))
+
+
+def _place(span: Any, text: bytes) -> Place:  # noqa: ANN401 (JSON)
+    """Start and end of a node; the engine leaves out the quotes of a string at either end."""
+    start, end = span["start"], span["end"]
+    return start - (text[start - 1 : start] in _QUOTES), end + (text[end : end + 1] in _QUOTES)
 
 
 def _render(text: bytes, negations: Iterable[_Negation], start: int, end: int) -> bytes:
@@ -111,8 +122,8 @@ def _variable(place: int) -> bytes:
     return f"mixer_negated_{place}".encode()
 
 
-def _taken_out(expression: Any, names: set[str]) -> Iterator[tuple[int, int]]:  # noqa: ANN401 (JSON)
-    """Places of the terms that OPA evaluates before it negates an expression, in the order of the text."""
+def _taken_out(expression: Any, names: set[str]) -> Iterator[Any]:  # noqa: ANN401 (JSON)
+    """Spans of the terms that OPA evaluates before it negates an expression, in the order of the text."""
     ((kind, value),) = expression.items()
     if kind == "AssignExpr" or (kind == "BoolExpr" and value["op"] == "Eq"):
         yield from _in_term(value["lhs"], names)
@@ -128,11 +139,10 @@ def _taken_out(expression: Any, names: set[str]) -> Iterator[tuple[int, int]]:  
         yield from _in_term(expression, names)
 
 
-def _as_operand(node: Any, names: set[str]) -> Iterator[tuple[int, int]]:  # noqa: ANN401 (JSON)
+def _as_operand(node: Any, names: set[str]) -> Iterator[Any]:  # noqa: ANN401 (JSON)
     ((kind, value),) = node.items()
     if kind in _REFERENCES or kind in _OPERATIONS or kind == "Call" or (kind == "Var" and value["value"] in names):
-        span = span_of(node)
-        yield span["start"], span["end"]
+        yield span_of(node)
     elif kind in {"Array", "Set"}:
         for item in value["items"]:
             yield from _as_operand(item, names)
@@ -142,7 +152,7 @@ def _as_operand(node: Any, names: set[str]) -> Iterator[tuple[int, int]]:  # noq
             yield from _as_operand(item, names)
 
 
-def _in_term(node: Any, names: set[str]) -> Iterator[tuple[int, int]]:  # noqa: ANN401 (JSON)
+def _in_term(node: Any, names: set[str]) -> Iterator[Any]:  # noqa: ANN401 (JSON)
     ((kind, value),) = node.items()
     if kind in _REFERENCES:
         yield from _in_reference(value["refr"], names)
@@ -152,7 +162,7 @@ def _in_term(node: Any, names: set[str]) -> Iterator[tuple[int, int]]:  # noqa: 
         yield from _as_operand(node, names)
 
 
-def _in_reference(node: Any, names: set[str]) -> Iterator[tuple[int, int]]:  # noqa: ANN401 (JSON)
+def _in_reference(node: Any, names: set[str]) -> Iterator[Any]:  # noqa: ANN401 (JSON)
     ((kind, _),) = node.items()
     if kind in _REFERENCES or kind == "Var":
         yield from _in_term(node, names)
