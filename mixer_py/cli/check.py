@@ -109,10 +109,14 @@ async def decide(configuration: Configuration, request: CheckRequest, *, explain
     recorder = _Recorder()
     service = AuthorizationService(authorization, recorder, Registry(), SystemClock())
     response = account = None
-    with contextlib.suppress(EvaluationError):  # the record says what failed
-        response = CheckResponse.FromString(await service.check(request.SerializeToString(), Call()))
-    if explain:
-        account = await account_for(settings, sources.bundle, snapshot.policy, request)
+    snapshot.policy.open()
+    try:
+        with contextlib.suppress(EvaluationError):  # the record says what failed
+            response = CheckResponse.FromString(await service.check(request.SerializeToString(), Call()))
+        if explain:
+            account = await account_for(settings, sources.bundle, snapshot.policy, request)
+    finally:
+        await snapshot.policy.close()
     return Outcome(recorder.records[0], response, _cache_key(snapshot.policy, request), account)
 
 

@@ -22,7 +22,7 @@ from mixer_py.policy.candidate import candidate_settings
 from mixer_py.policy.explaining.interpreter import parse
 from mixer_py.policy.policy import Policy
 from mixer_py.policy.rego.attributes import check_attributes
-from mixer_py.policy.rego.attributes_data import check_documents
+from mixer_py.policy.rego.attributes_data import check_decision, check_documents
 from mixer_py.policy.settings import PolicySettings
 from mixer_py.ratelimit.rules import Rules
 
@@ -97,8 +97,16 @@ def _check_references(policy: PolicySettings) -> Report:
         return Report((), ())
     decisions = [*(one.path for one in policy.decisions), policy.decision]
     attributes = check_attributes(trees, decisions)
-    documents = [] if bundle.missing else check_documents(trees, bundle.data_at([()]), list(policy.data))
-    return Report(tuple(attributes), tuple(documents))
+    if bundle.missing or not policy.bundles:
+        return Report(tuple(attributes), ())
+    data, fetched = bundle.data_at([()]), list(policy.data)
+    fields = {f"policy.decisions.{index}.path": one.path for index, one in enumerate(policy.decisions)}
+    undefined = []
+    for field, path in {**fields, "policy.decision": policy.decision}.items():
+        way_out = check_decision(trees, data, fetched, path)
+        if way_out is not None:
+            undefined.append(Fault(f"no policy defines {path}", field=field, way_out=way_out))
+    return Report((*attributes, *undefined), tuple(check_documents(trees, data, fetched)))
 
 
 def _warnings(configuration: Configuration) -> Iterator[Fault]:

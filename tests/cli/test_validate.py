@@ -120,3 +120,13 @@ def test_data_that_nothing_defines_is_warned_of(mixer, tmp_path, configuration):
     assert result.code == 0
     warned = {one["line"]: one["way_out"] for one in json.loads(result.out)["warnings"] if one["file"]}
     assert warned == {3: "did you mean data.roles.users?", 5: "did you mean data.envoy.more.first?", 7: ""}
+
+
+def test_a_decision_that_no_policy_defines_is_a_fault(mixer, configuration):
+    result = mixer("validate", "-c", configuration, "--set", "policy.decision=envoy/autz/allow")
+    assert result.code == 1
+    assert "error: policy.decision: no policy defines envoy/autz/allow (did you mean envoy/authz/allow?)" in result.out
+    configuration.write_text(
+        "policy:\n  bundles: [policies]\n  decisions:\n    - {name: a, path: envoy/authz/alow, match: {hosts: [x.example]}}\n"
+    )
+    assert "policy.decisions.0.path: no policy defines envoy/authz/alow" in mixer("validate", "-c", configuration).out

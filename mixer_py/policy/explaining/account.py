@@ -86,9 +86,10 @@ async def account_for(settings: PolicySettings, bundle: Bundle, policy: Policy, 
     if settings.engine == "embedded":
         watched, rules = trace_rules(bundle, point.path, input_json)
         prints = watched.prints
-        unkept = Policy.compile(settings.model_copy(update={"cache": CacheSettings(entries=0)}), bundle)
-        again = await _median(unkept, request)
-        cached = await _median(policy, request) if said.cached else None
+        if said.cached:
+            cached = await _median(policy, request)
+            policy = Policy.compile(settings.model_copy(update={"cache": CacheSettings(entries=0)}), bundle)
+        again = await _median(policy, request)
     reads = None if said.reads is None else tuple(_reads(said.reads, readable_key(orjson.loads(input_json))))
     tiers: dict[str, Any] = policy.describe().get("tiers", {})
     return Account(said, tiers.get(point.path, {}).get("why", ""), rules, prints, reads, again, cached)

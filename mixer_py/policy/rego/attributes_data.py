@@ -43,6 +43,38 @@ def check_documents(trees: Sequence[Any], data: Mapping[str, object], fetched: C
         data: the base document.
         fetched: places of documents that are fetched, `jwks` or `keys.jwks`.
     """
+    defined = _defined_by(trees, fetched)
+    faults: dict[Fault, None] = {}
+    for tree in trees:
+        for path, line in sorted(_references(tree), key=lambda one: (one[1], one[0])):
+            missing = _missing(path, defined, data)
+            if missing is not None:
+                depth, names = missing
+                near = _nearest(path, depth, names)
+                way_out = f"did you mean {join('data', near)}?" if near else ""
+                message = f"no module and no document defines {join('data', path[: depth + 1])}"
+                faults[Fault(message, tree["source"]["file"], line, way_out=way_out)] = None
+    return list(faults)
+
+
+def check_decision(trees: Sequence[Any], data: Mapping[str, object], fetched: Collection[str], path: str) -> str | None:
+    """What to say of a decision that nothing defines, so that it is never decided; None when it may be defined.
+
+    Args:
+        trees: the modules' syntax trees.
+        data: the base document.
+        fetched: places of documents that are fetched.
+        path: of the decision, `envoy/authz/allow`.
+    """
+    parts = tuple(path.split("/"))
+    missing = _missing(parts, _defined_by(trees, fetched), data)
+    if missing is None:
+        return None
+    near = _nearest(parts, *missing)
+    return f"did you mean {'/'.join((*near, *parts[len(near) :]))}?" if near else ""
+
+
+def _defined_by(trees: Sequence[Any], fetched: Collection[str]) -> _Place:
     defined = _Place()
     for tree in trees:
         package = package_path(tree["ast"])[1:]
@@ -50,17 +82,13 @@ def check_documents(trees: Sequence[Any], data: Mapping[str, object], fetched: C
             defined.at((*package, *_head(rule))).open = True
     for place in fetched:
         defined.at(place.replace("/", ".").split(".")).open = True
-    faults: dict[Fault, None] = {}
-    for tree in trees:
-        for path, line in sorted(_references(tree), key=lambda one: (one[1], one[0])):
-            missing = _missing(path, defined, data)
-            if missing is not None:
-                depth, names = missing
-                near = get_close_matches(path[depth], names, n=1)
-                way_out = f"did you mean {join('data', (*path[:depth], near[0]))}?" if near else ""
-                message = f"no module and no document defines {join('data', path[: depth + 1])}"
-                faults[Fault(message, tree["source"]["file"], line, way_out=way_out)] = None
-    return list(faults)
+    return defined
+
+
+def _nearest(path: Path, depth: int, names: Collection[str]) -> Path:
+    """The path up to the missing part, with the name that is nearest in its place; empty when none is near."""
+    near = get_close_matches(path[depth], names, n=1)
+    return (*path[:depth], near[0]) if near else ()
 
 
 def _head(rule: Any) -> Path:  # noqa: ANN401 (the engine's syntax tree, which is JSON)
