@@ -63,6 +63,11 @@ class Call:
 
 def find_calls(node: Any) -> Iterator[Call]:  # noqa: ANN401 (a node of the engine's syntax tree, which is JSON)
     """All calls below a node, those in arguments of calls too."""
+    return (found for call in call_nodes(node) if (found := _call(call)) is not None)
+
+
+def call_nodes(node: Any) -> Iterator[Any]:  # noqa: ANN401 (JSON)
+    """The nodes of all calls below a node."""
     pending = [node]
     while pending:
         current = pending.pop()
@@ -71,9 +76,7 @@ def find_calls(node: Any) -> Iterator[Call]:  # noqa: ANN401 (a node of the engi
         elif isinstance(current, dict):
             call = current.get("Call")
             if isinstance(call, dict) and "fcn" in call:
-                found = _call(call)
-                if found is not None:
-                    yield found
+                yield call
             pending.extend(value for value in current.values() if isinstance(value, (dict, list)))
 
 

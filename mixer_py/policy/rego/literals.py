@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Final
 
 from mixer_py.policy.builtins.corrected import EXTENSIONS
-from mixer_py.policy.rego.calls import Functions
+from mixer_py.policy.rego.calls import Functions, call_nodes
 from mixer_py.policy.rego.places import span_of
 
 _OPA: Final = "use `engine: opa`"
@@ -27,21 +27,13 @@ Finding = tuple[int, str, str]
 def check_literals(tree: Any, functions: Functions) -> Iterator[Finding]:  # noqa: ANN401 (JSON)
     """What is wrong with arguments that are written out in a module."""
     text = tree["source"]["contents"].encode()
-    pending: list[Any] = list(tree["ast"]["rules"])
-    while pending:
-        current = pending.pop()
-        if isinstance(current, list):
-            pending.extend(current)
-        elif isinstance(current, dict):
-            call = current.get("Call")
-            if isinstance(call, dict) and "fcn" in call:
-                name = functions.builtin_of(call, tree) or ""
-                found = _check_sets(name, call["params"])
-                if name in _CHECKS:
-                    found = found or _CHECKS[name](call["params"], text)
-                if found is not None:
-                    yield (span_of(call["fcn"])["line"], *found)
-            pending.extend(value for value in current.values() if isinstance(value, (dict, list)))
+    for call in call_nodes(tree["ast"]["rules"]):
+        name = functions.builtin_of(call, tree) or ""
+        found = _check_sets(name, call["params"])
+        if name in _CHECKS:
+            found = found or _CHECKS[name](call["params"], text)
+        if found is not None:
+            yield (span_of(call["fcn"])["line"], *found)
 
 
 def _string(node: Any) -> str | None:  # noqa: ANN401 (JSON)

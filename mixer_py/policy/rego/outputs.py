@@ -2,22 +2,33 @@
 
 Rego gives a call's result to a last argument, `io.jwt.decode(token, [_, claims, _])`, or by `:=` and `=`. The engine
 knows the first form only of builtins that it brings itself, so such calls of those in Python get the second; and it
-finds nothing in `[path, value] := walk(x)`, which therefore becomes `some path, value; walk(x, [path, value])`.
+finds nothing in `[path, value] := walk(x)`, which therefore becomes `some path, value; walk(x, [path, value])`. Regular
+expressions that are written out are written as the engine's.
 """
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterator, Sequence
 from typing import Any, Final
 
 from mixer_py.policy.builtins.corrected import EXTENSIONS
-from mixer_py.policy.rego.calls import Functions
+from mixer_py.policy.rego.calls import Functions, call_nodes
+from mixer_py.policy.rego.patterns import translate
 from mixer_py.policy.rego.places import span_of
 
 _BEFORE_COMMA: Final = re.compile(rb"(?:[\s)\"`]|#[^\n]*\n)*")
 _WALK: Final = "walk"
-_MAY_HAVE: Final = re.compile("|".join(map(re.escape, (*EXTENSIONS, _WALK))))
+_PATTERNS: Final = {
+    "regex.find_all_string_submatch_n": 0,
+    "regex.find_n": 0,
+    "regex.match": 0,
+    "regex.replace": 1,
+    "regex.split": 0,
+}
+"""Places of the regular expressions among the arguments."""
+_MAY_HAVE: Final = re.compile("|".join(map(re.escape, (*EXTENSIONS, _WALK, "regex."))))
 
 Edit = tuple[int, int, bytes]
 """Start, end, and what to put there; in bytes."""
@@ -44,6 +55,21 @@ def _edits(tree: Any, functions: Functions, text: bytes) -> Iterator[Edit]:  # n
             yield from _output_edits(expression["Call"], tree, functions, text)
         elif "AssignExpr" in expression:
             yield from _walk_edits(expression["AssignExpr"], tree, functions, text)
+    for call in call_nodes(tree["ast"]["rules"]):
+        place = _PATTERNS.get(functions.builtin_of(call, tree) or "")
+        if place is not None and place < len(call["params"]):
+            yield from _pattern_edits(call["params"][place])
+
+
+def _pattern_edits(parameter: Any) -> Iterator[Edit]:  # noqa: ANN401 (JSON)
+    """A regular expression that is written out, as the engine's."""
+    ((kind, content),) = parameter.items()
+    if kind not in {"String", "RawString"}:
+        return
+    translated = translate(content["value"])
+    if translated != content["value"]:
+        new = translated if kind == "RawString" else json.dumps(translated, ensure_ascii=False)[1:-1]
+        yield content["span"]["start"], content["span"]["end"], new.encode()
 
 
 def _output_edits(call: Any, tree: Any, functions: Functions, text: bytes) -> Iterator[Edit]:  # noqa: ANN401 (JSON)
