@@ -159,17 +159,29 @@ class _Writer:
             rules.note(terms)
 
     def _write_object(self, group: Group, rules: _Rules) -> None:
-        """An object of rules: pairs are collected in a set, so that two values of one key are seen."""
+        """An object of rules: by members where all keys are known, else from pairs."""
+        members: dict[str, list[Definition]] = {}
+        for definition in group.definitions:
+            terms = self._terms(definition)
+            if not terms.is_constant(definition.key):
+                self._write_pairs(group, rules)
+                return
+            members.setdefault(terms.expression(definition.key), []).append(definition)
+        parts = []
+        for index, (key, definitions) in enumerate(members.items()):
+            member = Group(group.path, f"{group.name}_member_{index}", "complete", definitions)
+            self._write_definitions(member, rules, [])
+            parts.append(f"{{{key}: m_v | {in_loop([f'm_v := data.{PACKAGE}.{member.name}', '[m_v]'])}}}")
+        rules.lines.append(f"{group.name} := object.union_n([{', '.join(parts)}])")
+
+    def _write_pairs(self, group: Group, rules: _Rules) -> None:
+        """Pairs are collected in a set, so that two values of one key are seen."""
         pairs = f"{group.name}_pairs"
-        for index, definition in enumerate(group.definitions):
+        for definition in group.definitions:
             terms = self._terms(definition)
             if len(definition.bodies) > 1:
-                if not terms.is_constant(definition.key):
-                    raise definition.kept_off("has `else` and a key that varies")
-                value = self._write_chain(definition, f"{group.name}_member_{index}", "", rules)
-                statements = [f"m_v := {value}", "[m_v]"]
-            else:
-                statements = terms.body(definition.bodies) + terms.bind("m_v", definition.value)
+                raise definition.kept_off("has `else` beside keys that vary")
+            statements = terms.body(definition.bodies) + terms.bind("m_v", definition.value)
             key = terms.bind("m_k", definition.key)
             rules.lines.append(f"{pairs} contains [m_k, m_v] if {{ {JOIN.join([*terms.lead(), *statements, *key])} }}")
             rules.note(terms)

@@ -12,35 +12,26 @@ _ASCII: Final = json.dumps("".join(map(chr, range(128))))
 
 PRELUDE: Final = f"""
 trap := count([1 | some _ in numbers.range(1, 30000)])
-only(vs) := max(vs) if count(vs) == 1
-only(vs) := data.{PACKAGE}.trap if count(vs) > 1
-object_of(ps) := {{p[0]: p[1] | some p in ps}} if count({{p[0] | some p in ps}}) == count(ps)
-object_of(ps) := data.{PACKAGE}.trap if count({{p[0] | some p in ps}}) != count(ps)
+only(vs) := max(vs) if count(vs) == 1 else := data.{PACKAGE}.trap if count(vs) > 1
+object_of(ps) := os if {{ os := {{p[0]: p[1] | some p in ps}}; count(os) == count(ps) }}
+else := data.{PACKAGE}.trap if [ps]
 plus(a, b) := a + b
 minus(a, b) := a - b
 times(a, b) := a * b
 over(a, b) := a / b
 modulo(a, b) := a % b
 scalar(a) if {{ [a]; not is_array(a); not is_object(a); not is_set(a) }}
-ordered(a, b) if {{ [a, b]; data.{PACKAGE}.scalar(a) }}
-ordered(a, b) if {{ [a, b]; data.{PACKAGE}.scalar(b) }}
-either(a, b) if data.{PACKAGE}.ordered(a, b)
-either(a, b) := data.{PACKAGE}.trap if {{ [a, b]; not data.{PACKAGE}.ordered(a, b) }}
+ordered(a, b) if {{ [b]; data.{PACKAGE}.scalar(a) }} else if {{ [a]; data.{PACKAGE}.scalar(b) }}
+either(a, b) if data.{PACKAGE}.ordered(a, b) else := data.{PACKAGE}.trap if [a, b]
 less(a, b) := a < b if data.{PACKAGE}.either(a, b)
 least(a, b) := a <= b if data.{PACKAGE}.either(a, b)
 more(a, b) := a > b if data.{PACKAGE}.either(a, b)
 most(a, b) := a >= b if data.{PACKAGE}.either(a, b)
-member(a, bs) := a in bs if {{ [a]; is_array(bs) }}
-member(a, bs) := a in bs if {{ [a]; is_set(bs) }}
-member(a, bs) := a in {{b | some b in bs}} if {{ [a]; is_object(bs) }}
-member(a, bs) := false if {{ [a]; data.{PACKAGE}.scalar(bs) }}
-at(d, k) := d[k] if not is_number(k)
-at(d, k) := d[k] if {{ is_number(k); is_array(d) }}
-at(d, k) := data.{PACKAGE}.trap if {{ is_number(k); is_object(d) }}
-ascii_lower(a) := lower(a) if trim_left(a, ascii) == ""
-ascii_lower(a) := data.{PACKAGE}.trap if trim_left(a, ascii) != ""
-ascii_upper(a) := upper(a) if trim_left(a, ascii) == ""
-ascii_upper(a) := data.{PACKAGE}.trap if trim_left(a, ascii) != ""
+member(a, bs) := data.{PACKAGE}.value_of(a, bs) if {{ [a]; is_object(bs) }} else := a in bs if [a, bs]
+value_of(a, bs) := a in {{b | some b in bs}}
+at(d, k) := d[k] if not is_number(k) else := d[k] if is_array(d) else := data.{PACKAGE}.trap if is_object(d)
+ascii_lower(a) := lower(a) if trim_left(a, ascii) == "" else := data.{PACKAGE}.trap if is_string(a)
+ascii_upper(a) := upper(a) if trim_left(a, ascii) == "" else := data.{PACKAGE}.trap if is_string(a)
 ascii := {_ASCII}
 """
 """Functions that the rules call; `trap` runs into the limit of instructions."""
