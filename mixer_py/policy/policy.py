@@ -66,7 +66,11 @@ class Policy:
         self._missing = bundle.missing
         self._engine = engine
         bodies = BodyParser(_grpc_bodies(settings, bundle))
-        self.inputs = InputBuilder(skip_request_body_parse=settings.skip_request_body_parse, bodies=bodies)
+        self.inputs = InputBuilder(
+            skip_request_body_parse=settings.skip_request_body_parse,
+            bodies=bodies,
+            protojson=settings.attribute_values == "protojson",
+        )
         log_paths = log_decisions(bundle)
         self.log_rules = LogRules(engine, log_paths) if log_paths and engine is not None else None
         cache = settings.cache

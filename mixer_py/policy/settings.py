@@ -100,6 +100,9 @@ class PolicySettings(Settings):
     """A candidate that decides a share of the checks too, in a process of its own, and changes no answer."""
     dry_run: bool = False
     """Answer a denial with OK; decision log and metadata keep the real verdict. Errors stay errors."""
+    attribute_values: Literal["numbers", "protojson"] = "numbers"
+    """How times, enums and 64-bit integers stand in `input.attributes`: as opa-envoy-plugin has given them since 2025
+    (`{seconds, nanos}` and numbers), or as before (`protojson`: RFC 3339 text, names and text)."""
     skip_request_body_parse: bool = False
     """Leave `parsed_body` and `truncated_body` out of the input."""
     proto_descriptor: LocalPath | None = None

@@ -7,7 +7,9 @@ from typing import Any
 
 import orjson
 import pytest
+from envoy.config.core.v3.address_pb2 import SocketAddress
 from envoy.service.auth.v3.external_auth_pb2 import CheckRequest
+from google.protobuf.duration_pb2 import Duration
 from google.protobuf.message import Message
 from google.protobuf.struct_pb2 import Struct
 from hypothesis import given, settings
@@ -15,6 +17,7 @@ from hypothesis import strategies as st
 
 from mixer_py.errors import RequestParseError
 from mixer_py.policy.document.input import InputBuilder
+from mixer_py.policy.document.projection import Projection
 
 BUILDER = InputBuilder()
 
@@ -120,6 +123,48 @@ def test_an_empty_request_has_no_attributes() -> None:
         "parsed_query": {},
         "parsed_body": None,
         "truncated_body": False,
+    }
+
+
+def _with_values() -> CheckRequest:
+    request = CheckRequest()
+    request.attributes.source.address.socket_address.protocol = SocketAddress.UDP
+    request.attributes.request.time.FromJsonString("2026-01-02T03:04:05.5Z")
+    request.attributes.request.http.size = 2**60
+    return request
+
+
+@pytest.mark.parametrize(
+    ("protojson", "protocol", "time", "size"),
+    [
+        (False, 1, {"seconds": 1767323045, "nanos": 500000000}, 2**60),
+        (True, "UDP", "2026-01-02T03:04:05.500Z", str(2**60)),
+    ],
+)
+def test_times_enums_and_long_integers_have_two_forms(
+    protojson: bool, protocol: object, time: object, size: object
+) -> None:
+    builder = InputBuilder(protojson=protojson)
+    attributes = orjson.loads(builder.build(_with_values()))["attributes"]
+    assert attributes["source"]["address"]["socketAddress"]["protocol"] == protocol
+    assert attributes["request"]["time"] == time
+    assert attributes["request"]["http"]["size"] == size
+    read = ("attributes", "request", "time", "seconds")  # text has no members, so it is given as a whole
+    projected = orjson.loads(Projection([read], builder).build(_with_values()))
+    assert projected["attributes"]["request"]["time"] == (time if protojson else {"seconds": 1767323045})
+
+
+def test_what_has_no_form_of_its_own_keeps_its_numbers() -> None:
+    request = CheckRequest()
+    request.attributes.request.time.seconds = 2**60
+    typed = request.attributes.metadata_context.typed_filter_metadata
+    typed["known"].Pack(Duration(seconds=3))
+    typed["unknown"].type_url = "type.googleapis.com/no.Such"
+    attributes = orjson.loads(InputBuilder(protojson=True).build(request))["attributes"]
+    assert attributes["request"]["time"] == {"seconds": str(2**60)}
+    assert attributes["metadataContext"]["typedFilterMetadata"] == {
+        "known": {"@type": "type.googleapis.com/google.protobuf.Duration", "value": "3s"},
+        "unknown": {"typeUrl": "type.googleapis.com/no.Such"},
     }
 
 

@@ -2,7 +2,7 @@
 
 A message is walked by a plan made once from its descriptor: only populated fields, camelCase names, enums and 64-bit
 integers as numbers, Timestamp as `{seconds, nanos}`, Struct as plain JSON, bytes as base64 (opa-envoy-plugin's
-`protomap`, which differs from protojson).
+`protomap`, which differs from protojson). On request, these four as protojson has them, as that plugin had until 2025.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Any
 
 import orjson
 from envoy.service.auth.v3.external_auth_pb2 import CheckRequest
-from google.protobuf import struct_pb2
+from google.protobuf import any_pb2, json_format, struct_pb2, timestamp_pb2
 from google.protobuf.descriptor import Descriptor, FieldDescriptor
 from google.protobuf.message import Message
 
@@ -28,6 +28,9 @@ Entry = tuple[str, str, bool, Walk | None]
 
 VERSION = {"ext_authz": "v3", "encoding": "protojson"}
 _STRUCT = struct_pb2.Struct.DESCRIPTOR.full_name
+_TIMESTAMP = timestamp_pb2.Timestamp.DESCRIPTOR.full_name
+_ANY = any_pb2.Any.DESCRIPTOR.full_name
+_LONG = {FieldDescriptor.CPPTYPE_INT64, FieldDescriptor.CPPTYPE_UINT64}
 
 
 def plain_value(value: struct_pb2.Value) -> object:
@@ -61,11 +64,33 @@ def key_text(key: object) -> str:
     return ("true" if key else "false") if isinstance(key, bool) else str(key)
 
 
+def _own_form(plain: Walk) -> Walk:
+    """A walk to the form that a message has of its own in protojson; `plain` where it has none.
+
+    That is a time of no calendar, or an `Any` of an unknown type: neither may fail a request that nobody asks about it.
+    """
+
+    def walk(message: Message) -> object:
+        try:
+            return json_format.MessageToDict(message)
+        except (json_format.Error, TypeError, ValueError):
+            return plain(message)
+
+    return walk
+
+
 class Plans:
     """How messages become JSON: plans by message type, made on first use; types may refer to themselves."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, protojson: bool = False) -> None:
+        """Takes whether times, enums, 64-bit integers and `Any` are as protojson has them."""
         self._plans: dict[str, list[Entry]] = {}
+        self._own_forms = frozenset({_TIMESTAMP, _ANY}) if protojson else frozenset()
+        self._protojson = protojson
+
+    def is_indivisible(self, descriptor: Descriptor) -> bool:
+        """Whether a message of this type has other members in JSON than its fields, or none."""
+        return descriptor.full_name in self._own_forms
 
     def walker(self, descriptor: Descriptor) -> Walk:
         """A function from a message of this type to JSON values."""
@@ -91,7 +116,7 @@ class Plans:
                 document[json_name] = value if convert is None else convert(value)
             return document
 
-        return walk
+        return _own_form(walk) if self.is_indivisible(descriptor) else walk
 
     def entry(self, field: FieldDescriptor) -> Entry:
         """How one field of a message becomes JSON."""
@@ -122,6 +147,11 @@ class Plans:
         """The walk of one value of a field, also of one value of a repeated one."""
         if field.message_type is not None:
             return self.walker(field.message_type)
+        if self._protojson and field.cpp_type in _LONG:
+            return str
+        if self._protojson and field.enum_type is not None:
+            names = {value.number: str(value.name) for value in field.enum_type.values}
+            return lambda number: names.get(number, number)
         return _encode_bytes if field.type == FieldDescriptor.TYPE_BYTES else None
 
 
@@ -135,9 +165,17 @@ class InputBuilder:
 
     __slots__ = ("_walk", "parse_body", "plans")
 
-    def __init__(self, *, skip_request_body_parse: bool = False, bodies: BodyParser | None = None) -> None:
-        """Takes what parses bodies; None parses all but gRPC's."""
-        self.plans = Plans()
+    def __init__(
+        self, *, skip_request_body_parse: bool = False, bodies: BodyParser | None = None, protojson: bool = False
+    ) -> None:
+        """Makes the plans.
+
+        Args:
+            skip_request_body_parse: leave `parsed_body` and `truncated_body` out.
+            bodies: parses bodies; None parses all but gRPC's.
+            protojson: see `Plans`.
+        """
+        self.plans = Plans(protojson=protojson)
         self.parse_body: Callable[[Any], tuple[object, bool]] | None = (
             None if skip_request_body_parse else (bodies or BodyParser()).parse
         )

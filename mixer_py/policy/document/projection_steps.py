@@ -42,7 +42,7 @@ class StepMaker:
     def _field_step(self, field: FieldDescriptor, members: Tree) -> Step:
         name, json_name, presence, convert = self._plans.entry(field)
         message = field.message_type
-        if members and message is not None:
+        if members and message is not None and not self._plans.is_indivisible(message):
             if message.GetOptions().map_entry:
                 if message.fields_by_name["key"].type == FieldDescriptor.TYPE_STRING:
                     return self._map_step(name, json_name, message.fields_by_name["value"], members)
@@ -104,7 +104,7 @@ class StepMaker:
         return step
 
     def _entry_walk(self, value: FieldDescriptor, members: Tree) -> Walk | None:
-        if members and value.message_type is not None:
+        if members and value.message_type is not None and not self._plans.is_indivisible(value.message_type):
             return self._project(value.message_type, members)
         walk = self._plans.value_walk(value)
         if walk is not None:
