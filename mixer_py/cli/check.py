@@ -78,7 +78,8 @@ def run(arguments: argparse.Namespace) -> int:
         complain(f"{source}: cannot be read: {error.strerror}")
         return USAGE
     request = _parse(text, source)
-    outcome = asyncio.run(decide(load_configuration(arguments), request, explain=arguments.explain))
+    with contextlib.redirect_stdout(sys.stderr):  # what the policy prints and the engine logs
+        outcome = asyncio.run(decide(load_configuration(arguments), request, explain=arguments.explain))
     if arguments.format == "json":
         print_json(_document(outcome))
     else:

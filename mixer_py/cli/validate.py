@@ -111,7 +111,7 @@ def _check_references(policy: PolicySettings) -> Report:
 
 def _warnings(configuration: Configuration) -> Iterator[Fault]:
     server = configuration.server
-    if not configuration.policy.bundles:
+    if configuration.policy.engine == "embedded" and not configuration.policy.bundles:
         yield Fault("no policy is loaded, so every check is denied", field="policy.bundles", way_out="name a folder")
     for index, listener in enumerate(server.listeners):
         if not listener.address.is_loopback:

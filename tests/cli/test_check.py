@@ -118,6 +118,10 @@ def test_why_nothing_is_kept(mixer, configuration, request_file, tmp_path):
     result = mixer("check", "-c", configuration, "--request", request_file(ALLOWED), "--explain")
     assert "policies/authz.rego:5: the answer of time.now_ns is not always the same" in result.out
     assert "printed      " in result.out
+    plain = mixer("check", "-c", configuration, "--request", request_file(ALLOWED), "--format", "json")
+    assert json.loads(plain.out)["verdict"] == "allow"
+    assert plain.err.count("protojson") == 1
+    assert result.err.count("protojson") == 1
     assert "from the cache" not in result.out
 
 

@@ -22,6 +22,12 @@ def test_without_a_file_the_defaults_are_checked(mixer):
     assert result.out.splitlines()[-1] == "the defaults (no configuration file): good"
 
 
+def test_an_opa_server_needs_no_bundles_here(mixer):
+    result = mixer("validate", "--set", "policy.engine=opa", "--format", "json")
+    assert result.code == 0
+    assert "policy.bundles" not in warnings(result)
+
+
 def test_every_fault_of_the_configuration(mixer, tmp_path):
     (tmp_path / "mixer.yaml").write_text("server: {workers: x, admni: y}\nlog:\n  level: loud\n")
     result = mixer("validate")
@@ -127,6 +133,6 @@ def test_a_decision_that_no_policy_defines_is_a_fault(mixer, configuration):
     assert result.code == 1
     assert "error: policy.decision: no policy defines envoy/autz/allow (did you mean envoy/authz/allow?)" in result.out
     configuration.write_text(
-        "policy:\n  bundles: [policies]\n  decisions:\n    - {name: a, path: envoy/authz/alow, match: {hosts: [x.example]}}\n"
+        "policy:\n  bundles: [policies]\n  decisions: [{name: a, path: envoy/authz/alow, match: {hosts: [x.test]}}]\n"
     )
     assert "policy.decisions.0.path: no policy defines envoy/authz/alow" in mixer("validate", "-c", configuration).out
