@@ -62,6 +62,8 @@ CASES = [
     ("value := x if [x, _] := {0: 1, 1: 2}[input.zz]", UNDEFINED),
     ("value := x if { o := {0: 1, 1: 2}; [x, _] := o }", UNDEFINED),
     ("value := x if { o := {0: 1, 1: 2}; [x, _] = o }", UNDEFINED),
+    ("value := x if { x = [1, y]; y = input.b }", [1, 2]),
+    ("value := y if { some x in [{0: 1, 1: 5}, [1, 7]]; [1, y] = x }", 7),
     ("value := [x | some [x, [_, 3]] in [[1, [2, 3]], [2, [2, 4]], {0: 1}, 5, [6]]]", [1]),
     ("value := f([1, 2])\nf([x, y]) := [y, x]", [2, 1]),
     ("value := f({0: 1, 1: 2})\nf([x, y]) := [y, x]", UNDEFINED),

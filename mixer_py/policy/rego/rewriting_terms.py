@@ -118,10 +118,15 @@ class Terms(References):
             if form in {"Object", "Set"} and not self.is_constant(side, deep=True):
                 raise self._no("unifies an object or a set by `=`", value)
         for side, other in ((value["lhs"], value["rhs"]), (value["rhs"], value["lhs"])):
-            if "Array" in side and "Array" not in other:
-                name = f"m_e{value['span']['start']}"
+            if "Array" not in side or "Array" in other:
+                continue
+            name = f"m_e{value['span']['start']}"
+            if "Var" in other and self._root(other["Var"]["value"]) is None:  # which this may bind
+                name = local_name(other["Var"]["value"])
+                bound = [f"is_array({name})"] if name != "_" else []
+            else:
                 bound = [f"{name} := {self.expression(other)}", f"is_array({name})"]
-                return [*bound, f"{self.expression(side)} = {name}"]
+            return [*bound, f"{self.expression(side)} = {name}"]
         return [f"{self.expression(value['lhs'])} = {self.expression(value['rhs'])}"]
 
     def _negated(self, node: Any) -> str:  # noqa: ANN401 (JSON)
