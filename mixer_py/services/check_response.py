@@ -26,13 +26,27 @@ _OVERWRITE = HeaderValueOption.OVERWRITE_IF_EXISTS_OR_ADD
 _APPEND = HeaderValueOption.APPEND_IF_EXISTS_OR_ADD
 
 
+DECISION_ID_LENGTH = 36
+"""Of a UUID as text (RFC 9562)."""
+
+
+def _id_field() -> bytes:
+    """All of a CheckResponse that holds nothing but a decision's id, up to that id: the same for every id."""
+    response = CheckResponse()
+    response.dynamic_metadata.fields["decision_id"].string_value = "-" * DECISION_ID_LENGTH
+    message: bytes = response.SerializeToString()
+    return message[:-DECISION_ID_LENGTH]
+
+
+_ID_FIELD = _id_field()
+
+
 @dataclass(frozen=True, slots=True)
 class Verdict:
     """What happened to one check, for the answer, the log and the counters.
 
     Attributes:
         name: `allow`, `deny` or `error`.
-        decision_id: the join key.
         revision: of the snapshot that decided.
         decision: name of the decision, which is its path, as `envoy/authz/allow`, when it has no other.
         rule: which rule decided.
@@ -40,18 +54,16 @@ class Verdict:
     """
 
     name: str
-    decision_id: str
     revision: str
     decision: str
     rule: str
     reasons: str
 
     def fill(self, metadata: Struct, policy_metadata: Mapping[str, Any]) -> None:
-        """Writes the policy's metadata, then ours, so that ours cannot be replaced (DESIGN 3.4)."""
+        """Writes the policy's metadata, then ours, so that ours cannot be replaced (DESIGN 3.4); not `decision_id`."""
         if policy_metadata:
             metadata.update({key: value for key, value in policy_metadata.items() if not key.startswith("mixer_")})
         fields = metadata.fields
-        fields["decision_id"].string_value = self.decision_id
         fields["mixer_verdict"].string_value = self.name
         fields["mixer_revision"].string_value = self.revision
         fields["mixer_decision"].string_value = self.decision[: METADATA_BYTES // 8]
@@ -62,8 +74,36 @@ class Verdict:
         fields["mixer_quota_remaining"].string_value = ""
 
 
-def respond(verdict: Verdict, decision: Decision, *, enforce: bool) -> CheckResponse:
-    """The response to a decision that was made.
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What a check is answered with, but for its id, so that one that was made can be sent again.
+
+    Attributes:
+        verdict: what happened.
+        http_status: of a denial; 0 when the request is let through or the call fails.
+        passes: the request is let through.
+    """
+
+    verdict: Verdict
+    http_status: int
+    passes: bool
+    _message: bytes
+
+    def bytes_for(self, decision_id: str) -> bytes:
+        """The CheckResponse, serialized, with the id in its metadata.
+
+        Protobuf merges the parts of a message that comes twice, and the entries of a map, so the id is put behind.
+        """
+        return self._message + _ID_FIELD + decision_id.encode("ascii")
+
+
+def _answer(verdict: Verdict, response: CheckResponse, http_status: int) -> Answer:
+    message: bytes = response.SerializeToString()
+    return Answer(verdict, http_status, response.status.code == OK, message)
+
+
+def respond(verdict: Verdict, decision: Decision, *, enforce: bool) -> Answer:
+    """The answer to a decision that was made.
 
     Args:
         verdict: its verdict.
@@ -78,10 +118,10 @@ def respond(verdict: Verdict, decision: Decision, *, enforce: bool) -> CheckResp
     elif not allowed and enforce and not decision.plain:
         _fill_denied(response, decision)
     verdict.fill(response.dynamic_metadata, decision.dynamic_metadata)
-    return response
+    return _answer(verdict, response, 0 if allowed or not enforce else decision.http_status)
 
 
-def refuse(verdict: Verdict, http_status: int, body: str = "") -> CheckResponse:
+def refuse(verdict: Verdict, http_status: int, body: str = "") -> Answer:
     """A denial that no policy made: an unparsable request, or `on_error: deny`."""
     response = CheckResponse()
     response.status.code = PERMISSION_DENIED
@@ -89,15 +129,15 @@ def refuse(verdict: Verdict, http_status: int, body: str = "") -> CheckResponse:
     response.denied_response.status.code = http_status
     response.denied_response.body = body
     verdict.fill(response.dynamic_metadata, {})
-    return response
+    return _answer(verdict, response, http_status)
 
 
-def let_pass(verdict: Verdict) -> CheckResponse:
+def let_pass(verdict: Verdict) -> Answer:
     """An OK that no policy gave: `on_error: allow`."""
     response = CheckResponse()
     response.ok_response.SetInParent()
     verdict.fill(response.dynamic_metadata, {})
-    return response
+    return _answer(verdict, response, 0)
 
 
 def _fill_ok(response: CheckResponse, decision: Decision) -> None:

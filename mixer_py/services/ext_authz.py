@@ -10,21 +10,23 @@ import uuid
 from dataclasses import dataclass, replace
 from typing import Protocol
 
-from envoy.service.auth.v3.external_auth_pb2 import CheckRequest, CheckResponse
+from envoy.service.auth.v3.external_auth_pb2 import CheckRequest
 from google.protobuf.message import DecodeError
 
 from mixer_py.calls import Call
 from mixer_py.errors import EvaluationError, InvalidRequestError, RequestParseError
 from mixer_py.instruments import Clock, Counter, Histogram, Registry
-from mixer_py.policy.decision import BYPASS, Decision
+from mixer_py.policy.decision import BYPASS, HIT, Decision, Ruling
 from mixer_py.policy.policy import Policy
 from mixer_py.policy.selection import Point
-from mixer_py.services.check_response import BAD_REQUEST, OK, Verdict, let_pass, refuse, respond
+from mixer_py.services.check_response import BAD_REQUEST, Answer, Verdict, let_pass, refuse, respond
 from mixer_py.services.stages import stage_durations
 from mixer_py.telemetry.decision_record import DecisionRecord
 
 METHOD = "/envoy.service.auth.v3.Authorization/Check"
 FORBIDDEN = 403
+_MOST_MADE = 10_000
+"""Answers to decisions from the cache that are held."""
 LOG_IS_FULL = "the decision log is full"
 
 
@@ -111,6 +113,7 @@ class AuthorizationService:
             for verdict in self._durations
         ]
         self._counters: dict[tuple[str, str, str, str], Counter] = {one: self._checks.labels(*one) for one in labels}
+        self._made: dict[tuple[Point, int], tuple[Ruling, Answer]] = {}
         self._authorization = authorization
 
     async def check(self, message: bytes, call: Call) -> bytes:  # noqa: ARG002 (the transport has judged the deadline)
@@ -125,6 +128,7 @@ class AuthorizationService:
         authorization = self._authorization
         request = self._parse(message, begun)
         point = authorization.policy.select(request)
+        decision_id = str(uuid.uuid4())
         tier, cache = point.tier, BYPASS
         failure: EvaluationError | None = None
         said: Decision | None = None
@@ -132,34 +136,49 @@ class AuthorizationService:
             ruling = await point.decide(request)
         except RequestParseError as error:
             verdict = _verdict(authorization, point, "deny", "", f"request_parse_error: {error}")
-            response, status = refuse(verdict, BAD_REQUEST, verdict.reasons), BAD_REQUEST
+            answer = refuse(verdict, BAD_REQUEST, verdict.reasons)
         except EvaluationError as error:
             failure = error
-            verdict, response, status = _failed(authorization, point, error)
+            answer = _failed(authorization, point, error)
         else:
-            tier, cache = ruling.tier, ruling.cache
-            said = ruling.decision
-            verdict, response, status = _decided(authorization, point, said)
-        room = self._room
+            tier, cache, said = ruling.tier, ruling.cache, ruling.decision
+            answer = self._answer(authorization, point, ruling)
+        verdict, room = answer.verdict, self._room
         if (
             room is not None
-            and room.is_full(verdict.name, verdict.decision_id)
-            and not await room.find_room(lets_through=response.status.code == OK)
+            and room.is_full(verdict.name, decision_id)
+            and not await room.find_room(lets_through=answer.passes)
         ):
-            verdict, response, status = _unlogged(verdict)
+            answer = _unlogged(verdict)
+            verdict = answer.verdict
         duration = clock.monotonic() - begun
         self._count((point.name, verdict.name, cache, tier), duration)
         record = None
+        fails = failure is not None and authorization.on_error == "error"
         if self._decisions is not None:
+            status = 0 if fails else answer.http_status
             reasons, fault = (verdict.reasons, "") if failure is None else ("", verdict.reasons)
             record = DecisionRecord(
-                request, started, duration, verdict.name, verdict.decision_id, verdict.decision, verdict.rule,
-                reasons, fault, verdict.revision, status, tier, cache, point.dry_run, said, point.path,
+                request, started, duration, verdict.name, decision_id, verdict.decision, verdict.rule,
+                reasons, fault, verdict.revision, status, tier, cache, point.dry_run, said,
+                point.path,
             )  # fmt: skip
         self._remember(message, point.name, verdict.name, record)
-        if failure is not None and authorization.on_error == "error":
-            raise type(failure)(f"{failure} (decision {verdict.decision_id})") from failure
-        answer: bytes = response.SerializeToString()
+        if fails and failure is not None:
+            raise type(failure)(f"{failure} (decision {decision_id})") from failure
+        return answer.bytes_for(decision_id)
+
+    def _answer(self, authorization: Authorization, point: Point, ruling: Ruling) -> Answer:
+        """The answer to a ruling; that to one from the cache is made once."""
+        if ruling.cache != HIT:
+            return _decided(authorization, point, ruling.decision)
+        made = self._made.get((point, id(ruling)))
+        if made is not None and made[0] is ruling:
+            return made[1]
+        answer = _decided(authorization, point, ruling.decision)
+        if len(self._made) >= _MOST_MADE:
+            self._made.clear()
+        self._made[point, id(ruling)] = (ruling, answer)
         return answer
 
     def _parse(self, message: bytes, begun: float) -> CheckRequest:
@@ -185,27 +204,24 @@ class AuthorizationService:
         self._durations[labels[1]].observe(duration)
 
 
-def _decided(authorization: Authorization, point: Point, decision: Decision) -> tuple[Verdict, CheckResponse, int]:
+def _decided(authorization: Authorization, point: Point, decision: Decision) -> Answer:
     name = "allow" if decision.allowed else "deny"
     verdict = _verdict(authorization, point, name, decision.rule, "; ".join(decision.reasons))
-    enforce = not point.dry_run
-    status = 0 if decision.allowed or not enforce else decision.http_status
-    return verdict, respond(verdict, decision, enforce=enforce), status
+    return respond(verdict, decision, enforce=not point.dry_run)
 
 
-def _failed(authorization: Authorization, point: Point, error: EvaluationError) -> tuple[Verdict, CheckResponse, int]:
+def _failed(authorization: Authorization, point: Point, error: EvaluationError) -> Answer:
     """What a failed evaluation is answered with, unless it fails the call."""
     verdict = _verdict(authorization, point, "error", "", str(error))
     if authorization.on_error == "allow":
-        return verdict, let_pass(verdict), 0
-    return verdict, refuse(verdict, FORBIDDEN), FORBIDDEN if authorization.on_error == "deny" else 0
+        return let_pass(verdict)
+    return refuse(verdict, FORBIDDEN)
 
 
-def _unlogged(verdict: Verdict) -> tuple[Verdict, CheckResponse, int]:
+def _unlogged(verdict: Verdict) -> Answer:
     """What would have been let through, and cannot be logged (`decision_log.when_full: deny`)."""
-    refused = replace(verdict, name="error", reasons=LOG_IS_FULL)
-    return refused, refuse(refused, FORBIDDEN), FORBIDDEN
+    return refuse(replace(verdict, name="error", reasons=LOG_IS_FULL), FORBIDDEN)
 
 
 def _verdict(authorization: Authorization, point: Point, name: str, rule: str, reasons: str) -> Verdict:
-    return Verdict(name, str(uuid.uuid4()), authorization.revision, point.name, rule, reasons)
+    return Verdict(name, authorization.revision, point.name, rule, reasons)
