@@ -131,6 +131,16 @@ async def test_sample(folder: Path) -> None:
     await assert_answer(folder, PolicySettings(bundles=tuple(str(root / bundle) for bundle in bundles), **keys))
 
 
+def test_the_page_about_moving_names_cases_that_exist() -> None:
+    """In its tables a question's last column says what holds the answer."""
+    page = (CASES.parents[2] / "docs" / "opa-envoy-plugin.md").read_text(encoding="utf-8")
+    columns = [line.rsplit("|", 2)[1] for line in page.splitlines() if line.startswith("|") and line.count("|") == 4]
+    named = {name for column in columns for name in re.findall(r"`([a-z0-9_]+)`", column)}
+    held = {name for name in named if name in {folder.name for folder in FOLDERS}}
+    assert len(held) > 40
+    assert named - held <= {"pack_as_bytes", "all", "mixer_stage_duration_seconds", "decision_log"}
+
+
 def test_there_are_cases() -> None:
     assert len(FOLDERS) >= 30
     assert SAMPLES

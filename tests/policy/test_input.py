@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import json
 from typing import Any
 
 import orjson
@@ -16,6 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mixer_py.errors import RequestParseError
+from mixer_py.policy.document.body import parse_json
 from mixer_py.policy.document.input import InputBuilder
 from mixer_py.policy.document.projection import Projection
 
@@ -200,3 +202,28 @@ def test_a_body_that_is_no_utf8_outside_of_text_is_refused() -> None:
     http.raw_body = b"\xff"
     with pytest.raises(RequestParseError, match="invalid JSON"):
         BUILDER.build(request)
+
+
+@pytest.mark.parametrize("text", [b"1 null", b"1 2", b"", b"\xef\xbb\xbf1", b'"\\ud800" null', b'"\xff" null'])
+def test_json_is_one_value_and_nothing_else(text: bytes) -> None:
+    """A `null` after the value too, which opa-envoy-plugin overlooks."""
+    with pytest.raises(RequestParseError, match="invalid JSON"):
+        parse_json(text)
+
+
+@given(
+    st.lists(
+        st.sampled_from(["\\", '\\"', "\\u", "d800", "dc00", "D8", "a", "é", "\\ud83d", "\\ude00", "\\n"]), max_size=8
+    )
+)
+def test_halves_of_surrogate_pairs_are_replaced_as_the_standard_library_finds_them(parts: list[str]) -> None:
+    """Python's own reader keeps them apart, so it says which are halves."""
+    text = '"' + "".join(parts) + '"'
+    try:
+        wanted = json.loads(text)
+    except ValueError:
+        with pytest.raises(RequestParseError):
+            parse_json(text.encode())
+        return
+    replaced = "".join("\ufffd" if "\ud800" <= character <= "\udfff" else character for character in wanted)
+    assert orjson.loads(orjson.dumps(parse_json(text.encode()))) == replaced

@@ -100,3 +100,21 @@ def test_parameters(value: str, wanted: dict[str, str]) -> None:
 def test_malformed_parameters(value: str) -> None:
     with pytest.raises(RequestParseError):
         media_type_parameters(value)
+
+
+@pytest.mark.parametrize("last", [b"--B--\n", b"--B-- x\r\n"])
+def test_the_last_boundary_ends_like_the_others(last: bytes) -> None:
+    """In a body whose lines end in CRLF, LF alone ends none, as in Go."""
+    with pytest.raises(RequestParseError):
+        parse_parts(b'--B\r\nContent-Disposition: form-data; name="a"\r\n\r\nx\r\n' + last, "B")
+
+
+@pytest.mark.parametrize("value", ["multipart/form-data boundary=B", "x multipart/form-data; boundary=B", "a/b/c", ""])
+def test_a_media_type_that_is_none_is_refused(value: str) -> None:
+    with pytest.raises(RequestParseError, match="malformed media type"):
+        media_type_parameters(value)
+
+
+def test_octets_that_are_no_text_are_replaced_one_by_one() -> None:
+    payload = b'--B\r\nContent-Disposition: form-data; name="a"\r\n\r\n\xe2\x82x\r\n--B--\r\n'
+    assert parse_parts(payload, "B")[0].text() == "\ufffd\ufffdx"
