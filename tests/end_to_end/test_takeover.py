@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import threading
 import time
-from collections import Counter
+from collections import Counter, defaultdict
+from typing import Self
 
 import grpc
 import pytest
@@ -37,6 +38,7 @@ class Callers:
     def __init__(self, address: str) -> None:
         self.address = address
         self.seen: Counter[str] = Counter()
+        self.revisions: defaultdict[str, set[str]] = defaultdict(set)
         self.charged = 0
         self.failures: list[grpc.RpcError] = []
         self.slowest = 0.0
@@ -44,7 +46,7 @@ class Callers:
         works = (self._check_on_and_on, self._check_on_and_on, self._connect_anew, self._charge_on_and_on)
         self._threads = [threading.Thread(target=self._guarded, args=(work,)) for work in works]
 
-    def __enter__(self) -> Callers:
+    def __enter__(self) -> Self:
         for thread in self._threads:
             thread.start()
         return self
@@ -66,7 +68,9 @@ class Callers:
                 begun = time.monotonic()
                 response = client.check(check_request())
                 self.slowest = max(self.slowest, time.monotonic() - begun)
-                self.seen[response.ok_response.headers[0].header.value] += 1
+                version = response.ok_response.headers[0].header.value
+                self.seen[version] += 1
+                self.revisions[version].add(response.dynamic_metadata.fields["mixer_revision"].string_value)
 
     def _connect_anew(self) -> None:
         while not self._done.is_set():
@@ -95,6 +99,7 @@ def test_a_large_revision_is_built_in_a_fresh_worker_that_takes_over(make_mixer,
             eventually(lambda version=version: callers.seen[version] >= 20, f"20 answers by version {version}")
     assert [str(failure) for failure in callers.failures] == []
     assert set(callers.seen) == {"0", "1", "2"}
+    assert {len(revisions) for revisions in callers.revisions.values()} == {1}, "one revision decides and is told"
     assert mixer.metric("mixer_worker_restarts_total") == 0
     eventually(lambda: mixer.metric("mixer_reloads_total", outcome="activated") == 2, "both reloads are over")
     with connect(address) as client:
