@@ -96,6 +96,30 @@ def test_an_error_is_undefined_where_it_stands(expression: str) -> None:
     assert evaluate(make(f"{HEAD}value := {expression}\n"), text) == UNDEFINED
 
 
+@pytest.mark.parametrize(
+    "expression",
+    [
+        "count(objects)",
+        "count(objects - {1})",
+        "count(objects | {2})",
+        "count(objects & objects)",
+        "max(objects)",
+        "min([objects])",
+        "sort(objects)",
+        'object.get({"a": objects}, "a", 1)',
+        "json.marshal(objects)",
+        "is_set(objects)",
+        "type_name(objects)",
+    ],
+)
+def test_sets_of_objects_survive_an_error_elsewhere(expression: str) -> None:
+    """Python has no such sets, so they must not be handed to it."""
+    failing = 'failed if some x in input.text\n\nobjects contains {"a": n} if some n in [1, 2]\n\n'
+    engine = make(f'{HEAD}{failing}default value := "undefined"\n\nvalue := {expression} if not failed\n')
+    spoilt, good = (engine._interpreter.evaluate("p/value", text) for text in ('{"text": "abc"}', '{"text": []}'))
+    assert spoilt == good != '["undefined"]'
+
+
 def test_an_output_argument_is_kept() -> None:
     plain, tolerant = both(make(f'{HEAD}value := out if split("a-b", "-", out)\n'), INPUT)
     assert plain == tolerant == ["a", "b"]

@@ -22,8 +22,25 @@ PACKAGE: Final = "mixer_attempts"
 EXTENSION: Final = "mixer.attempt"
 TRIALS_PACKAGE: Final = "mixer_trials"
 
-_LEFT_ALONE = frozenset({"print", "trace", "walk", "opa.runtime", "rand.intn", "time.now_ns", "uuid.rfc4122"})
+_LEFT_ALONE = frozenset(
+    """
+    is_array is_boolean is_null is_number is_object is_set is_string json.marshal opa.runtime print rand.intn
+    time.now_ns trace type_name uuid.rfc4122 walk
+    """.split()  # noqa: SIM905 (a table of words reads better than a list of literals)
+)
 """These cannot fail on a caller's values, or mean something only where they stand."""
+
+_DIRECT: Final = {
+    "builtin_count": ("is_array(a0)", "is_object(a0)", "is_set(a0)"),
+    "builtin_max": ("is_array(a0)", "is_set(a0)"),
+    "builtin_min": ("is_array(a0)", "is_set(a0)"),
+    "builtin_object_get": ("is_object(a0)",),
+    "builtin_sort": ("is_array(a0)", "is_set(a0)"),
+    "operator_and": ("is_set(a0); is_set(a1)",),
+    "operator_or": ("is_set(a0); is_set(a1)",),
+    "operator_sub": ("is_set(a0); is_set(a1)",),
+}
+"""Conditions under which these cannot fail, and so need no attempt: Python could not be handed a set of objects."""
 
 _OPERATORS: Final = {
     "Add": ("operator_add", "+"),
@@ -37,6 +54,7 @@ _OPERATORS: Final = {
 _COLLECTION: Final = "collection"
 _LITERALS: Final = frozenset({"Array", "Object", "Set"})
 """These are collections, whatever is in them; and of an object's text the engine tells a wrong beginning."""
+_INPUT: Final = re.compile(r"input\[(\d)\]")
 _BEFORE_OPERATOR = re.compile(rb"(?:[\s)]|#[^\n]*\n)*")
 
 Edit = tuple[int, int, int, str]
@@ -60,9 +78,12 @@ def _attempts() -> Iterator[tuple[str, int, str]]:
 def functions_module() -> str:
     """The module of functions that rewritten modules call."""
     lines = [f"package {PACKAGE}", "import rego.v1"]
-    for name, arity, _ in _attempts():
+    for name, arity, expression in _attempts():
         arguments = ", ".join(f"a{index}" for index in range(arity))
-        lines.append(f'{name}({arguments}) := r[0] if {{ r := {EXTENSION}("{name}", [{arguments}]) }}')
+        attempt = f'r[0] if {{ r := {EXTENSION}("{name}", [{arguments}]) }}'
+        value = _INPUT.sub(r"a\1", expression)
+        direct = [f"{value} if {{ {condition} }}" for condition in _DIRECT.get(name, ())]
+        lines.append(f"{name}({arguments}) := {' else := '.join([*direct, attempt])}")
     lines.extend(f"{_COLLECTION}(a) := a if is_{kind}(a)" for kind in ("array", "object", "set"))
     return "\n".join(lines)
 
