@@ -116,8 +116,7 @@ def test_sets_of_objects_survive_an_error_elsewhere(expression: str) -> None:
     """Python has no such sets, so they must not be handed to it."""
     failing = 'failed if some x in input.text\n\nobjects contains {"a": n} if some n in [1, 2]\n\n'
     engine = make(f'{HEAD}{failing}default value := "undefined"\n\nvalue := {expression} if not failed\n')
-    spoilt, good = (engine._interpreter.evaluate("p/value", text) for text in ('{"text": "abc"}', '{"text": []}'))
-    assert spoilt == good != '["undefined"]'
+    assert evaluate(engine, '{"text": "abc"}') == evaluate(engine, '{"text": []}') != "undefined"
 
 
 def test_an_output_argument_is_kept() -> None:
