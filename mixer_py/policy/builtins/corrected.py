@@ -12,9 +12,11 @@ from typing import Any, Final
 
 from mixer_py.policy.builtins import certificates, digests, networks, texts, uris, yamls
 from mixer_py.policy.builtins.documents import is_valid_json
+from mixer_py.policy.builtins.formats import sprintf
 from mixer_py.policy.builtins.numbers import is_version, range_step
 from mixer_py.policy.builtins.sequences import flatten
 from mixer_py.policy.builtins.signing import encode_sign, encode_sign_raw
+from mixer_py.policy.builtins.table import SPRINTF
 from mixer_py.policy.builtins.times import add_date
 from mixer_py.policy.builtins.tokens import Tokens
 
@@ -35,6 +37,7 @@ def python_builtins() -> tuple[Builtin, ...]:
         ("io.jwt.encode_sign", 3, encode_sign),
         ("io.jwt.encode_sign_raw", 3, encode_sign_raw),
         ("json.is_valid", 1, is_valid_json),
+        (SPRINTF, 2, sprintf),
         ("numbers.range_step", 3, range_step),
         ("semver.is_valid", 1, is_version),
         ("time.add_date", 4, add_date),

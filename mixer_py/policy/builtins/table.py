@@ -141,9 +141,12 @@ _BY_ARGUMENTS: Final = {
 """Names by the kinds that each argument may have: `n`umber, `s`tring, `b`oolean, nu`z`ll, `a`rray, `o`bject, se`t`,
 any (`x`); `*` is any number of arguments."""
 
+SPRINTF: Final = "mixer.sprintf"
+"""The name under which policies get `sprintf` in Python, where its format has more in it than the engine knows."""
+
 ARGUMENTS: Final[dict[str, tuple[str, ...]]] = {
     name: tuple(kinds.split()) for kinds, names in _BY_ARGUMENTS.items() for name in names.split()
-}
+} | {SPRINTF: ("s", "a")}
 """The kinds of each builtin's arguments, by its name."""
 
 SUPPORTED: Final[dict[str, int]] = {name: -1 if kinds == ("*",) else len(kinds) for name, kinds in ARGUMENTS.items()}

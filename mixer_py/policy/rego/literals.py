@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Final
 
 from mixer_py.policy.builtins.corrected import EXTENSIONS
+from mixer_py.policy.builtins.table import SPRINTF
 from mixer_py.policy.rego.calls import Functions, call_nodes
 from mixer_py.policy.rego.places import span_of
 
@@ -106,6 +107,7 @@ def _check_sprintf(parameters: Sequence[Any], text: bytes) -> tuple[str, str] | 
 _CHECKS: Final[Mapping[str, Callable[[Sequence[Any], bytes], tuple[str, str] | None]]] = {
     "json.unmarshal": _check_json,
     "sprintf": _check_sprintf,
+    SPRINTF: _check_sprintf,
     "units.parse": _check_units,
     "units.parse_bytes": _check_units,
     "uuid.parse": _check_uuid,

@@ -14,6 +14,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any, Final
 
 from mixer_py.policy.builtins.corrected import EXTENSIONS
+from mixer_py.policy.builtins.table import SPRINTF
 from mixer_py.policy.rego.calls import Functions, call_nodes
 from mixer_py.policy.rego.patterns import translate
 from mixer_py.policy.rego.places import span_of
@@ -28,7 +29,8 @@ _PATTERNS: Final = {
     "regex.split": 0,
 }
 """Places of the regular expressions among the arguments."""
-_MAY_HAVE: Final = re.compile("|".join(map(re.escape, (*EXTENSIONS, _WALK, "regex."))))
+_SIMPLE_FORMAT: Final = re.compile(r"(?:[^%]|%[vs%])*", re.DOTALL)
+_MAY_HAVE: Final = re.compile("|".join(map(re.escape, (*EXTENSIONS, _WALK, "regex.", "sprintf"))))
 
 Edit = tuple[int, int, bytes]
 """Start, end, and what to put there; in bytes."""
@@ -56,9 +58,19 @@ def _edits(tree: Any, functions: Functions, text: bytes) -> Iterator[Edit]:  # n
         elif "AssignExpr" in expression:
             yield from _walk_edits(expression["AssignExpr"], tree, functions, text)
     for call in call_nodes(tree["ast"]["rules"]):
-        place = _PATTERNS.get(functions.builtin_of(call, tree) or "")
+        name = functions.builtin_of(call, tree) or ""
+        if name == "sprintf" and not _is_simple(call["params"][0]):
+            span = span_of(call["fcn"])
+            yield span["start"], span["end"], SPRINTF.encode()
+        place = _PATTERNS.get(name)
         if place is not None and place < len(call["params"]):
             yield from _pattern_edits(call["params"][place])
+
+
+def _is_simple(parameter: Any) -> bool:  # noqa: ANN401 (JSON)
+    """Whether a format is written out and has nothing in it but `%v`, `%s` and `%%`."""
+    ((kind, content),) = parameter.items()
+    return kind in {"String", "RawString"} and _SIMPLE_FORMAT.fullmatch(content["value"]) is not None
 
 
 def _pattern_edits(parameter: Any) -> Iterator[Edit]:  # noqa: ANN401 (JSON)
@@ -76,6 +88,8 @@ def _output_edits(call: Any, tree: Any, functions: Functions, text: bytes) -> It
     """`f(x, y)` as `f(x) = y`."""
     parameters = call["params"]
     found = functions.builtin_of(call, tree)
+    if found == "sprintf":
+        found = SPRINTF
     if found is None or EXTENSIONS.get(found) != len(parameters) - 1:
         return
     before, output = span_of(parameters[-2]), span_of(parameters[-1])
