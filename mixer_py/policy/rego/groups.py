@@ -25,6 +25,7 @@ class Definition:
 
     Attributes:
         tree: its module.
+        text: the module's, in UTF-8.
         line: 1-based.
         rule: its name as people know it, for messages.
         key: of a partial rule; None where there is none.
@@ -34,6 +35,7 @@ class Definition:
     """
 
     tree: Any
+    text: bytes
     line: int
     rule: str
     key: Any = None
@@ -47,6 +49,10 @@ class Definition:
             return self.value
         assign = self.bodies[index].get("assign")
         return None if assign is None else assign["value"]
+
+    def source(self, span: Any) -> str:  # noqa: ANN401 (JSON)
+        """The module's text at a place."""
+        return self.text[span["start"] : span["end"]].decode()
 
     def kept_off(self, why: str, line: int | None = None) -> KeptOffError:
         """The error that names this place."""
@@ -88,8 +94,9 @@ class Groups:
         for package in self.packages:
             self._inner.update(package[:length] for length in range(1, len(package)))
         for tree in trees:
+            text = tree["source"]["contents"].encode()
             for rule in tree["ast"]["rules"]:
-                self._add(tree, rule)
+                self._add(tree, text, rule)
         for path in self.by_path:
             self._inner.update(path[:length] for length in range(1, len(path)))
 
@@ -105,7 +112,7 @@ class Groups:
         """Whether rules or packages are below a path, so that it is a document of rules."""
         return path in self._inner
 
-    def _add(self, tree: Any, rule: Any) -> None:  # noqa: ANN401 (JSON)
+    def _add(self, tree: Any, text: bytes, rule: Any) -> None:  # noqa: ANN401 (JSON)
         ((form, content),) = rule.items()
         line = content["span"]["line"]
         head = content if form == "Default" else next(iter(content["head"].values()))
@@ -121,6 +128,7 @@ class Groups:
         )
         definition = Definition(
             tree,
+            text,
             line,
             ".".join(path),
             head.get("key") if kind == "set" else (keys[0] if keys else None),

@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from mixer_py.policy.rego.groups import Definition, Group, Groups, KeptOffError, Path
+from mixer_py.policy.rego.rewriting_names import Names, find_names
 from mixer_py.policy.rego.rewriting_prelude import JOIN, PACKAGE, PRELUDE, in_loop
 from mixer_py.policy.rego.rewriting_terms import Terms
 
@@ -93,6 +94,7 @@ def write_decisions(trees: Sequence[Any], decisions: Sequence[str], replaced: Ca
 class _Writer:
     def __init__(self, groups: Groups, replaced: Callable[[str], bool]) -> None:
         self._groups = groups
+        self._names: dict[int, Names] = {}
         self._replaced = replaced
         self._written: dict[Path, _Rules | KeptOffError] = {}
 
@@ -148,7 +150,10 @@ class _Writer:
         return rules
 
     def _terms(self, definition: Definition) -> Terms:
-        return Terms(self._groups, self._replaced, definition)
+        names = self._names.get(id(definition))
+        if names is None:
+            names = self._names[id(definition)] = find_names(definition)
+        return Terms(self._groups, self._replaced, definition, names)
 
     def _write_set(self, group: Group, rules: _Rules) -> None:
         for definition in group.definitions:

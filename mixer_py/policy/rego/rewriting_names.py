@@ -3,9 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
+from dataclasses import dataclass, field
+from typing import Any, Final
 
 from mixer_py.policy.rego.groups import Definition
+
+
+@dataclass(slots=True)
+class Names:
+    """Names of one definition.
+
+    Attributes:
+        declared: by `:=`, `some`, `every` or as arguments.
+        by_some: by `some x` without `in`: a reference may iterate over them.
+        unified: on a side of `=`.
+    """
+
+    declared: set[str] = field(default_factory=set)
+    by_some: set[str] = field(default_factory=set)
+    unified: set[str] = field(default_factory=set)
+
+
+NO_NAMES: Final = Names()
 
 
 def _nodes(*roots: Any) -> Iterator[tuple[str, Any]]:  # noqa: ANN401 (JSON)
@@ -29,39 +48,21 @@ def _variables(pattern: Any) -> Iterator[str]:  # noqa: ANN401 (JSON)
     return (value["value"] for kind, value in _nodes(pattern) if kind == "Var")
 
 
-def _source(definition: Definition, span: Any) -> str:  # noqa: ANN401 (JSON)
-    text: bytes = definition.tree["source"]["contents"].encode()
-    return text[span["start"] : span["end"]].decode()
-
-
-def declared(definition: Definition) -> set[str]:
-    """Names that a definition declares by `:=`, `some`, `every` or as arguments."""
-    names: set[str] = set(_variables(list(definition.arguments)))
+def find_names(definition: Definition) -> Names:
+    """The names of a definition; `_` is none."""
+    names = Names(set(_variables(list(definition.arguments))))
     for kind, value in _nodes(*definition.bodies, definition.key, definition.value):
-        if kind == "AssignExpr" and value["op"] == "ColEq":
-            names.update(_variables(value["lhs"]))
+        if kind == "AssignExpr":
+            if value["op"] == "ColEq":
+                names.declared.update(_variables(value["lhs"]))
+            else:
+                names.unified.update(_variables([value["lhs"], value["rhs"]]))
         elif kind == "SomeIn":
-            names.update(_variables([value["value"], value.get("key")]))
+            names.declared.update(_variables([value["value"], value.get("key")]))
+        elif kind == "SomeVars":
+            names.by_some.update(map(definition.source, value["vars"]))
         elif kind == "Every":
-            names.update(_source(definition, value[part]) for part in ("key", "value") if value.get(part))
-    return (names | declared_by_some(definition)) - {"_"}
-
-
-def declared_by_some(definition: Definition) -> set[str]:
-    """Names that `some x` declares, without `in`: a reference may iterate over them."""
-    return {
-        _source(definition, span)
-        for kind, value in _nodes(*definition.bodies, definition.key, definition.value)
-        if kind == "SomeVars"
-        for span in value["vars"]
-    }
-
-
-def unified(definition: Definition) -> set[str]:
-    """Names that stand on a side of `=`."""
-    return {
-        name
-        for kind, value in _nodes(*definition.bodies, definition.key, definition.value)
-        if kind == "AssignExpr" and value["op"] == "Eq"
-        for name in _variables([value["lhs"], value["rhs"]])
-    }
+            names.declared.update(definition.source(value[part]) for part in ("key", "value") if value.get(part))
+    names.declared |= names.by_some
+    names.declared.discard("_")
+    return names

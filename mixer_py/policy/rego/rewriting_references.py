@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from mixer_py.policy.rego.calls import package_path
 from mixer_py.policy.rego.groups import Definition, Groups, KeptOffError, Path
-from mixer_py.policy.rego.rewriting_names import declared, declared_by_some, unified
+from mixer_py.policy.rego.rewriting_names import NO_NAMES, Names
 from mixer_py.policy.rego.rewriting_prelude import PACKAGE, local_name
 
 _NAMED: Final = {"input": "[input]", "data": 'not data["mixer: none"]'}
@@ -24,8 +24,14 @@ class References:
         iterates: whether a body met so far can hold in several ways.
     """
 
-    def __init__(self, groups: Groups, replaced: Callable[[str], bool], definition: Definition | None) -> None:
-        """Takes the definition that the terms are of; None for an expression of no rule."""
+    def __init__(
+        self,
+        groups: Groups,
+        replaced: Callable[[str], bool],
+        definition: Definition | None,
+        names: Names = NO_NAMES,
+    ) -> None:
+        """Takes the definition that the terms are of, with its names; None for an expression of no rule."""
         self.needs: set[Path] = set()
         self.data: set[str] = set()
         self.iterates = False
@@ -35,13 +41,12 @@ class References:
         self._replaced = replaced
         self._definition = definition
         self._bound: set[str] = set()
+        self._some: set[str] = set()
+        self._unified: set[str] = set()
         if definition is not None:
             self._imports = groups.imports[id(definition.tree)]
             self._package = package_path(definition.tree["ast"])
-            self._text = definition.tree["source"]["contents"].encode()
-            self._bound = declared(definition)
-            self._some = declared_by_some(definition)
-            self._unified = unified(definition)
+            self._bound, self._some, self._unified = names.declared, names.by_some, names.unified
             for name in self._bound:
                 if name in {"data", "input"} or name in self._imports or (*self._package, name) in groups.by_path:
                     raise definition.kept_off(
@@ -57,6 +62,9 @@ class References:
     def lead(self) -> list[str]:
         """Statements to stand before all others, once they are written."""
         return [_NAMED[root] for root in sorted(self._reads)]
+
+    def _source(self, span: Any) -> str:  # noqa: ANN401 (JSON)
+        return self._definition.source(span) if self._definition is not None else ""
 
     def expression(self, node: Any) -> str:  # noqa: ANN401 (JSON)
         """Any expression, as may stand in a reference."""
@@ -154,10 +162,6 @@ class References:
             raise self._no(f"looks up {name} in a data document and elsewhere", node)
         if base and name in self._unified:
             raise self._no(f"looks up {name}, which `=` may bind, in a data document", node)
-
-    def _source(self, span: Any) -> str:  # noqa: ANN401 (JSON)
-        text: str = self._text[span["start"] : span["end"]].decode()
-        return text
 
 
 def _name(name: str) -> str:
