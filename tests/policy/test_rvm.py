@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Mapping
+from pathlib import Path
 
 import pytest
 from structlog.testing import capture_logs
@@ -12,6 +13,7 @@ from structlog.testing import capture_logs
 from mixer_py.errors import EvaluationError, RequestParseError, UndefinedDecisionError
 from mixer_py.instruments import Registry
 from mixer_py.policy.bundles.bundle import Bundle, Module
+from mixer_py.policy.bundles.reading import read_bundles
 from mixer_py.policy.engines.embedded import EmbeddedEngine
 from mixer_py.policy.engines.protocol import Evaluation
 
@@ -43,6 +45,13 @@ class Made:
 
     def repeated(self, reason: str) -> float:
         return self.registry.counter("mixer_evaluations_repeated_total", "", ("reason",)).labels(reason).value
+
+
+def test_the_sample_in_the_tutorials_form_is_evaluated_by_the_machine() -> None:
+    """Partial object rules with constant keys, which the machine itself refuses."""
+    sample = Path(__file__).parents[2] / "policies" / "rbac" / "bundle"
+    engine = EmbeddedEngine(read_bundles([str(sample)]), ["envoy/authz/result"], Watch())
+    assert engine.describe()["tiers"] == {"envoy/authz/result": {"tier": "rvm", "why": ""}}
 
 
 def test_each_decision_has_its_own_tier() -> None:
