@@ -11,6 +11,8 @@ from mixer_py.policy.explaining.held import RuleTrace
 from mixer_py.policy.reference import join
 
 _MICROSECONDS = 1e6
+_SHOWN = 50
+"""Bodies of rules that a person is shown of each kind."""
 
 
 def account_lines(account: Account, tier: str, first: float) -> Iterator[str]:
@@ -22,9 +24,10 @@ def account_lines(account: Account, tier: str, first: float) -> Iterator[str]:
         first: seconds that the check took.
     """
     for held in (True, False):
-        for trace in account.rules or ():
-            if (trace.stopped is None) == held:
-                yield _rule_line(trace)
+        traces = [trace for trace in account.rules or () if (trace.stopped is None) == held]
+        yield from map(_rule_line, traces[:_SHOWN])
+        if len(traces) > _SHOWN:
+            yield f"{'' if held else 'not '}held".ljust(13) + f"{len(traces) - _SHOWN} more, which --format json tells"
     yield from (f"printed      {line}" for line in account.prints)
     yield from (_read_line(read) for read in account.reads or ())
     point = account.point

@@ -111,6 +111,16 @@ def test_the_rules_that_held_and_no_secret(mixer, configuration, request_file):
     assert '"Bearer eve' not in result.out
 
 
+def test_of_many_rules_some_are_shown(mixer, configuration, request_file, tmp_path):
+    rules = "".join(f'allow if input.parsed_path[0] == "{index}"\n\n' for index in range(60))
+    (tmp_path / "policies" / "authz.rego").write_text(f"package envoy.authz\n\ndefault allow := false\n\n{rules}")
+    words = ("check", "-c", configuration, "--request", request_file(DENIED), "--explain")
+    lines = mixer(*words).out.splitlines()
+    assert sum(line.startswith("not held") for line in lines) == 51
+    assert "not held     10 more, which --format json tells" in lines
+    assert len(json.loads(mixer(*words, "--format", "json").out)["explain"]["rules"]) == 60
+
+
 def test_why_nothing_is_kept(mixer, configuration, request_file, tmp_path):
     (tmp_path / "policies" / "authz.rego").write_text(
         "package envoy.authz\n\nallow if {\n\tprint(input.version)\n\ttime.now_ns() > 0\n}\n"

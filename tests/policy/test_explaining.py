@@ -61,10 +61,11 @@ m if {
 }
 n.o.p := 1 if input.n
 n.q[x] := y if { y := 1; some x in input.list }
+q if {x: y | some x, y in input.list}
 r contains "x"
 s := e(input.text) + e("two")
 """
-FORMS += "".join(f'decision contains ["{name}", {name}]\n' for name in [*"abcdfghijklmrs", "n.o.p", "n.q"])
+FORMS += "".join(f'decision contains ["{name}", {name}]\n' for name in [*"abcdfghijklmqrs", "n.o.p", "n.q"])
 
 
 def bundle_of(text: str) -> Bundle:
@@ -157,6 +158,11 @@ def test_a_statement_that_waits_for_another_is_not_said_to_hold_early() -> None:
     text = "package p\n\nallow if {\n\tx = y + 1\n\ty = input.n\n\tx == 3\n}\n"
     assert held(bundle_of(text), "p/allow", {"n": 2}) == [("allow", 3, None)]
     assert held(bundle_of(text), "p/allow", {"n": 5})[0][2] is not None
+
+
+def test_a_statement_may_wait_for_what_python_has_not() -> None:
+    text = 'package p\n\nallow if {\n\tx = {{"a": y}}\n\ty = input.n\n\tcount(x) == 1\n}\n'
+    assert held(bundle_of(text), "p/allow", {"n": 2}) == [("allow", 3, None)]
 
 
 def test_a_builtins_error_stops_where_it_stands() -> None:

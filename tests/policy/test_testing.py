@@ -66,6 +66,7 @@ test_note[tc.note] if { some tc in [{"note": "n1", "v": 1}, {"note": "n2", "v": 
 test_num[n] := v if { some n in [1,2]; v := n == 1 }
 test_keyfirst["k"] if { input.x == 1 }
 test_else := true if { false } else := true
+test_keys[x] if { some x in [1.5, null, true, [1, "a"], {{"a": 1}}, "q\\"x"]; x != true }
 test_nested[x] := {"a": true, "b": false} if { some x in ["1"] }
 test_string := "x"
 test_input_is_undefined if not input

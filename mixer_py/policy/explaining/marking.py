@@ -17,9 +17,9 @@ from mixer_py.policy.rego.calls import module_imports, package_path
 from mixer_py.policy.rego.trees import ref_path
 
 MARK: Final = "mixer.mark"
-"""The extension: number of the body, how many of its statements held, what it had to wait for."""
+"""The extension: number of the body, how many of its statements held, types of what it had to wait for."""
 CASE: Final = "mixer.test_case"
-"""The extension: number of the body, the parts of the case's name."""
+"""The extension: number of the body, the parts of the case's name as JSON."""
 
 _COMPREHENSIONS: Final = frozenset({"ArrayCompr", "SetCompr", "ObjectCompr"})
 _QUOTES: Final = (b'"', b"`")
@@ -105,7 +105,7 @@ def places_of(query: Any, text: bytes) -> list[tuple[int, int]]:  # noqa: ANN401
     The engine tells a wrong start for one that begins with a text or an object, so it is sought after the one before.
     """
     position = query["span"]["start"]
-    if text[position : position + 1] == b"{":
+    if _is_braced(query, text):
         position += 1
     elif text[position - 1 : position] in _QUOTES:
         position -= 1
@@ -118,11 +118,16 @@ def places_of(query: Any, text: bytes) -> list[tuple[int, int]]:  # noqa: ANN401
     return places
 
 
+def _is_braced(query: Any, text: bytes) -> bool:  # noqa: ANN401 (JSON)
+    """Whether a body stands in braces; one that is a single comprehension begins with a brace, too."""
+    start = query["span"]["start"]
+    return text[start : start + 1] == b"{" and query["stmts"][0]["span"]["start"] != start
+
+
 def mark_body(number: int, body: Any, text: bytes) -> Iterator[Insertion]:  # noqa: ANN401 (JSON)
     """The marks of one body: one before each statement, and one after the last."""
     query = body["query"]
-    start = query["span"]["start"]
-    braced = text[start : start + 1] == b"{"
+    braced = _is_braced(query, text)
     places = places_of(query, text)
     waits: list[str] = []
     for passed, (statement, (begin, _)) in enumerate(zip(query["stmts"], places, strict=True)):
@@ -232,4 +237,6 @@ def _unified(statement: Any) -> Iterator[str]:  # noqa: ANN401 (JSON)
 
 
 def _mark(number: int, passed: int, waits: Sequence[str]) -> str:
-    return f"{MARK}({number}, {passed}, [{', '.join(dict.fromkeys(waits))}])"
+    # Python could not be handed every value: it has no set of objects.
+    kinds = ", ".join(f"type_name({name})" for name in dict.fromkeys(waits))
+    return f"{MARK}({number}, {passed}, [{kinds}])"

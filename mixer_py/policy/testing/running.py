@@ -161,9 +161,9 @@ class _Progress:
         self._passed[key] = max(int(passed), self._passed.get(key, 0))
         return True
 
-    def case(self, number: int, name: list[object]) -> bool:
-        """What follows in a body is a case of this name."""
-        texts = tuple(part if isinstance(part, str) else json.dumps(part) for part in name)
+    def case(self, number: int, name: list[str]) -> bool:
+        """What follows in a body is a case of this name, whose parts are JSON; texts stand without their quotes."""
+        texts = tuple(json.loads(part) if part.startswith('"') else part for part in name)
         self.cases[texts] = None
         self._current[int(number)] = texts
         return True

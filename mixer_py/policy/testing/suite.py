@@ -244,7 +244,7 @@ def _mark_entry(entry: Any, tree: Any, tail: Sequence[_Part], bodies: list[Body]
         if not tail or node["is_else"]:
             yield from marks
             continue
-        keys = ", ".join(part.key for part in tail)
+        keys = ", ".join(f"json.marshal({part.key})" for part in tail)
         call = f"{CASE}({number}, [{keys}])"
         statements = node["query"]["stmts"]
         bound = _bound_by(statements, frozenset[str]().union(*(part.variables for part in tail)))
