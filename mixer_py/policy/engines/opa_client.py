@@ -9,7 +9,7 @@ Not for: what an answer means to a decision (`opa.py`).
 from __future__ import annotations
 
 import ssl
-from typing import Any, Final
+from typing import Final
 from urllib.parse import quote, urlsplit
 
 import aiohttp
@@ -23,7 +23,7 @@ _IDLE: Final = 60.0
 _HEADERS: Final = {"Content-Type": "application/json", "Accept-Encoding": "identity"}
 
 
-class Connection(AsyncOpaClient):  # type: ignore[misc] (the client has no types)
+class Connection(AsyncOpaClient):  # type: ignore[misc]  # the client has no types
     """Connections to one OPA server, made when they are first needed. Use it in one event loop."""
 
     def __init__(self, settings: OpaSettings) -> None:
@@ -45,6 +45,7 @@ class Connection(AsyncOpaClient):  # type: ignore[misc] (the client has no types
             retries=0,
             timeout=settings.timeout,
         )
+        self._session: aiohttp.ClientSession | None = None
         self._limit = settings.connections
         self._context = ssl.create_default_context(cafile=settings.ca) if self._secure else None
 
@@ -73,12 +74,12 @@ class Connection(AsyncOpaClient):  # type: ignore[misc] (the client has no types
 
     async def _init_session(self) -> None:
         """Replaces the client's, which bounds nothing, and knows neither unix sockets nor certificates of one's own."""
-        connector: Any
+        connector: aiohttp.BaseConnector
         if self._socket is not None:
             connector = aiohttp.UnixConnector(self._socket, limit=self._limit, keepalive_timeout=_IDLE)
         else:
-            tls = {} if self._context is None else {"ssl": self._context}
-            connector = aiohttp.TCPConnector(limit=self._limit, keepalive_timeout=_IDLE, ttl_dns_cache=30, **tls)
+            tls = self._context or True  # aiohttp's default, for an address without TLS
+            connector = aiohttp.TCPConnector(limit=self._limit, keepalive_timeout=_IDLE, ttl_dns_cache=30, ssl=tls)
         self._connector = connector
         self._session = aiohttp.ClientSession(
             headers=self.headers, connector=connector, timeout=aiohttp.ClientTimeout(total=self.timeout)
