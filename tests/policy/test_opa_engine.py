@@ -236,6 +236,7 @@ async def test_nobody_at_the_address(ports: Ports) -> None:
         (401, '{"code":"unauthorized","message":"request rejected"}', "answered 401: request rejected", "refused"),
         (400, '{"code":"invalid_parameter","message":"body"}', "answered 400: body", "refused"),
         (500, '{"code":"internal_error","message":"broken","errors":[]}', "answered 500: broken", "evaluation"),
+        (307, "", "answered 307, and no JSON object", "unreadable"),
         (502, "<html>", "answered 502, and no JSON object", "unreadable"),
         (200, "[]", "answered 200, and no JSON object", "unreadable"),
         (200, '{"result":', "answered 200, and no JSON object", "unreadable"),
@@ -248,7 +249,8 @@ async def test_other_answers_fail_with_opas_words(status: int, body: str, words:
     async def answer(_request: web.Request) -> web.StreamResponse:
         nonlocal asked
         asked += 1
-        return web.Response(status=status, text=body, content_type="application/json")
+        elsewhere = {"location": "/elsewhere"} if status == 307 else None
+        return web.Response(status=status, text=body, content_type="application/json", headers=elsewhere)
 
     registry = Registry()
     async with serving(answer) as url, using(make_engine(url, registry)) as engine:

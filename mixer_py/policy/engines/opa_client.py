@@ -63,7 +63,7 @@ class Connection(AsyncOpaClient):  # type: ignore[misc]  # the client has no typ
         if self._session is None:
             await self._init_session()
         body = f'{{"input":{input_json}}}'.encode()
-        async with self._request("POST", url, data=body) as response:
+        async with self._request("POST", url, data=body, allow_redirects=False) as response:
             return response.status, await response.read()
 
     async def is_healthy(self) -> bool:
