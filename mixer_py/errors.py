@@ -123,11 +123,11 @@ class DeadlinePassedError(MixerError):
 
 
 class ForwardingError(MixerError):
-    """Another process of this mixer was asked, and failed the call."""
+    """Another process of this mixer was asked, and failed the call with `status`."""
 
-    def __init__(self, grpc_status: int, message: str) -> None:
+    def __init__(self, status: int, message: str) -> None:
         super().__init__(message)
-        self.grpc_status = grpc_status
+        self.status = status
 
 
 class MessageTooLargeError(MixerError):

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import importlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from envoy.service.auth.v3.external_auth_pb2 import CheckRequest
@@ -37,6 +37,7 @@ class Policy:
     Attributes:
         revision: 12 hexadecimal digits of a hash over modules, data and decision.
         points: every decision that a request can ask for, the default last.
+        bundle_revision: what the manifests of its bundles say: the revision of one, `bundle=revision` of several.
         inputs: builds the input documents.
         log_rules: what the policies say about the decision log; None when they say nothing.
     """
@@ -50,6 +51,7 @@ class Policy:
         "_missing",
         "_modules",
         "_selection",
+        "bundle_revision",
         "inputs",
         "log_rules",
         "points",
@@ -63,6 +65,7 @@ class Policy:
         self._modules = [module.file for module in bundle.modules]  # not the bundle: its data may be large
         self._data_files = list(bundle.data_files)
         self._bundle_revisions = dict(bundle.revisions)
+        self.bundle_revision = _joined(bundle.revisions)
         self._missing = bundle.missing
         self._engine = engine
         bodies = BodyParser(_grpc_bodies(settings, bundle))
@@ -181,6 +184,12 @@ def _make_engine(
 
 def _grpc_bodies(settings: PolicySettings, bundle: Bundle) -> GrpcBodies | None:
     return GrpcBodies(bundle.proto_descriptor, settings.proto_descriptor) if settings.proto_descriptor else None
+
+
+def _joined(revisions: Mapping[str, str]) -> str:
+    if len(revisions) == 1:
+        return next(iter(revisions.values()))
+    return "; ".join(f"{bundle}={revision}" for bundle, revision in sorted(revisions.items()))
 
 
 def _revision(settings: PolicySettings, bundle: Bundle) -> str:

@@ -156,4 +156,4 @@ def _keeper(snapshot: Snapshot, registry: Registry) -> InputKeeper:
 
 def _authorization(snapshot: Snapshot) -> Authorization:
     policy = snapshot.configuration.policy
-    return Authorization(snapshot.policy, snapshot.revision, policy.on_error)
+    return Authorization(snapshot.policy, snapshot.revision, policy.on_error, snapshot.policy.bundle_revision)

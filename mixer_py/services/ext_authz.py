@@ -72,11 +72,13 @@ class Authorization:
         policy: decides.
         revision: of the snapshot.
         on_error: `error`, `deny` or `allow`.
+        bundle_revision: what the manifests of the policy's bundles call it.
     """
 
     policy: Policy
     revision: str
     on_error: str
+    bundle_revision: str = ""
 
 
 class AuthorizationService:
@@ -161,7 +163,7 @@ class AuthorizationService:
             record = DecisionRecord(
                 request, started, duration, verdict.name, decision_id, verdict.decision, verdict.rule,
                 reasons, fault, verdict.revision, status, tier, cache, point.dry_run, said,
-                point.path,
+                point.path, bundle_revision=authorization.bundle_revision,
             )  # fmt: skip
         self._remember(message, point.name, verdict.name, record)
         if fails and failure is not None:

@@ -293,6 +293,8 @@ DECISIONS: Final = TableOfColumns(
         Column("reasons", TEXT, "why, joined by `; `", Recorded("the result's `reasons`")),
         Column("error", TEXT, "what went wrong when the verdict is error", Recorded()),
         Column("policy_revision", NAME, "revision of the policy that decided", Recorded()),
+        Column("bundle_revision", NAME, "revision of its bundle; of several, `bundle=revision` joined by `; `",
+               Recorded("`revision` in the bundle's manifest")),
         Column("http_status", CODE, "status that the caller gets from a denial; 0 when allowed", Recorded()),
         Column("quota_name", NAME, "the attribute quota that decided", Recorded()),
         Column("quota_remaining", LEFT, "what was left of that quota", Recorded()),

@@ -296,6 +296,7 @@ _READERS: dict[str, Callable[[DecisionRecord], Any]] = {
     "decision": lambda record: record.decision,
     "rule": lambda record: record.rule,
     "policy_revision": lambda record: record.revision,
+    "bundle_revision": lambda record: record.bundle_revision,
     "http_status": lambda record: record.http_status,
     "quota_name": lambda _: "",
     "quota_remaining": lambda _: None,

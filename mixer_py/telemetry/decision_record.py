@@ -51,6 +51,7 @@ class DecisionRecord:
         result: what the policy said, for `system.log`; None when it said nothing.
         path: of the decision, for `system.log`.
         shadow: what the candidate said.
+        bundle_revision: what the manifests of the policy's bundles call it.
     """
 
     request: CheckRequest
@@ -70,6 +71,7 @@ class DecisionRecord:
     result: object = None
     path: str = ""
     shadow: ShadowOutcome = NO_SHADOW
+    bundle_revision: str = ""
 
     @property
     def differs(self) -> bool:

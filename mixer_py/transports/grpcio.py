@@ -17,7 +17,7 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
 from mixer_py.calls import Call, ClientStreamHandler
-from mixer_py.errors import MixerError, ProcessError
+from mixer_py.errors import ForwardingError, MixerError, ProcessError
 from mixer_py.instruments import Clock
 from mixer_py.transports.admission import Admission
 from mixer_py.transports.forwarding import Forwarder
@@ -168,6 +168,8 @@ class GrpcioServer:
         """Runs `work`; whatever it raises becomes a status that is not OK."""
         try:
             return await work()
+        except ForwardingError as error:
+            await _abort(context, error.status, str(error))
         except MixerError as error:
             await _abort(context, error.grpc_status, str(error))
         except asyncio.CancelledError:  # the caller went away, or the server stops

@@ -48,7 +48,9 @@ def test_a_copy_is_read_under_the_name_of_its_url(settings: Callable[..., Policy
     assert [module.file for module in bundle.modules] == [f"{URL}/p.rego"]
     assert bundle.revisions == {URL: "a"}
     assert bundle.missing == ()
-    described = Policy.load(settings()).describe()
+    policy = Policy.load(settings())
+    assert policy.bundle_revision == "a"
+    described = policy.describe()
     assert described["bundle_revisions"] == {URL: "a"}
     assert described["not_fetched"] == []
 

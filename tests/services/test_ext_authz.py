@@ -54,7 +54,7 @@ class Records(list[DecisionRecord]):
 async def ask(
     answer: Decision | Exception, *, on_error: str = "error", dry_run: bool = False, records: Records | None = None
 ) -> CheckResponse:
-    authorization = Authorization(Oracle(answer, dry_run=dry_run), "rev1", on_error)  # type: ignore[arg-type]
+    authorization = Authorization(Oracle(answer, dry_run=dry_run), "rev1", on_error, "bundle1")  # type: ignore[arg-type]
     service = AuthorizationService(authorization, records, Registry(), FakeClock())
     return CheckResponse.FromString(await service.check(CheckRequest().SerializeToString(), Call()))
 
@@ -122,6 +122,7 @@ async def test_an_unparsable_request_is_answered_400() -> None:
     assert "bad escape" in response.denied_response.body
     assert metadata(response)["mixer_verdict"] == "deny"
     assert [(record.verdict, record.http_status) for record in records] == [("deny", 400)]
+    assert [(record.revision, record.bundle_revision) for record in records] == [("rev1", "bundle1")]
 
 
 @pytest.mark.parametrize("error", [UndefinedDecisionError("undefined"), EvaluationError("conflict")])

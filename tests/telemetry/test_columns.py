@@ -19,7 +19,8 @@ OWN = {
     "quota_remaining", "limit_name", "limit_code", "limit_remaining", "reporter", "response_flags",
     "response_code_details", "upstream_cluster", "upstream_transport_failure_reason", "route_name",
     "protocol_version", "source_port", "error", "http_status", "tier", "cache", "dry_run", "duration_us",
-    "shadow_verdict", "shadow_rule", "shadow_reasons", "shadow_revision", "input", "masked", "erased",
+    "shadow_verdict", "shadow_rule", "shadow_reasons", "shadow_revision", "bundle_revision", "input", "masked",
+    "erased",
 }  # fmt: skip
 ISTIO = {f"{side}_{name}" for side in ("source", "destination")
          for name in ("canonical_service", "canonical_revision", "app", "version", "cluster")}  # fmt: skip
