@@ -17,7 +17,6 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
-from pydantic import ValidationError
 
 from mixer_py.demo.processes import Ports
 from mixer_py.errors import EvaluationError, PolicyLoadError, UndefinedDecisionError
@@ -382,32 +381,3 @@ def test_another_server_is_another_revision() -> None:
     here = Policy.load(PolicySettings(engine="opa"))
     there = Policy.load(PolicySettings(engine="opa", opa={"url": "http://opa:8181"}))
     assert len({here.revision, there.revision, Policy.load(PolicySettings()).revision}) == 3
-
-
-@pytest.mark.parametrize(
-    "url",
-    [
-        "opa:8181",
-        "http://",
-        "ftp://opa",
-        "http://opa/v1",
-        "http://opa?x",
-        "unix://host/s",
-        "unix://",
-        "http://opa:99999",
-    ],
-)
-def test_what_is_no_address_of_a_server_is_refused(url: str) -> None:
-    with pytest.raises(ValidationError, match="is no"):
-        OpaSettings(url=url)
-
-
-def test_a_password_does_not_belong_into_an_address() -> None:
-    with pytest.raises(ValidationError, match=r"write policy\.opa\.token"):
-        OpaSettings(url="http://user:password@opa")
-
-
-@pytest.mark.parametrize("keys", [{"bundles": ["x"]}, {"data_hosts": ["h"], "data": {"a": {"url": "https://h/x"}}}])
-def test_policies_and_data_are_opas(keys: dict[str, object]) -> None:
-    with pytest.raises(ValidationError, match=r"policies and data are OPA's; leave (bundles|data) out"):
-        PolicySettings(engine="opa", **keys)
