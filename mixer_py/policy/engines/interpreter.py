@@ -16,13 +16,14 @@ import structlog
 from mixer_py.errors import EvaluationError, Fault, PolicyLoadError, RequestParseError
 from mixer_py.policy.builtins.corrected import add_corrected
 from mixer_py.policy.bundles.bundle import Bundle, Module
-from mixer_py.policy.engines.faults import OWN_FILES, engine_fault, error_text
-from mixer_py.policy.engines.panics import PanicError, guarded
-from mixer_py.policy.engines.parsing import new_engine, ready_modules
+from mixer_py.policy.engines.parsing import ready_modules
 from mixer_py.policy.engines.tolerant import EXTENSION, Attempts, can_rewrite, functions_module, rewrite, trials_module
 from mixer_py.policy.reference import reference
 from mixer_py.policy.rego.calls import Functions, check_calls, find_calls
+from mixer_py.policy.rego.faults import OWN_FILES, engine_fault, error_text
 from mixer_py.policy.rego.overlaps import check_overlaps, package_paths
+from mixer_py.policy.rego.panics import PanicError, guarded
+from mixer_py.policy.rego.parser import new_engine
 from mixer_py.policy.rego.refusals import check_refusals
 
 PACKAGE: Final = "mixer_decision"

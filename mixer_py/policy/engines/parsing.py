@@ -1,27 +1,18 @@
-"""New engines, and modules made ready for them. Nothing is compiled or evaluated here."""
+"""Modules made ready for the engines. Nothing is compiled or evaluated here."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, Final
+from typing import Any
 
 import orjson
-import regorus
 
 from mixer_py.policy.bundles.reading import Module
-from mixer_py.policy.engines.panics import guarded
 from mixer_py.policy.rego.calls import Functions
 from mixer_py.policy.rego.negations import Negations, may_negate
 from mixer_py.policy.rego.outputs import assign_outputs, may_have_outputs
-
-_NO_LIMIT: Final = 2**31
-
-
-def new_engine() -> Any:  # noqa: ANN401 (regorus has no types)
-    """An empty engine that takes modules of any length, and lines: a key set may stand in one line of policy."""
-    engine = regorus.Engine()
-    engine.set_policy_length_config(max_col=_NO_LIMIT, max_file_bytes=_NO_LIMIT, max_lines=_NO_LIMIT)
-    return engine
+from mixer_py.policy.rego.panics import guarded
+from mixer_py.policy.rego.parser import new_engine
 
 
 def ready_modules(modules: Sequence[Module]) -> Sequence[Module]:

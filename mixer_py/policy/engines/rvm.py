@@ -13,8 +13,8 @@ import regorus
 
 from mixer_py.errors import EvaluationError, RequestParseError
 from mixer_py.policy.builtins.corrected import EXTENSIONS
-from mixer_py.policy.engines.faults import engine_fault, error_text
-from mixer_py.policy.engines.panics import PanicError, guarded
+from mixer_py.policy.rego.faults import engine_fault, error_text
+from mixer_py.policy.rego.panics import PanicError, guarded
 from mixer_py.policy.rego.rewriting import Written, write_decisions
 
 _FILE: Final = "mixer/machine.rego"

@@ -14,8 +14,8 @@ from collections.abc import Iterator, Sequence
 from typing import Any, Final
 
 from mixer_py.policy.builtins.table import SUPPORTED
-from mixer_py.policy.engines.panics import PanicError, guarded
 from mixer_py.policy.rego.calls import Functions, find_calls
+from mixer_py.policy.rego.panics import PanicError, guarded
 from mixer_py.policy.rego.trees import ref_path
 
 PACKAGE: Final = "mixer_attempts"

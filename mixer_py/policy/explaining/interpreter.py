@@ -15,11 +15,12 @@ import orjson
 from mixer_py.errors import PolicyLoadError
 from mixer_py.policy.builtins.corrected import add_corrected
 from mixer_py.policy.bundles.bundle import Module
-from mixer_py.policy.engines.faults import engine_fault
-from mixer_py.policy.engines.panics import PanicError, guarded
-from mixer_py.policy.engines.parsing import new_engine, ready_modules
+from mixer_py.policy.engines.parsing import ready_modules
 from mixer_py.policy.engines.tolerant import EXTENSION, Attempts, functions_module, rewrite, trials_module
 from mixer_py.policy.rego.calls import Call, Functions
+from mixer_py.policy.rego.faults import engine_fault
+from mixer_py.policy.rego.panics import PanicError, guarded
+from mixer_py.policy.rego.parser import new_engine
 from mixer_py.policy.rego.trees import ref_path
 
 Extensions = Mapping[str, tuple[int, Callable[..., object]]]
