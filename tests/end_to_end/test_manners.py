@@ -30,7 +30,7 @@ allow := false if {
 @pytest.fixture(scope="module")
 def mixer(make_module_mixer) -> Mixer:
     server = {"max_message_bytes": "64KiB", "max_in_flight": 4}
-    mixer = make_module_mixer(POLICY, server=server, policy={"max_stall": "60s"})
+    mixer = make_module_mixer(POLICY, server=server, policy={"max_stall": "60s", "cache": {"entries": 0}})
     mixer.start()
     return mixer
 
