@@ -41,6 +41,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--run", type=_pattern, default="", metavar="REGEX", help="only tests whose full name has this")
     parser.add_argument("--timeout", type=_seconds, default=5.0, metavar="DURATION", help="of one test (default: 5s)")
+    parser.add_argument("--v0-compatible", action="store_true", help="policies and tests are written in Rego v0")
     parser.add_argument("--watch", action="store_true", help="run again whenever a file changes")
     parser.add_argument("--format", choices=("table", "json", "junit"), default="table", help="for people, or scripts")
 
@@ -54,7 +55,8 @@ def run(arguments: argparse.Namespace) -> int:
             complain(f"{path}: there is no such folder or file")
             return USAGE
     coverage = arguments.coverage or arguments.threshold is not None
-    plan = Plan(tuple(arguments.paths), arguments.run, arguments.timeout, coverage)
+    version = 0 if arguments.v0_compatible else 1
+    plan = Plan(tuple(arguments.paths), arguments.run, arguments.timeout, coverage, version)
     if arguments.watch:
         _watch(plan, arguments)
     return _run_once(plan, arguments)

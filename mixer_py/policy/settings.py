@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Final, Literal
 from urllib.parse import urlsplit
 
 from pydantic import Field, ValidationInfo, field_validator
@@ -19,6 +19,9 @@ from mixer_py.policy.bundles.settings import (
 from mixer_py.policy.selection_settings import DecisionPath, DecisionSettings, check_names
 from mixer_py.policy.shadow_settings import ShadowSettings
 from mixer_py.settings import Duration, LocalPath, Secret, Settings
+
+REGO_VERSIONS: Final = {"v0": 0, "v1": 1}
+"""As manifests write what the setting names."""
 
 
 class CacheSettings(Settings):
@@ -80,6 +83,9 @@ class PolicySettings(Settings):
     bundles: tuple[BundlePath, ...] = ()
     """Folders, .rego, .json or .yaml files, and OPA bundle archives (.tar.gz), also by http(s) URL, that hold policies
     and their data. With none, every check is denied."""
+    rego_version: Literal["v0", "v1"] = "v1"
+    """The version of Rego that policies are written in, where a bundle's manifest does not say it: `v0` for those that
+    OPA runs with `--v0-compatible`. With `engine: opa` it is for the OPA server to say."""
     bundle_keys: dict[str, BundleKeySettings] = Field(default_factory=dict)
     """Keys that verify signatures of bundles, by name. With any, a bundle that is not signed is refused."""
     bundle_limits: BundleLimits = BundleLimits()

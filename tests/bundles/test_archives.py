@@ -179,9 +179,8 @@ def test_what_cannot_be_used_is_named(place: Path, name: str, message: str) -> N
         ('{"roots": [1]}', "roots: must be a list of texts"),
         ('{"roots": ["a", "a/b"]}', "the roots 'a' and 'a/b' overlap"),
         ('{"wasm": [{"entrypoint": "a"}]}', "names policies in WebAssembly"),
-        ('{"rego_version": 0}', "p.rego: is written in Rego v0"),
         ('{"rego_version": 2}', "p.rego: is written in Rego v2"),
-        ('{"file_rego_versions": {"/p.r*": 0}}', "p.rego: is written in Rego v0"),
+        ('{"file_rego_versions": {"/p.r*": 3}}', "p.rego: is written in Rego v3"),
         ('{"file_rego_versions": {"a": "0"}}', "must map patterns of paths"),
         ('{"file_rego_versions": {"{a,b}{a,b}{a,b}{a,b}{a,b}{a,b}{a,b}": 1}}', "stands for too many others"),
     ],
@@ -190,6 +189,26 @@ def test_faults_of_a_manifest(place: Path, manifest: str, message: str) -> None:
     pack(place, {"p.rego": MODULE, ".manifest": manifest})
     (fault,) = faults(place)
     assert message in fault
+
+
+@pytest.mark.parametrize(
+    ("manifest", "default", "v0"),
+    [
+        ("{}", 0, {"p", "q"}),
+        ("{}", 1, set()),
+        ('{"rego_version": 0}', 1, {"p", "q"}),
+        ('{"rego_version": 1}', 0, set()),
+        ('{"rego_version": 1, "file_rego_versions": {"/p.r*": 0}}', 0, {"p"}),
+        ('{"file_rego_versions": {"p.rego": 1}}', 0, {"q"}),
+    ],
+)
+def test_the_version_of_rego_is_said_by_the_manifest_or_else_by_the_setting(
+    place: Path, manifest: str, default: int, v0: set[str]
+) -> None:
+    texts = {name: f"package {name}\n\nx {'' if name in v0 else 'if '}{{ input.x }}\n" for name in ("p", "q")}
+    pack(place, {**{f"{name}.rego": text for name, text in texts.items()}, ".manifest": manifest})
+    modules = read(place, rego_version=default).modules
+    assert [module.text.splitlines()[2] for module in modules] == ["x if { input.x }"] * 2
 
 
 def test_versions_of_rego_that_are_the_same(place: Path) -> None:

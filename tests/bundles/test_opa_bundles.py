@@ -135,10 +135,10 @@ def test_what_is_built_for_another_engine_is_refused(folder: Path) -> None:
     assert "holds a plan" in faults(folder.parent / "bundle.tar.gz")[0]
 
 
-def test_rego_of_another_version_is_refused(folder: Path) -> None:
-    (folder / "p.rego").write_text("package envoy.authz\n\nallow { true }\n")
+def test_rego_v0_is_read_where_the_manifest_says_so(folder: Path) -> None:
+    (folder / "p.rego").write_text("package envoy.authz\n\nallow { input.x }\n")
     (folder / "p_test.rego").unlink()
     opa("build", "-b", "policy", "--v0-compatible", cwd=folder.parent)
-    (fault,) = faults(folder.parent / "bundle.tar.gz")
-    assert "is written in Rego v0" in fault
-    assert "opa fmt" in fault
+    assert faults(folder.parent / "bundle.tar.gz") == []
+    (module,) = read(folder.parent / "bundle.tar.gz").modules
+    assert "allow if {" in module.text

@@ -86,14 +86,18 @@ def read_archive(path: Path, name: str, limits: BundleLimits, keys: Mapping[str,
     return Archive(name, files, manifest)
 
 
-def collect(archive: Archive, order: int, collector: Collector) -> None:
-    """Give the modules and documents of an archive, the `order`th one, to a collector."""
+def collect(archive: Archive, order: int, collector: Collector, rego_version: int) -> None:
+    """Give the modules and documents of an archive, the `order`th one, to a collector.
+
+    Modules are in `rego_version` where its manifest does not say otherwise.
+    """
     if archive.manifest.revision:
         collector.revisions[archive.name] = archive.manifest.revision
     for name, content in archive.files.items():
         file = _known(archive.name, name)
         if _is_module(name):
-            collector.add_module(f"{file}\0{order}", file, content)
+            version = archive.manifest.version_of(name, rego_version)
+            collector.add_module(f"{file}\0{order}", file, content, version)
         elif _is_data(name):
             root = tuple(name.split("/")[:-1])
             try:
@@ -267,6 +271,6 @@ def _data_outside(value: object, path: tuple[str, ...], manifest: Manifest, file
 
 def _wrong_versions(files: Mapping[str, bytes], manifest: Manifest, bundle: str) -> Iterator[Fault]:
     for name in filter(_is_module, files):
-        fault = manifest.version_fault(name, files[name].decode("utf-8", "replace"), _known(bundle, name))
-        if fault is not None:
-            yield fault
+        version = manifest.version_of(name, 1)
+        if version not in manifests.REGO_VERSIONS:
+            yield Fault(f"is written in Rego v{version}, and v0 and v1 are evaluated", _known(bundle, name))

@@ -8,8 +8,9 @@ from typing import Any, Final
 
 import orjson
 
-from mixer_py.errors import Fault
+from mixer_py.errors import Fault, PolicyLoadError
 from mixer_py.policy.bundles.bundle import Bundle, Document, Module, Path
+from mixer_py.policy.rego.version_zero import as_version_one
 
 _MOST_KEYS: Final = 1000
 """Keys of a document that are remembered apart from its text."""
@@ -33,21 +34,24 @@ class Collector:
         self._sources: dict[Path, str] = {}
         self._digests: list[bytes] = []
 
-    def add_module(self, identity: str, file: str, content: bytes) -> None:
+    def add_module(self, identity: str, file: str, content: bytes, rego_version: int = 1) -> None:
         """Takes a Rego module.
 
         Args:
             identity: what tells it from all others, and orders it.
             file: the path that people know.
             content: UTF-8.
+            rego_version: in which it is written; one in v0 is taken as v1, see `rego.version_zero`.
         """
         try:
             text = content.decode("utf-8")
+            self._modules[identity] = Module(file, text if rego_version else as_version_one(text, file))
         except UnicodeDecodeError as error:
             self.faults.append(Fault(f"cannot be read: {error}", file))
-            return
-        self._modules[identity] = Module(file, text)
-        self._note(b"module", (), content)
+        except PolicyLoadError as error:
+            self.faults.extend(error.faults)
+        else:
+            self._note(b"module" if rego_version else b"module in v0", (), content)
 
     def add_document(self, value: Any, text: bytes, root: Path, file: str) -> None:  # noqa: ANN401 (JSON)
         """Takes a data document.

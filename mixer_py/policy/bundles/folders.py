@@ -23,8 +23,9 @@ _TEST = "_test.rego"
 class FolderReader:
     """Reads folders and files into a collector."""
 
-    def __init__(self, collector: Collector, keys: Mapping[str, Key]) -> None:
+    def __init__(self, collector: Collector, keys: Mapping[str, Key], rego_version: int) -> None:
         self._collector = collector
+        self._rego_version = rego_version
         self._keys = keys
         self._seen: set[Path] = set()
 
@@ -91,7 +92,7 @@ class FolderReader:
             return
         self._seen.add(resolved)
         if path.suffix == ".rego":
-            self._collector.add_module(str(resolved), str(path), content)
+            self._collector.add_module(str(resolved), str(path), content, self._rego_version)
             return
         try:
             value, text = read_document(content, str(path), is_json=path.suffix == ".json")

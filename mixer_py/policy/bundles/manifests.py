@@ -18,8 +18,8 @@ import orjson
 from mixer_py.errors import Fault
 
 FILE: Final = ".manifest"
-_REGO_V1: Final = 1
-_IMPORT_V1: Final = re.compile(r"^[ \t]*import[ \t]+rego\.v1[ \t]*(?:#.*)?$", re.MULTILINE)
+REGO_VERSIONS: Final = frozenset({0, 1})
+"""Those that are evaluated."""
 _BRACES: Final = re.compile(r"\{([^{}]*)\}")
 _MOST_ALTERNATIVES: Final = 64
 _KNOWN: Final = {"revision": str, "roots": list, "rego_version": int, "file_rego_versions": dict}
@@ -59,21 +59,17 @@ class Manifest:
                     return max(one, two, key=len)
         return None
 
-    def version_fault(self, name: str, text: str, file: str) -> Fault | None:
-        """A fault for a module in a Rego that the engine does not speak.
+    def version_of(self, name: str, default: int) -> int:
+        """The version of Rego that a module is written in.
 
         Args:
             name: the module's path in the bundle, from its root and without a first `/`.
-            text: the module; one that imports `rego.v1` is the same in both versions.
-            file: the path that people know.
+            default: the version where the manifest says none.
         """
         patterns = sorted(self.file_rego_versions)
         pattern = next((one for one in patterns if _matches(one, name)), None)
         version = self.rego_version if pattern is None else self.file_rego_versions[pattern]
-        if version is None or version == _REGO_V1 or (version == 0 and _IMPORT_V1.search(text)):
-            return None
-        way_out = "rewrite it with `opa fmt --write --v0-v1`, then build the bundle again" if version == 0 else ""
-        return Fault(f"is written in Rego v{version}, and only v1 is evaluated", file, way_out=way_out)
+        return default if version is None else version
 
 
 def read_manifest(content: bytes, file: str) -> tuple[Manifest, list[Fault]]:

@@ -23,7 +23,7 @@ from mixer_py.policy.bundles.sources import (
     kept_copies,
     sources_of,
 )
-from mixer_py.policy.settings import PolicySettings
+from mixer_py.policy.settings import REGO_VERSIONS, PolicySettings
 
 __all__ = ["Bundle", "Module", "Terms", "read_bundles", "read_policy", "terms_of"]
 
@@ -37,12 +37,14 @@ class Terms:
         limits: on archives.
         fetched: files of what was fetched, by the keys of their sources.
         data: documents that are fetched, by their place in `data`.
+        rego_version: of modules whose bundle does not say it.
     """
 
     keys: Mapping[str, Key] = field(default_factory=dict)
     limits: BundleLimits = field(default_factory=BundleLimits)
     fetched: Mapping[str, Path] = field(default_factory=dict)
     data: Mapping[str, DataSettings] = field(default_factory=dict)
+    rego_version: int = 1
 
 
 def terms_of(settings: PolicySettings, fetched: Mapping[str, Path] | None = None) -> Terms:
@@ -58,7 +60,8 @@ def terms_of(settings: PolicySettings, fetched: Mapping[str, Path] | None = None
     if fetched is None:
         folder = copies_folder(settings.fetch.folder, os.environ)
         fetched = kept_copies(sources_of(settings.bundles, settings.data), folder)
-    return Terms(_keys(settings.bundle_keys), settings.bundle_limits, fetched, settings.data)
+    keys, version = _keys(settings.bundle_keys), REGO_VERSIONS[settings.rego_version]
+    return Terms(keys, settings.bundle_limits, fetched, settings.data, version)
 
 
 def read_policy(settings: PolicySettings, fetched: Mapping[str, Path] | None = None) -> Bundle:
@@ -91,7 +94,7 @@ def read_bundles(bundles: Sequence[str], terms: Terms | None = None) -> Bundle:
     """
     terms = terms or Terms()
     collector = Collector()
-    folders = FolderReader(collector, terms.keys)
+    folders = FolderReader(collector, terms.keys, terms.rego_version)
     archives: list[Archive] = []
     for bundle in dict.fromkeys(bundles):
         try:
@@ -100,7 +103,7 @@ def read_bundles(bundles: Sequence[str], terms: Terms | None = None) -> Bundle:
             collector.faults.extend(error.faults)
     collector.faults.extend(overlapping(archives))
     for order, archive in enumerate(archives):
-        collect(archive, order, collector)
+        collect(archive, order, collector, terms.rego_version)
     for name, settings in terms.data.items():
         _read_data(name, data_source(name, settings), terms, collector)
     if collector.faults:

@@ -28,12 +28,14 @@ class Plan:
         pattern: regular expression that a test's full name contains.
         timeout: seconds that one test may take.
         coverage: remember covered lines.
+        rego_version: that the policies and tests are written in, 0 or 1.
     """
 
     paths: tuple[str, ...]
     pattern: str = ""
     timeout: float = 5.0
     coverage: bool = False
+    rego_version: int = 1
 
 
 @dataclass(slots=True)
@@ -99,7 +101,7 @@ def _receive_tests(connection: Connection) -> Sequence[PolicyTest]:
 def _run_all(connection: Connection, plan: Plan, first: int) -> None:
     """In the process: sends faults or tests, then results, then covered lines."""
     try:
-        runner = Runner(read_suite(plan.paths), coverage=plan.coverage)
+        runner = Runner(read_suite(plan.paths, plan.rego_version), coverage=plan.coverage)
     except PolicyLoadError as error:
         connection.send(list(error.faults))
         return

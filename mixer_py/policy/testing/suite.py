@@ -17,7 +17,7 @@ from typing import Any, Final
 
 from mixer_py.errors import Fault, PolicyLoadError
 from mixer_py.policy.bundles.bundle import Bundle, Module
-from mixer_py.policy.bundles.reading import read_bundles
+from mixer_py.policy.bundles.reading import Terms, read_bundles
 from mixer_py.policy.explaining.interpreter import tree_file
 from mixer_py.policy.explaining.marking import (
     CASE,
@@ -31,6 +31,7 @@ from mixer_py.policy.explaining.marking import (
 )
 from mixer_py.policy.reference import reference
 from mixer_py.policy.rego.calls import package_path
+from mixer_py.policy.rego.version_zero import as_version_one
 
 PREFIXES: Final = ("test_", "todo_test_")
 TEST_FILE: Final = "_test.rego"
@@ -109,8 +110,12 @@ class _Part:
     bracket: bool
 
 
-def read_suite(paths: Sequence[str]) -> Suite:
+def read_suite(paths: Sequence[str], rego_version: int = 1) -> Suite:
     """Read policies, data and tests.
+
+    Args:
+        paths: folders and files.
+        rego_version: of all modules whose bundle does not say it.
 
     Raises:
         PolicyLoadError: with every fault found.
@@ -125,13 +130,16 @@ def read_suite(paths: Sequence[str]) -> Suite:
             files.append(path)
         else:
             bundles.append(str(path))
-    bundle = read_bundles(bundles)
+    bundle = read_bundles(bundles, Terms(rego_version=rego_version))
     faults, modules = [], {}
     for file in files:
         try:
-            modules[file.resolve()] = Module(str(file), file.read_text(encoding="utf-8"))
+            text = file.read_text(encoding="utf-8")
+            modules[file.resolve()] = Module(str(file), text if rego_version else as_version_one(text, str(file)))
         except (OSError, UnicodeDecodeError) as error:
             faults.append(Fault(f"cannot be read: {error}", str(file)))
+        except PolicyLoadError as error:
+            faults.extend(error.faults)
     if faults:
         raise PolicyLoadError(faults)
     return Suite(bundle, tuple(modules.values()))
