@@ -32,7 +32,7 @@ def rules_in_rego(folder: Path, rules: int) -> Path:
     ]
     for first in range(0, len(others), _RULES_A_FILE):
         text = _HEAD.replace("\ndefault allow := false\n", "") + "".join(others[first : first + _RULES_A_FILE])
-        (folder / f"services-{first:05d}.rego").write_text(text, encoding="utf-8")
+        (folder / f"a-{first:05d}.rego").write_text(text, encoding="utf-8")
     return _write(folder, _HEAD + _LAST)
 
 

@@ -137,6 +137,11 @@ class Workers:
                 successor = await role.start_successor()
                 successors.append((role, successor))
                 deployed, _ = await self._order(successor, "build", deployed)
+            if (deployed.revision, deployed.configuration) == (self.deployed.revision, self.deployed.configuration):
+                # A change that came while it was read, or none in what counts: those that answer may go on.
+                await asyncio.gather(*(role.dismiss(successor) for role, successor in successors))
+                self._replace(deployed)
+                return
             for role, successor in successors:
                 addresses[role] = str((await self._pass_counters(role, "listen", successor))["address"])
         except (ConfigurationError, ProcessError):

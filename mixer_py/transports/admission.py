@@ -9,7 +9,7 @@ from mixer_py.errors import DeadlinePassedError, OverloadedError
 from mixer_py.instruments import Clock, Registry
 
 _LONG_SECONDS = 0.01
-"""A call that took so long may have held the loop while others came."""
+"""A call that held the loop for so long may have others behind it."""
 _QUIET_SECONDS = 0.005
 """gRPC hands waiting calls over one by one; when none has come for so long, all of them are in."""
 _INTAKE_SECONDS = 0.1
@@ -24,6 +24,7 @@ class Admission:
         self._clock = clock
         self._in_flight = 0
         self._arrived = 0
+        self._worked_on = 0
         self._intake: asyncio.Task[None] | None = None
         refused = registry.counter(
             "mixer_calls_refused_total", "Calls that were refused before any work was done.", ("reason",)
@@ -55,13 +56,17 @@ class Admission:
             if self._intake is not None:
                 await asyncio.shield(self._intake)
             begun = self._clock.monotonic()
+            self._worked_on += 1
+            turn = self._worked_on
             if call.deadline is not None and call.deadline <= begun:
                 self._late.add()
                 raise DeadlinePassedError("the deadline passed while the call waited")
             try:
                 return await handler(message, call)
             finally:
-                if self._clock.monotonic() - begun > _LONG_SECONDS and self._intake is None:
+                # Where others were worked on meanwhile, the call only waited, perhaps for another process.
+                alone = turn == self._worked_on
+                if alone and self._intake is None and self._clock.monotonic() - begun > _LONG_SECONDS:
                     self._intake = asyncio.create_task(self._let_in())
         finally:
             self._in_flight -= 1

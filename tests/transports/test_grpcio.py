@@ -149,6 +149,22 @@ async def test_the_crowd_behind_a_call_that_held_the_loop_is_let_in_or_refused_b
     assert admission.in_flight == 0
 
 
+async def test_calls_that_wait_for_another_process_hold_up_no_others() -> None:
+    admission = Admission(100, SystemClock(), Registry())
+
+    async def wait(message: bytes, call: Call) -> bytes:
+        await asyncio.sleep(0.03)
+        return message
+
+    calls = []
+    for _ in range(20):
+        calls.append(asyncio.create_task(admission.run(wait, b"x", Call())))
+        await asyncio.sleep(0.004)
+    await asyncio.gather(*calls[:10])
+    assert admission._intake is None, "nobody was kept from the loop, so nobody needs to be let in first"
+    await asyncio.gather(*calls)
+
+
 async def test_everything_that_has_arrived_is_in_before_a_listener_stops() -> None:
     admission = Admission(100, SystemClock(), Registry())
 
