@@ -86,7 +86,10 @@ that is not OPA. What a policy gets as `input`, and what it may return, is what 
 a builtin's error makes its expression undefined. Our tests evaluate policies and single expressions both here and in
 OPA 1.22, and OPA's own cases are asked of every tier: [conformance.md](conformance.md) has the table.
 
-The modules are Rego v1, as OPA 1 reads them by default.
+The modules are Rego v1, as OPA 1 reads them by default, or Rego v0 where a bundle's manifest or `policy.rego_version`
+says so. Those in v0 are read as what they are in v1, each line where it is: `p {{` as `p if {{`, the set `p[x] {{` as
+`p contains x if {{`, `re_match` as `regex.match`. What has no certain form in v1, a variable named `in` for one, is
+refused.
 
 These builtins are functions of mixer's own, because the engine lacks them or disagreed with OPA on what decides who
 gets in; they answer as OPA does:

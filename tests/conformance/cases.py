@@ -50,6 +50,7 @@ class Case:
         name: its note.
         family: the folder it lies in, which is a builtin or a part of the language.
         bundle: modules and data.
+        rego_version: that the modules are written in, 0 or 1.
         decision: path of the rule to evaluate.
         input_json: the input document.
         wanted: what OPA answers; None when the case says only what OPA answers with `strict-builtin-errors`.
@@ -59,6 +60,7 @@ class Case:
     name: str
     family: str
     bundle: Bundle
+    rego_version: int
     decision: str
     input_json: str
     wanted: Wanted | None
@@ -66,15 +68,16 @@ class Case:
 
 
 def read_cases(folder: Path) -> Iterator[Case]:
-    """All cases below a folder, in order of their files."""
+    """All cases below a folder that `cases_folder` gives, in order of their files."""
+    version = int(folder.name.removeprefix("v"))
     for file in sorted(folder.rglob("*.yaml")):
         family = file.relative_to(folder).parts[0]
         document = yaml.load(file.read_text(encoding="utf-8"), Loader=yaml.CSafeLoader)
         for index, entry in enumerate(document["cases"]):
-            yield _make_case(f"{file.stem}#{index} {entry['note']}", family, entry)
+            yield _make_case(f"{file.stem}#{index} {entry['note']}", family, entry, version)
 
 
-def _make_case(name: str, family: str, entry: dict[str, Any]) -> Case:
+def _make_case(name: str, family: str, entry: dict[str, Any], version: int) -> Case:
     modules = [Module(f"case-{index}.rego", text) for index, text in enumerate(entry.get("modules") or ())]
     query, results = entry["query"].strip(), entry.get("want_result")
     rule = _RULE_QUERY.fullmatch(query)
@@ -86,7 +89,7 @@ def _make_case(name: str, family: str, entry: dict[str, Any]) -> Case:
     else:
         names = sorted({name for result in results or () for name in result if not name.startswith("__local")})
         bindings = ", ".join(f'"{name}": {name}' for name in names)
-        text = f"package {_PACKAGE}\n\nbindings contains {{{bindings}}} if {{\n{query}\n}}\n"
+        text = f"package {_PACKAGE}\n\nimport rego.v1\n\nbindings contains {{{bindings}}} if {{\n{query}\n}}\n"
         modules.append(Module("query.rego", text))
         decision = f"{_PACKAGE}/bindings"
     input_json = term if term is not None else json.dumps(entry.get("input"), default=str)
@@ -94,6 +97,7 @@ def _make_case(name: str, family: str, entry: dict[str, Any]) -> Case:
         name,
         family,
         Bundle(tuple(modules), entry.get("data") or {}, (), ""),
+        version,
         decision,
         input_json,
         _wanted(entry, is_rule=rule is not None),

@@ -7,16 +7,18 @@ import json
 import subprocess
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from mixer_py.errors import EvaluationError, PolicyLoadError, RequestParseError, UndefinedDecisionError
+from mixer_py.policy.bundles.bundle import Module
 from mixer_py.policy.engines.embedded import INTERPRETER, EmbeddedEngine
 from mixer_py.policy.engines.interpreter import Interpreter
 from mixer_py.policy.engines.protocol import Evaluation, NoWatch
+from mixer_py.policy.rego.version_zero import as_version_one
 from tests.conformance.cases import Case, Wanted
 
 
@@ -52,16 +54,30 @@ def judge(case: Case, opa: Path) -> Iterator[Judgement]:
     if case.unaskable:
         yield Judgement(case, "load", Verdict.UNASKABLE, case.unaskable)
         return
+    asked = case
     try:
+        case = _as_version_one(case)
         engine = EmbeddedEngine(case.bundle, [case.decision], NoWatch())
     except PolicyLoadError as error:
-        yield Judgement(case, "load", Verdict.REFUSED, "; ".join(str(fault) for fault in error.faults))
+        yield Judgement(asked, "load", Verdict.REFUSED, "; ".join(str(fault) for fault in error.faults))
         return
-    wanted = case.wanted if case.wanted is not None else ask_opa(case, opa)
+    wanted = case.wanted if case.wanted is not None else ask_opa(asked, opa)
     if engine.tier_of(case.decision) != INTERPRETER:
         yield _judge_evaluation(case, wanted, partial(_evaluate, engine))
     interpreter = Interpreter(case.bundle, [case.decision], lambda _: None)
     yield _judge_evaluation(case, wanted, partial(_interpret, interpreter))
+
+
+def _as_version_one(case: Case) -> Case:
+    """A case in Rego v0 as a bundle of such modules is read.
+
+    Raises:
+        PolicyLoadError: a module cannot be.
+    """
+    if case.rego_version:
+        return case
+    modules = tuple(Module(one.file, as_version_one(one.text, one.file)) for one in case.bundle.modules)
+    return replace(case, bundle=replace(case.bundle, modules=modules))
 
 
 def _evaluate(engine: EmbeddedEngine, case: Case) -> Evaluation:
@@ -131,7 +147,8 @@ def ask_opa(case: Case, opa: Path) -> Wanted:
             (folder / module.file).write_text(module.text, encoding="utf-8")
         (folder / "data.json").write_text(json.dumps(case.bundle.data), encoding="utf-8")
         query = "data." + case.decision.replace("/", ".")
-        files = ("--data", str(folder), "--stdin-input", "--format", "json")
+        language = "--v1-compatible" if case.rego_version else "--v0-compatible"
+        files = ("--data", str(folder), "--stdin-input", "--format", "json", language)
         run = subprocess.run(
             (opa, "eval", *files, query), input=case.input_json, capture_output=True, text=True, check=False
         )

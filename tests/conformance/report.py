@@ -47,8 +47,7 @@ What the columns say:
 - **cannot be asked**: a query for all of `data`, or one without an input, which a check always has.
 
 Cases that OPA runs with `strict-builtin-errors` are held against what this OPA answers without, as in a server: there
-a builtin's error is undefined. Rego v0 is loaded as OPA 1 loads it by default, as v1; most of its cases are refused for
-their syntax.
+a builtin's error is undefined. Those in Rego v0 are read as with `policy.rego_version: v0`.
 
 {tables}"""
 

@@ -27,14 +27,15 @@ class Answer:
 class Opa:
     """A running OPA server."""
 
-    def __init__(self, programs: Programs, ports: Ports, paths: Iterable[Path] = ()) -> None:
-        """Starts one that has read `paths`, rooting data documents as OPA does."""
+    def __init__(self, programs: Programs, ports: Ports, paths: Iterable[Path] = (), language: str = "v1") -> None:
+        """Starts one that has read `paths`, rooting data documents as OPA does; modules are Rego `v0` or `v1`."""
         program = find_server("opa")
         assert program is not None
         self._port = ports.take()
-        flags = ("--server", f"--addr=127.0.0.1:{self._port}", "--skip-version-check", "--log-level=error")
+        flags = ("--server", f"--addr=127.0.0.1:{self._port}", f"--{language}-compatible")
+        quiet = ("--skip-version-check", "--log-level=error")
         self._programs = programs
-        self._command = (program, "run", *flags, *paths)
+        self._command = (program, "run", *flags, *quiet, *paths)
         self.start()
 
     @property

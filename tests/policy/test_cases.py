@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -99,18 +99,26 @@ async def test_case(folder: Path) -> None:
 
 
 @pytest.fixture(scope="module")
-def opa(module_programs: Programs, ports: Ports) -> Iterator[Opa]:
-    """A real OPA server, empty."""
-    server = Opa(module_programs, ports)
+def servers(module_programs: Programs, ports: Ports) -> Iterator[Callable[[str], Opa]]:
+    """A real OPA server, empty, for each version of Rego."""
+    started: dict[str, Opa] = {}
+
+    def server(language: str) -> Opa:
+        if language not in started:
+            started[language] = Opa(module_programs, ports, language=language)
+        return started[language]
+
     yield server
-    server.close()
+    for one in started.values():
+        one.close()
 
 
 @pytest.mark.opa
 @pytest.mark.parametrize("folder", FOLDERS, ids=lambda folder: folder.name)
-async def test_case_decided_by_an_opa_server(folder: Path, opa: Opa) -> None:
+async def test_case_decided_by_an_opa_server(folder: Path, servers: Callable[[str], Opa]) -> None:
     """The same answer in every case: what one engine cannot hold is refused before either sees it."""
     embedded = load_settings(folder)
+    opa = servers(embedded.rego_version)
     engine = {"engine": "opa", "opa": {"url": opa.url, "timeout": "60s"}, "bundles": ()}
     settings = PolicySettings(**{name: getattr(embedded, name) for name in embedded.model_fields_set} | engine)
     data = folder / "data.json"

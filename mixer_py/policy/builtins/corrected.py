@@ -17,7 +17,7 @@ from mixer_py.policy.builtins.numbers import is_version, range_step
 from mixer_py.policy.builtins.sequences import flatten
 from mixer_py.policy.builtins.signing import encode_sign, encode_sign_raw
 from mixer_py.policy.builtins.table import SPRINTF
-from mixer_py.policy.builtins.times import add_date
+from mixer_py.policy.builtins.times import add_date, parse_duration
 from mixer_py.policy.builtins.tokens import Tokens
 
 Builtin = tuple[str, int, Callable[..., object]]
@@ -41,6 +41,7 @@ def python_builtins() -> tuple[Builtin, ...]:
         ("numbers.range_step", 3, range_step),
         ("semver.is_valid", 1, is_version),
         ("time.add_date", 4, add_date),
+        ("time.parse_duration_ns", 1, parse_duration),
         ("yaml.is_valid", 1, yamls.is_valid),
         ("yaml.unmarshal", 1, yamls.unmarshal),
         *certificates.builtins(),
