@@ -85,6 +85,18 @@ def test_beyond_the_limit_of_instructions_the_interpreter_answers() -> None:
     assert made.evaluate({"n": 10}) == Evaluation(9, "rvm")
 
 
+def test_a_decision_that_the_machine_never_finishes_is_tried_there_less_and_less() -> None:
+    made = Made("value := count([x | some x in numbers.range(1, input.n); x > 1])")
+    for _ in range(40):
+        assert made.evaluate({"n": 20000}) == Evaluation(19999, "interpreter")
+    assert made.repeated("instruction_limit") == 7, "after 0, 0, 1, 2, 4, 8 and 16 calls that were not tried"
+    for _ in range(40):
+        evaluation = made.evaluate({"n": 10})
+    assert evaluation == Evaluation(9, "rvm"), "once it finishes it is tried each time again"
+    assert made.evaluate({"n": 20000}).tier == "interpreter"
+    assert made.evaluate({"n": 10}).tier == "rvm"
+
+
 def test_a_conflict_is_an_error_as_in_the_interpreter() -> None:
     made = Made("value := 1 if input.a\nvalue := 2 if input.b")
     assert made.evaluate({"a": True}) == Evaluation(1, "rvm")

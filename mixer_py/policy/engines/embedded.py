@@ -6,6 +6,7 @@ The interpreter stands behind the machine as well: a call that the machine does 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any, Final
 
 import orjson
@@ -22,6 +23,30 @@ RVM: Final = "rvm"
 INTERPRETER: Final = "interpreter"
 
 _UNDEFINED: Final = '"<undefined>"'
+_LONGEST_REST: Final = 1024
+
+
+@dataclass(slots=True)
+class _Rest:
+    """For how many calls a decision that the machine stopped at is not tried there: twice as many each time in a row.
+
+    So a policy of thousands of rules, which it stops at every time, is not evaluated twice for ever.
+    """
+
+    length: int = 0
+    left: int = 0
+
+    def goes_on(self) -> bool:
+        """Whether this call is one of them."""
+        if not self.left:
+            return False
+        self.left -= 1
+        return True
+
+    def lengthen(self) -> None:
+        """The machine has stopped; once is no reason to rest."""
+        self.left = min(self.length, _LONGEST_REST)
+        self.length = 2 * self.left or 1
 
 
 class EmbeddedEngine:
@@ -57,6 +82,7 @@ class EmbeddedEngine:
         analysis = ReadAnalysis(trees)
         self._reads = {decision: analysis.reads(decision) for decision in decisions}
         self._machine = Machine(trees, decisions, self._interpreter.read_data)
+        self._rests = {decision: _Rest() for decision in decisions if self._machine.has(decision)}
         self.tier = self.tier_of(decisions[0]) if decisions else INTERPRETER
 
     def _count(self, reason: str) -> None:
@@ -101,9 +127,14 @@ class EmbeddedEngine:
 
     def _evaluate(self, decision: str, input_json: str) -> tuple[str, str]:
         """Text and tier."""
-        if self._machine.has(decision):
+        rest = self._rests.get(decision)
+        if rest is not None and not rest.goes_on():
             try:
-                return self._machine.evaluate(decision, input_json), RVM
+                text = self._machine.evaluate(decision, input_json)
             except MachineStoppedError as error:
                 self._count(error.reason)
+                rest.lengthen()
+            else:
+                rest.length = 0
+                return text, RVM
         return self._interpreter.evaluate(decision, input_json), INTERPRETER
