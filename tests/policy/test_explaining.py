@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from mixer_py.errors import EvaluationError, RequestParseError, UndefinedDecisionError
 from mixer_py.policy.bundles.bundle import Bundle, Module
-from mixer_py.policy.bundles.reading import read_bundles
+from mixer_py.policy.bundles.reading import read_bundles, read_policy
 from mixer_py.policy.document.input import InputBuilder
 from mixer_py.policy.engines.embedded import EmbeddedEngine
 from mixer_py.policy.engines.protocol import NoWatch
@@ -23,6 +23,7 @@ from mixer_py.policy.explaining.held import mark_rules, trace_rules
 from mixer_py.policy.explaining.interpreter import Watched, WatchedInterpreter, parse
 from mixer_py.policy.policy import Policy
 from mixer_py.policy.settings import PolicySettings
+from tests.policy.test_cases import load_settings
 
 ROOT = Path(__file__).parents[2]
 CASES = sorted(
@@ -124,8 +125,7 @@ def test_lines_stay_where_they_are() -> None:
 
 @pytest.mark.parametrize("folder", CASES, ids=lambda folder: folder.name)
 def test_marks_change_no_case(folder: Path) -> None:
-    data = folder / "data.json"
-    bundle = read_bundles([str(file) for file in (folder / "policy.rego", data) if file.exists()])
+    bundle = read_policy(load_settings(folder))
     request = json_format.Parse((folder / "request.json").read_text(), CheckRequest())
     try:
         text = InputBuilder().build(request)

@@ -9,6 +9,7 @@ import orjson
 
 from mixer_py.policy.bundles.reading import Module
 from mixer_py.policy.rego.calls import Functions
+from mixer_py.policy.rego.heads import may_have_dots, put_in_brackets
 from mixer_py.policy.rego.negations import Negations, may_negate
 from mixer_py.policy.rego.outputs import assign_outputs, may_have_outputs
 from mixer_py.policy.rego.panics import guarded
@@ -16,10 +17,12 @@ from mixer_py.policy.rego.parser import new_engine
 
 
 def ready_modules(modules: Sequence[Module]) -> Sequence[Module]:
-    """Modules that mean to the engine what they mean to OPA; see `rego.outputs` and `rego.negations`.
+    """Modules that mean to the engine what they mean to OPA; see `rego.heads`, `rego.outputs` and `rego.negations`.
 
     What cannot be parsed is left as it is: the engine will say what is wrong with it.
     """
+    if any(may_have_dots(module.text) for module in modules):
+        modules = _rewrite(modules, put_in_brackets)
     if any(may_have_outputs(module.text) for module in modules):
         modules = _rewrite(modules, _assign_outputs)
     if any(may_negate(module.text) for module in modules):

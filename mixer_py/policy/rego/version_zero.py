@@ -154,7 +154,7 @@ class _Translation:
                 continue
             brace = self._brace(body)
             if brace is not None:
-                yield brace, brace, b"if "
+                yield brace, brace, b"if " if self._text[brace - 1 : brace].isspace() else b" if "
 
     def _head(self, rule: Any) -> Iterator[Edit]:  # noqa: ANN401 (JSON)
         """The head of a rule without `if`."""
