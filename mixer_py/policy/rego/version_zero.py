@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import Any, Final
 
 import orjson
@@ -27,6 +28,7 @@ _RENAMED: Final = {"re_match": ("regex", "match"), "net.cidr_overlap": ("net", "
 """Builtins that v1 has by another name only. Source: OPA v1.22 v1/topdown/regex.go and cidr.go."""
 _BLANK: Final = re.compile(rb"(?:\s|#[^\n]*(?:\n|\Z))*")
 _CLOSING: Final = (b'"', b"`")
+_CHAINED_SET: Final = "else cannot be used with set rules"
 _POSITIONS: Final = frozenset({"span", "eidx", "sidx", "qidx"})
 _SPAN: Final = frozenset({"line", "col", "start", "end"})
 _ADVICE: Final = (
@@ -56,7 +58,7 @@ def as_version_one(text: str, file: str) -> str:
     Raises:
         PolicyLoadError: it is no Rego v0, or what it means cannot be kept for certain.
     """
-    tree = _parse(text, file, version_zero=True)
+    text, tree = _parse_chains(text, file)
     if tree["ast"]["rego_v1"]:
         return text
     try:
@@ -65,6 +67,38 @@ def as_version_one(text: str, file: str) -> str:
         raise PolicyLoadError([Fault(str(error), file, error.line, way_out=_ADVICE)]) from None
     _compare(tree, _parse(translated, file, version_zero=False), file)
     return translated
+
+
+def _parse_chains(text: str, file: str) -> tuple[str, Any]:
+    """A module in v0 and its syntax tree. The engine knows no second body of a set: each gets a head of its own."""
+    while True:
+        try:
+            return text, _parse(text, file, version_zero=True)
+        except PolicyLoadError as error:
+            (fault,) = error.faults
+            if _CHAINED_SET not in fault.message:
+                raise
+            text = _with_head(text, file, fault)
+
+
+def _with_head(text: str, file: str, fault: Fault) -> str:
+    """The text with a set's head before its second body, which a fault is about.
+
+    Raises:
+        PolicyLoadError: the body or the head cannot be told for certain.
+    """
+    lines = text.split("\n")
+    line = lines[fault.line - 1]
+    for found in re.finditer(r"\{", line):
+        before = "\n".join([*lines[: fault.line - 1], line[: found.start()]])
+        with suppress(PolicyLoadError):
+            rule = _parse(before, file, version_zero=True)["ast"]["rules"][-1]
+            span = rule["Spec"]["head"].get("Set", {}).get("span")
+            if span is not None and len(rule["Spec"]["bodies"]) == 1:
+                head = before.encode()[span["start"] : span["end"]].decode()
+                if not {"\n", "#"} & set(head) and rule["Spec"]["span"]["end"] == len(before.rstrip().encode()):
+                    return f"{before} {head} {text[len(before) :]}"
+    raise PolicyLoadError([fault])
 
 
 def _parse(text: str, file: str, *, version_zero: bool) -> Any:  # noqa: ANN401 (JSON)
