@@ -23,7 +23,7 @@ from hypothesis import strategies as st
 
 from mixer_py.demo.processes import Ports
 from mixer_py.errors import EvaluationError, RequestParseError, UndefinedDecisionError
-from mixer_py.policy.bundles.reading import read_bundles
+from mixer_py.policy.bundles.reading import read_bundles, read_policy
 from mixer_py.policy.document.input import InputBuilder
 from mixer_py.policy.engines.embedded import EmbeddedEngine
 from mixer_py.policy.engines.protocol import NoWatch
@@ -172,14 +172,16 @@ def test_case(folder: Path, empty_opa: Opa) -> None:
         keys["proto_descriptor"] = str(folder / keys["proto_descriptor"])
     files = tuple(str(file) for file in (policy, data) if file.exists())
     case = PolicySettings(bundles=files, **keys)
-    engine = EmbeddedEngine(read_bundles(files), [case.decision], NoWatch())
+    bundle = read_policy(case)
+    engine = EmbeddedEngine(bundle, [case.decision], NoWatch())
     try:
         input_json = Policy.load(case).inputs.build(read_request(folder))
     except RequestParseError:  # no engine sees it
         want = json.loads((folder / "want.json").read_text())
         assert want["response"]["deniedResponse"]["status"]["code"] == "BadRequest"
         return
-    with empty_opa.holding(policy.read_text(), data.read_text() if data.exists() else "{}"):
+    (module,) = bundle.modules  # in Rego v1, whatever it was written in
+    with empty_opa.holding(module.text, data.read_text() if data.exists() else "{}"):
         theirs = empty_opa.evaluate(case.decision, input_json)
     assert plain(evaluate(engine, case.decision, input_json)) == plain(theirs)
 
