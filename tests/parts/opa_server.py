@@ -35,7 +35,7 @@ class Opa:
         flags = ("--server", f"--addr=127.0.0.1:{self._port}", f"--{language}-compatible")
         quiet = ("--skip-version-check", "--log-level=error")
         self._programs = programs
-        self._command = (program, "run", *flags, *quiet, *paths)
+        self._command: tuple[str | Path, ...] = (program, "run", *flags, *quiet, *paths)
         self.start()
 
     @property
