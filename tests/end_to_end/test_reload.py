@@ -68,7 +68,7 @@ def test_a_changed_file_reloads_by_itself(make_mixer):
     ("file", "text", "place"),
     [
         ("policy/policy.rego", "package envoy.authz\n\nallow := {\n", "policy.rego:"),
-        ("policy/policy.rego", 'package envoy.authz\n\nallow := http.send({})\n', "policy.rego:3"),
+        ("policy/policy.rego", "package envoy.authz\n\nallow := http.send({})\n", "policy.rego:3"),
         ("limits.yaml", "domain: mesh\ndescriptors:\n  - kye: tenant\n", "limits.yaml:3"),
     ],
     ids=["policy-that-does-not-parse", "policy-beyond-the-engine", "misspelled-limit"],
