@@ -16,7 +16,7 @@ from typing import Any, Final
 from mixer_py.policy.builtins.table import SUPPORTED
 from mixer_py.policy.rego.calls import Functions, find_calls
 from mixer_py.policy.rego.panics import PanicError, guarded
-from mixer_py.policy.rego.trees import ref_path
+from mixer_py.policy.rego.trees import modifiers_below, objects_below, ref_path, span_of
 
 PACKAGE: Final = "mixer_attempts"
 EXTENSION: Final = "mixer.attempt"
@@ -139,7 +139,7 @@ def rewrite(tree: Any, functions: Functions) -> str:  # noqa: ANN401 (the engine
         if kind in {"ArithExpr", "BinExpr"}:
             edits.extend(_operator_edits(node, text))
         elif kind == "SomeIn" and not _LITERALS & node["collection"].keys():
-            span = _span(node["collection"])
+            span = span_of(node["collection"])
             edits.extend(_wrap(span["start"], span["end"], _COLLECTION))
     pieces, position = [], 0
     for start, _, end, replacement in sorted(edits):
@@ -151,7 +151,7 @@ def rewrite(tree: Any, functions: Functions) -> str:  # noqa: ANN401 (the engine
 def _operator_edits(node: Any, text: bytes) -> Iterator[Edit]:  # noqa: ANN401 (JSON)
     function, operator = _OPERATORS[node["op"]]
     yield from _wrap(node["span"]["start"], node["span"]["end"], function)
-    before = _BEFORE_OPERATOR.match(text, _span(node["lhs"])["end"])
+    before = _BEFORE_OPERATOR.match(text, span_of(node["lhs"])["end"])
     place = before.end() if before is not None else -1
     if text[place : place + 1] != operator.encode():
         raise ValueError(f"no operator {operator} in line {node['span']['line']}")
@@ -164,33 +164,10 @@ def _wrap(start: int, end: int, function: str) -> Iterator[Edit]:
     yield end, 0, end, ")"
 
 
-def _span(node: Any) -> Any:  # noqa: ANN401 (JSON)
-    (content,) = node.values()
-    return content["span"]
-
-
 def _nodes(node: Any) -> Iterator[tuple[str, Any]]:  # noqa: ANN401 (JSON)
     """All objects below a node, with the key they stand under."""
-    pending = [node]
-    while pending:
-        current = pending.pop()
-        if isinstance(current, list):
-            pending.extend(current)
-        elif isinstance(current, dict):
-            for key, value in current.items():
-                if isinstance(value, dict):
-                    yield key, value
-                if isinstance(value, (dict, list)):
-                    pending.append(value)
+    return ((key, value) for found in objects_below(node) for key, value in found.items() if isinstance(value, dict))
 
 
 def _with_targets(trees: Sequence[Any]) -> Iterator[tuple[str, ...] | None]:
-    pending: list[Any] = [tree["ast"]["rules"] for tree in trees]
-    while pending:
-        current = pending.pop()
-        if isinstance(current, list):
-            pending.extend(current)
-        elif isinstance(current, dict):
-            for modifier in current.get("with_mods", ()):
-                yield ref_path(modifier["refr"])
-            pending.extend(value for value in current.values() if isinstance(value, (dict, list)))
+    return (ref_path(modifier["refr"]) for modifier in modifiers_below(*(tree["ast"]["rules"] for tree in trees)))

@@ -21,7 +21,7 @@ from mixer_py.policy.rego.calls import Call, Functions
 from mixer_py.policy.rego.faults import engine_fault
 from mixer_py.policy.rego.panics import PanicError, guarded
 from mixer_py.policy.rego.parser import new_engine
-from mixer_py.policy.rego.trees import ref_path
+from mixer_py.policy.rego.trees import modifiers_below, ref_path
 
 Extensions = Mapping[str, tuple[int, Callable[..., object]]]
 """Number of arguments and function by name."""
@@ -218,14 +218,5 @@ class _Unmocked(Functions):
 
 def _replaced(trees: Sequence[Any]) -> set[str]:
     """Names of the functions that stand after `with`."""
-    names: set[str] = set()
-    pending: list[Any] = [tree["ast"]["rules"] for tree in trees]
-    while pending:
-        current = pending.pop()
-        if isinstance(current, list):
-            pending.extend(current)
-        elif isinstance(current, dict):
-            paths = [ref_path(modifier["refr"]) for modifier in current.get("with_mods", ())]
-            names.update(".".join(path) for path in paths if path is not None)
-            pending.extend(value for value in current.values() if isinstance(value, (dict, list)))
-    return names
+    targets = (ref_path(modifier["refr"]) for modifier in modifiers_below(*(tree["ast"]["rules"] for tree in trees)))
+    return {".".join(path) for path in targets if path is not None}

@@ -13,7 +13,7 @@ from typing import Any, Final
 
 from mixer_py.errors import Fault
 from mixer_py.policy.builtins.table import ARGUMENTS, SUPPORTED, WAYS_OUT
-from mixer_py.policy.rego.trees import ref_path
+from mixer_py.policy.rego.trees import objects_below, ref_path
 
 _KINDS: Final = {
     "Number": "n",
@@ -68,16 +68,10 @@ def find_calls(node: Any) -> Iterator[Call]:  # noqa: ANN401 (a node of the engi
 
 def call_nodes(node: Any) -> Iterator[Any]:  # noqa: ANN401 (JSON)
     """The nodes of all calls below a node."""
-    pending = [node]
-    while pending:
-        current = pending.pop()
-        if isinstance(current, list):
-            pending.extend(current)
-        elif isinstance(current, dict):
-            call = current.get("Call")
-            if isinstance(call, dict) and "fcn" in call:
-                yield call
-            pending.extend(value for value in current.values() if isinstance(value, (dict, list)))
+    for found in objects_below(node):
+        call = found.get("Call")
+        if isinstance(call, dict) and "fcn" in call:
+            yield call
 
 
 def _call(node: Any) -> Call | None:  # noqa: ANN401 (JSON)

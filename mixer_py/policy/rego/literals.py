@@ -13,7 +13,7 @@ from typing import Any, Final
 from mixer_py.policy.builtins.corrected import EXTENSIONS
 from mixer_py.policy.builtins.table import SPRINTF
 from mixer_py.policy.rego.calls import Functions, call_nodes
-from mixer_py.policy.rego.places import span_of
+from mixer_py.policy.rego.trees import span_of
 
 _OPA: Final = "use `engine: opa`"
 _LONG_EXPONENT: Final = re.compile(r"[eE][+-]?[0-9]{7}")

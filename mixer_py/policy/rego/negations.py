@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from mixer_py.policy.rego.calls import module_imports, package_path
-from mixer_py.policy.rego.trees import span_of
+from mixer_py.policy.rego.trees import objects_below, span_of
 
 _NOT: Final = re.compile(r"\bnot\b")
 _REFERENCES: Final = frozenset({"RefDot", "RefBrack"})
@@ -69,26 +69,20 @@ def _rule_name(rule: Any) -> str:  # noqa: ANN401 (JSON)
 
 
 def _negations(rules: Any, text: bytes, names: set[str]) -> Iterator[_Negation]:  # noqa: ANN401 (JSON)
-    pending: list[Any] = [rules]
     unbraced: set[int] = set()
-    while pending:
-        current = pending.pop()
-        if isinstance(current, list):
-            pending.extend(current)
-        elif isinstance(current, dict):
-            if "is_else" in current:
-                place = current["query"]["span"]["start"]
-                if text[place : place + 1] != b"{":
-                    unbraced.add(current["query"]["qidx"])
-            for statement in current.get("stmts", ()):
-                literal = statement["literal"].get("NotExpr")
-                terms = tuple(_taken_out(literal["expr"], names)) if literal is not None else ()
-                if terms:
-                    start, end = _place(statement["span"], text)
-                    _, modifiers = _place(literal["span"], text)
-                    places = tuple(_place(term, text) for term in terms)
-                    yield _Negation(start, end, modifiers, places, current["qidx"] in unbraced)
-            pending.extend(value for value in current.values() if isinstance(value, (dict, list)))
+    for found in objects_below(rules):
+        if "is_else" in found:
+            place = found["query"]["span"]["start"]
+            if text[place : place + 1] != b"{":
+                unbraced.add(found["query"]["qidx"])
+        for statement in found.get("stmts", ()):
+            literal = statement["literal"].get("NotExpr")
+            terms = tuple(_taken_out(literal["expr"], names)) if literal is not None else ()
+            if terms:
+                start, end = _place(statement["span"], text)
+                _, modifiers = _place(literal["span"], text)
+                places = tuple(_place(term, text) for term in terms)
+                yield _Negation(start, end, modifiers, places, found["qidx"] in unbraced)
 
 
 def _place(span: Any, text: bytes) -> Place:  # noqa: ANN401 (JSON)

@@ -17,7 +17,7 @@ from mixer_py.policy.builtins.corrected import EXTENSIONS
 from mixer_py.policy.builtins.table import SPRINTF
 from mixer_py.policy.rego.calls import Functions, call_nodes
 from mixer_py.policy.rego.patterns import translate
-from mixer_py.policy.rego.places import span_of
+from mixer_py.policy.rego.trees import objects_below, span_of
 
 _BEFORE_COMMA: Final = re.compile(rb"(?:[\s)\"`]|#[^\n]*\n)*")
 _WALK: Final = "walk"
@@ -136,16 +136,10 @@ def _variables(pattern: Any) -> Iterator[str]:  # noqa: ANN401 (JSON)
 
 def _statements(rules: Sequence[Any]) -> Iterator[Any]:
     """Expressions that are a whole statement, negated or not."""
-    pending: list[Any] = list(rules)
-    while pending:
-        current = pending.pop()
-        if isinstance(current, list):
-            pending.extend(current)
-        elif isinstance(current, dict):
-            for kind in ("Expr", "NotExpr"):
-                if isinstance(current.get(kind), dict) and isinstance(current[kind].get("expr"), dict):
-                    yield current[kind]["expr"]
-            pending.extend(value for value in current.values() if isinstance(value, (dict, list)))
+    for found in objects_below(*rules):
+        for kind in ("Expr", "NotExpr"):
+            if isinstance(found.get(kind), dict) and isinstance(found[kind].get("expr"), dict):
+                yield found[kind]["expr"]
 
 
 def _is_call(node: Any) -> bool:  # noqa: ANN401 (JSON)

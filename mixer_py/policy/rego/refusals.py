@@ -15,8 +15,7 @@ from mixer_py.errors import Fault
 from mixer_py.policy.builtins.table import SUPPORTED
 from mixer_py.policy.rego.calls import Functions, find_calls, package_path
 from mixer_py.policy.rego.literals import check_literals
-from mixer_py.policy.rego.places import span_of
-from mixer_py.policy.rego.trees import ref_path
+from mixer_py.policy.rego.trees import modifiers_below, objects_below, ref_path, span_of
 
 _OPA: Final = "use `engine: opa`"
 _NUMBER: Final = re.compile(rb"-?[0-9]+(?P<fraction>\.[0-9]+)?(?P<exponent>[eE][+-]?[0-9]+)?")
@@ -69,14 +68,8 @@ def _defaults(tree: Any) -> _Refusals:  # noqa: ANN401 (JSON)
 
 def _nodes(tree: Any, functions: Functions) -> _Refusals:  # noqa: ANN401 (JSON)
     text = tree["source"]["contents"].encode()
-    pending: list[Any] = list(tree["ast"]["rules"])
-    while pending:
-        current = pending.pop()
-        if isinstance(current, list):
-            pending.extend(current)
-        elif isinstance(current, dict):
-            yield from _node(current, text, tree, functions)
-            pending.extend(value for value in current.values() if isinstance(value, (dict, list)))
+    for found in objects_below(*tree["ast"]["rules"]):
+        yield from _node(found, text, tree, functions)
 
 
 def _node(node: Mapping[str, Any], text: bytes, tree: Any, functions: Functions) -> _Refusals:  # noqa: ANN401 (JSON)
@@ -127,19 +120,12 @@ def _mocks(tree: Any, functions: Functions) -> _Refusals:  # noqa: ANN401 (JSON)
         if path is not None:
             found = {functions.builtin(call, tree) or "" for call in find_calls(rule)}
             calls_by_function.setdefault(".".join(path), set()).update(found)
-    pending: list[Any] = list(tree["ast"]["rules"])
-    while pending:
-        current = pending.pop()
-        if isinstance(current, list):
-            pending.extend(current)
-        elif isinstance(current, dict):
-            for modifier in current.get("with_mods", ()):
-                target, mock = ref_path(modifier["refr"]), _reference(modifier["as"])
-                name = ".".join(target or ())
-                if name in SUPPORTED and name in calls_by_function.get(".".join(mock or ()), ()):
-                    message = f"{'.'.join(mock or ())}, which takes the place of {name}, calls it"
-                    yield span_of(modifier["refr"])["line"], message, _OPA
-            pending.extend(value for value in current.values() if isinstance(value, (dict, list)))
+    for modifier in modifiers_below(*tree["ast"]["rules"]):
+        target, mock = ref_path(modifier["refr"]), _reference(modifier["as"])
+        name = ".".join(target or ())
+        if name in SUPPORTED and name in calls_by_function.get(".".join(mock or ()), ()):
+            message = f"{'.'.join(mock or ())}, which takes the place of {name}, calls it"
+            yield span_of(modifier["refr"])["line"], message, _OPA
 
 
 def _reference(node: Any) -> tuple[str, ...] | None:  # noqa: ANN401 (JSON)

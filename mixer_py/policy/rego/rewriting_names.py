@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from mixer_py.policy.rego.groups import Definition
+from mixer_py.policy.rego.trees import objects_below
 
 
 @dataclass(slots=True)
@@ -29,14 +30,7 @@ NO_NAMES: Final = Names()
 
 def _nodes(*roots: Any) -> Iterator[tuple[str, Any]]:  # noqa: ANN401 (JSON)
     """All nodes below some, with their kinds."""
-    pending: list[Any] = list(roots)
-    while pending:
-        current = pending.pop()
-        if isinstance(current, list):
-            pending.extend(current)
-        elif isinstance(current, dict):
-            yield from current.items()
-            pending.extend(value for value in current.values() if isinstance(value, (dict, list)))
+    return (item for found in objects_below(*roots) for item in found.items())
 
 
 def kinds_below(node: Any) -> set[str]:  # noqa: ANN401 (JSON)

@@ -21,8 +21,7 @@ from mixer_py.policy.rego.calls import Functions, call_nodes
 from mixer_py.policy.rego.faults import engine_fault
 from mixer_py.policy.rego.panics import guarded
 from mixer_py.policy.rego.parser import new_engine
-from mixer_py.policy.rego.places import span_of
-from mixer_py.policy.rego.trees import ref_path
+from mixer_py.policy.rego.trees import ref_path, span_of
 
 _RENAMED: Final = {"re_match": ("regex", "match"), "net.cidr_overlap": ("net", "cidr_contains")}
 """Builtins that v1 has by another name only. Source: OPA v1.22 v1/topdown/regex.go and cidr.go."""

@@ -31,6 +31,7 @@ from mixer_py.policy.explaining.marking import (
 )
 from mixer_py.policy.reference import reference
 from mixer_py.policy.rego.calls import package_path
+from mixer_py.policy.rego.trees import objects_below
 from mixer_py.policy.rego.version_zero import as_version_one
 
 PREFIXES: Final = ("test_", "todo_test_")
@@ -271,13 +272,7 @@ def _bound_by(statements: Sequence[Any], names: frozenset[str]) -> int:
 
 def _variables(node: Any) -> Iterator[str]:  # noqa: ANN401 (JSON)
     """Every name in a node; `some` and `every` declare theirs by places in the text, which count as well."""
-    pending = [node]
-    while pending:
-        current = pending.pop()
-        if isinstance(current, list):
-            pending.extend(current)
-        elif isinstance(current, dict):
-            var = current.get("Var")
-            if isinstance(var, dict) and "value" in var:
-                yield var["value"]
-            pending.extend(value for value in current.values() if isinstance(value, (dict, list)))
+    for found in objects_below(node):
+        var = found.get("Var")
+        if isinstance(var, dict) and "value" in var:
+            yield var["value"]
