@@ -18,6 +18,8 @@ from mixer_py.runtime.vital_signs import Pulse
 _EXAMINE_SECONDS = 0.1
 _MOST_RETIRED = 3
 """Children that were succeeded and have connections left; beyond that the oldest is ended before its time."""
+TAKEN = "another has its place by now"
+"""Why a child that was to fill a role is ended."""
 _HEARTBEAT_TIMEOUT = 10.0
 """Seconds that a child's loop may stand still, outside a load, before it counts as hung."""
 
@@ -96,7 +98,7 @@ class Role:
     async def run(self) -> None:
         """Watches the child that `start` began, and its successors, until `stop`."""
         back_off = BackOff(self._clock.monotonic)
-        while not self._stopping.is_set():
+        while self.child is not None or not self._stopping.is_set():
             child = self.child
             if child is not None:
                 reason = await self._until_it_ends(child)
@@ -128,7 +130,7 @@ class Role:
         self._forget(successor)
 
     def succeed(self, successor: Child, stay: float, grace: float) -> None:
-        """Puts a ready child into the role.
+        """Puts a ready child into the role, also when the one before has died, or its replacement is not ready yet.
 
         Args:
             successor: from `start_successor`.
@@ -136,7 +138,8 @@ class Role:
             grace: seconds that it then has to end, after SIGTERM.
         """
         before, self.child = self.child, successor
-        if before is None:
+        if before is None or not self.ready:  # what was about to fill the role finds it filled, and ends
+            self._ready.set()
             return
         self.retired.append(before)
         leaving = asyncio.create_task(self._see_out(before, stay, grace))
@@ -169,11 +172,15 @@ class Role:
         return code
 
     async def _start_child(self) -> Child:
-        self.child = await self.start_successor()
-        return self.child
+        child = await self.start_successor()
+        if self.child is not None:
+            await self.dismiss(child)
+            raise ProcessError(TAKEN)
+        self.child = child
+        return child
 
     async def _try_again(self) -> None:
-        if self._stopping.is_set():
+        if self._stopping.is_set() or self.child is not None:
             return
         try:
             await self.start()
@@ -182,7 +189,8 @@ class Role:
 
     def _leave(self, child: Child) -> None:
         self._forget(child)
-        self.child = None
+        if self.child is child:
+            self.child = None
 
     def _forget(self, child: Child) -> None:
         self._metrics.leave(child.reader)

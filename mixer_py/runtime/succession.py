@@ -22,6 +22,13 @@ _SLICE: Final = 2_000
 """Counters handled before the event loop turns: some milliseconds of work."""
 
 
+def empty_bequest(folder: Path) -> Path:
+    """What a worker hands on that could not write: no counters."""
+    path = _new_file(folder)
+    path.touch(mode=0o600)
+    return path
+
+
 class Bequest:
     """The counters of a worker, as it hands them on."""
 
@@ -31,7 +38,7 @@ class Bequest:
 
     async def write(self, folder: Path) -> Path:
         """Writes what has not been handed on yet to a file in our private folder; its path."""
-        path = folder / f"counters-{secrets.token_hex(8)}"
+        path = _new_file(folder)
         charges = self._store.charges(self._given.copy())
         with path.open("xb") as file:
             path.chmod(0o600)
@@ -62,6 +69,10 @@ async def inherit(store: CounterStore, path: Path) -> int:
             await asyncio.sleep(0)
     path.unlink()  # noqa: ASYNC240 (in memory, /dev/shm)
     return lost
+
+
+def _new_file(folder: Path) -> Path:
+    return folder / f"counters-{secrets.token_hex(8)}"
 
 
 def _slices(file: BinaryIO) -> Iterator[Sequence[Charge]]:

@@ -17,7 +17,8 @@ from mixer_py.runtime.child import Child, ChildProgram
 from mixer_py.runtime.control import Message, faults_of
 from mixer_py.runtime.metrics import ProcessMetrics
 from mixer_py.runtime.orders import WorkerOrder, write_private
-from mixer_py.runtime.role import Role
+from mixer_py.runtime.role import TAKEN, Role
+from mixer_py.runtime.succession import empty_bequest
 from mixer_py.runtime.weight import is_heavy
 
 _ANSWER_SECONDS = 600.0
@@ -77,6 +78,7 @@ class Workers:
             for index in range(configuration.server.workers)
         ]  # fmt: skip
         self._watching: list[asyncio.Task[None]] = []
+        self._handing_over: asyncio.Future[list[None]] | None = None
 
     @property
     def ready(self) -> bool:
@@ -144,17 +146,20 @@ class Workers:
                 return
             for role, successor in successors:
                 addresses[role] = str((await self._pass_counters(role, "listen", successor))["address"])
-        except (ConfigurationError, ProcessError):
+        except BaseException:  # the end of the mixer as well
             await asyncio.gather(*(role.dismiss(successor) for role, successor in successors))
             raise
         self._replace(deployed)
-        await asyncio.gather(*(self._succeed(role, successor, addresses[role]) for role, successor in successors))
+        self._handing_over = asyncio.gather(
+            *(self._succeed(role, successor, addresses[role]) for role, successor in successors)
+        )
+        await asyncio.shield(self._handing_over)
 
     async def _succeed(self, role: Role, successor: Child, address: str) -> None:
         """Lets a worker's successor answer all calls; it stays until its connections have reached their age."""
         predecessor = role.child
         try:
-            if predecessor is not None:
+            if predecessor is not None and role.ready:  # else it has died, and what replaces it waits for its turn
                 await ask(predecessor, {"command": "forward", "order": address})
                 await self._pass_counters(role, "inherit", successor)
         except (ConfigurationError, ProcessError) as error:
@@ -172,10 +177,15 @@ class Workers:
                 self._log.error("a worker with old connections is lost", error=str(failure))
 
     async def _pass_counters(self, role: Role, take: str, successor: Child) -> Message:
-        if role.child is None:
-            raise ProcessError("a worker ended while another was to take over from it")
-        handed = await ask(role.child, {"command": "hand_over", "order": str(self._folder)})
-        return await ask(successor, {"command": take, "order": str(handed["counters"])})
+        """Hands on what the worker in a role has counted: nothing when it has died, for its counters died with it."""
+        counters: object = None
+        if role.child is not None and role.ready:
+            try:
+                handed = await ask(role.child, {"command": "hand_over", "order": str(self._folder)})
+                counters = handed["counters"]
+            except ProcessError as error:
+                self._log.error("a worker ended before it handed over what it had counted", error=str(error))
+        return await ask(successor, {"command": take, "order": str(counters or empty_bequest(self._folder))})
 
     async def stop(self, grace: float) -> bool:
         """Drains and ends all.
@@ -183,6 +193,8 @@ class Workers:
         Returns:
             Whether every one ended by itself within `grace` seconds.
         """
+        if self._handing_over is not None:  # so that the worker that answers by now is one of those that are drained
+            await asyncio.wait({self._handing_over}, timeout=grace)
         codes = await asyncio.gather(*(role.stop(grace) for role in self._roles))
         await asyncio.gather(*self._watching)
         return all(code in {0, None} for code in codes)
@@ -190,6 +202,8 @@ class Workers:
     async def _welcome(self, index: int, child: Child) -> None:
         """Makes a new worker listen with what is deployed."""
         async with self._turn:
+            if self._roles[index].child is not child:
+                raise ProcessError(TAKEN)
             deployed, answer = await self._order(child, "start", self.deployed)
             self._replace(deployed)
             await self._redirect(self._roles[index], str(answer["address"]))

@@ -1,0 +1,119 @@
+"""What goes wrong while fresh workers take over from those that answer: no call is left without one, none is left."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
+
+import grpc
+import pytest
+from envoy.service.auth.v3.external_auth_pb2 import CheckRequest, CheckResponse
+
+from mixer_py.config import load
+from mixer_py.config.configuration import Configuration
+from mixer_py.instruments import Registry, SystemClock
+from mixer_py.runtime import workers as module
+from mixer_py.runtime.child import Child
+from mixer_py.runtime.control import Message
+from mixer_py.runtime.metrics import ProcessMetrics
+from mixer_py.runtime.role import Role
+from mixer_py.runtime.workers import Workers
+from tests.parts.grpc_client import check_request
+
+SECONDS = 60.0
+TOO_LARGE_TO_BUILD_BESIDE = "# " + "x" * 250_000
+
+
+class Mixer:
+    """One worker, real, and the part of the supervisor that keeps it."""
+
+    def __init__(self, folder: Path) -> None:
+        self._policy = folder / "policy.rego"
+        self._address = f"unix://{folder}/s"
+        self.private = folder / "private"
+        self.private.mkdir(mode=0o700)
+        self.write("0")
+        registry = Registry()
+        metrics = ProcessMetrics(registry)
+        self.workers = Workers(self.configuration(), None, self.private, metrics, registry, SystemClock())
+
+    @property
+    def role(self) -> Role:
+        return self.workers._roles[0]
+
+    def configuration(self) -> Configuration:
+        listeners = f"[{{address: '{self._address}', services: [ext_authz]}}]"
+        return load(None, {}, {"policy.bundles": f"['{self._policy}']", "server.listeners": listeners})
+
+    def write(self, version: str) -> None:
+        result = f'{{"allowed": true, "reasons": ["version {version}"]}}'
+        self._policy.write_text(f"package envoy.authz\n{TOO_LARGE_TO_BUILD_BESIDE}\nallow := {result}\n")
+
+    async def reload(self, version: str) -> None:
+        self.write(version)
+        await asyncio.wait_for(self.workers.reload(self.configuration(), {}), SECONDS)
+
+    async def version(self) -> str:
+        async with grpc.aio.insecure_channel(self._address, options=[("grpc.use_local_subchannel_pool", 1)]) as channel:
+            check = channel.unary_unary(
+                "/envoy.service.auth.v3.Authorization/Check",
+                request_serializer=CheckRequest.SerializeToString,
+                response_deserializer=CheckResponse.FromString,
+            )
+            answer = await check(check_request(), timeout=SECONDS, wait_for_ready=True)
+        return str(answer.dynamic_metadata.fields["mixer_reasons"].string_value)
+
+
+@pytest.fixture
+async def mixer(tmp_path: Path) -> AsyncIterator[Mixer]:
+    running = Mixer(tmp_path)
+    await running.workers.start({})
+    yield running
+    assert await asyncio.wait_for(running.workers.stop(SECONDS), SECONDS)
+    assert list(running.private.glob("worker-*.series")) == [], "every worker has ended, and its metrics were read"
+
+
+def before(monkeypatch: pytest.MonkeyPatch, command: str, act: Callable[[], Awaitable[object]]) -> None:
+    """Acts once, before this command is sent."""
+    ask, acts = module.ask, [act]
+
+    async def ask_later(child: Child, message: Message) -> Message:
+        if message["command"] == command and acts:
+            await acts.pop()()
+        return await ask(child, message)
+
+    monkeypatch.setattr(module, "ask", ask_later)
+
+
+@pytest.mark.parametrize("command", ["build", "listen", "forward"])
+async def test_a_worker_that_dies_while_another_takes_over_is_succeeded(
+    mixer: Mixer, monkeypatch: pytest.MonkeyPatch, command: str
+) -> None:
+    async def kill() -> None:
+        worker = mixer.role.child
+        assert worker is not None
+        worker.process.kill()
+        while mixer.role.child in {worker, None}:  # until the worker that is to replace it waits for its turn
+            await asyncio.sleep(0.01)
+
+    before(monkeypatch, command, kill)
+    await mixer.reload("1")
+    assert await mixer.version() == "version 1"
+    await mixer.role.wait_ready(SECONDS)
+    await mixer.reload("2")
+    assert await mixer.version() == "version 2"
+
+
+@pytest.mark.parametrize("command", ["build", "forward"])
+async def test_no_worker_is_left_when_mixer_ends_while_another_takes_over(
+    mixer: Mixer, monkeypatch: pytest.MonkeyPatch, command: str
+) -> None:
+    async def end() -> None:
+        reloading.cancel()
+        await asyncio.sleep(0)
+
+    before(monkeypatch, command, end)
+    reloading = asyncio.create_task(mixer.reload("1"))
+    with pytest.raises(asyncio.CancelledError):
+        await reloading
