@@ -7,15 +7,16 @@ from __future__ import annotations
 
 from hashlib import blake2b
 
+from mixer_py.ratelimit.algorithms import Terms
 from mixer_py.ratelimit.stores import Identity
 
 _LONGEST_KEPT = 512
 _MOST_PARTS_KEPT = 64
 
 
-def window_name(algorithm: str, seconds: int) -> str:
+def window_name(terms: Terms) -> str:
     """Algorithm and window as one part of an identity."""
-    return f"{algorithm}/{seconds}"
+    return f"{terms.algorithm}/{terms.window}"
 
 
 def counter_identity(domain: str, window: str, entries: tuple[str, ...]) -> Identity:

@@ -12,8 +12,8 @@ from envoy.service.ratelimit.v3 import rls_pb2
 from google.protobuf.unknown_fields import UnknownFieldSet
 
 from mixer_py.errors import CounterStoreError, InvalidRequestError
-from mixer_py.instruments import Clock, Registry
-from mixer_py.ratelimit.algorithms import is_over, remaining, seconds_until_reset, window_start
+from mixer_py.instruments import Registry
+from mixer_py.ratelimit.algorithms import SECOND, Tally
 from mixer_py.ratelimit.identity import counter_identity
 from mixer_py.ratelimit.rules import Domain, Rules
 from mixer_py.ratelimit.settings import OnError
@@ -30,7 +30,6 @@ RateLimitResponse = Any
 Descriptor = Any
 
 _NEGATIVE_HITS_FIELD = 4  # RateLimitDescriptor.is_negative_hits, newer than the protos we build on
-_NANOSECONDS = 1_000_000_000
 _NO_RULE = "(none)"
 _UNKNOWN_DOMAIN = "(unknown)"
 _OK = rls_pb2.RateLimitResponse.OK
@@ -40,21 +39,17 @@ _OVER_LIMIT = rls_pb2.RateLimitResponse.OVER_LIMIT
 class Limiter:
     """One revision of the rules, over a store that outlives it."""
 
-    def __init__(
-        self, rules: Rules, store: CounterStore, clock: Clock, registry: Registry, on_error: OnError = "error"
-    ) -> None:
+    def __init__(self, rules: Rules, store: CounterStore, registry: Registry, on_error: OnError = "error") -> None:
         """Looks up everything that does not depend on the request.
 
         Args:
             rules: what is limited.
             store: where hits are counted.
-            clock: its wall clock decides the window.
             registry: gets `mixer_rate_limits_total{domain,rule,code}`, one for each descriptor.
             on_error: what a descriptor gets whose counter cannot be kept.
         """
         self.rules = rules
         self._store = store
-        self._clock = clock
         self._on_error = on_error
         decided = registry.counter(
             "mixer_rate_limits_total",
@@ -94,22 +89,21 @@ class Limiter:
         if domain is None:
             self._unknown_domain.add(len(descriptors))
             return _nothing_limited(len(descriptors))
-        now = self._clock.wall_ns() // _NANOSECONDS
-        targets, charges = self._charges(domain, request, now)
-        counts: Sequence[int | None] = ()
+        targets, charges = self._charges(domain, request)
+        tallies: Sequence[Tally | None] = ()
         if charges:
             try:
-                counts = await self._store.add(charges)
+                tallies = await self._store.charge(charges)
             except CounterStoreError:
                 if self._on_error == "error":
                     for target in targets:
                         if target is not None and not target.unlimited:
                             self._count_failure(target)
                     raise
-                counts = (None,) * len(charges)
-        return self._respond(domain, targets, charges, counts)
+                tallies = (None,) * len(charges)
+        return self._respond(domain, targets, tallies)
 
-    def _charges(self, domain: Domain, request: RateLimitRequest, now: int) -> tuple[list[Target | None], list[Charge]]:
+    def _charges(self, domain: Domain, request: RateLimitRequest) -> tuple[list[Target | None], list[Charge]]:
         """The target of each descriptor, and a charge for each target that has a limit."""
         hits_of_request = request.hits_addend or 1
         targets: list[Target | None] = []
@@ -126,15 +120,8 @@ class Limiter:
             targets.append(target)
             if target is None or target.unlimited:
                 continue
-            seconds = target.seconds
-            charges.append(
-                Charge(
-                    counter_identity(target.domain, target.window, entries),
-                    (seconds, window_start(now, seconds)),
-                    seconds_until_reset(now, seconds),
-                    descriptor.hits_addend.value if descriptor.HasField("hits_addend") else hits_of_request,
-                )
-            )
+            hits = descriptor.hits_addend.value if descriptor.HasField("hits_addend") else hits_of_request
+            charges.append(Charge(counter_identity(target.domain, target.window, entries), target.terms, hits))
         return targets, charges
 
     def _override(self, domain: Domain, descriptor: Descriptor, position: int) -> tuple[Target, tuple[str, ...]]:
@@ -146,15 +133,11 @@ class Limiter:
         return target, tuple(part for entry in descriptor.entries for part in (entry.key, entry.value))
 
     def _respond(
-        self,
-        domain: Domain,
-        targets: Sequence[Target | None],
-        charges: Sequence[Charge],
-        counts: Sequence[int | None],
+        self, domain: Domain, targets: Sequence[Target | None], tallies: Sequence[Tally | None]
     ) -> RateLimitResponse:
         response = rls_pb2.RateLimitResponse(overall_code=_OK)
         deciding, least = "", UNLIMITED_REMAINING + 1
-        charged = iter(zip(charges, counts, strict=True))
+        charged = iter(tallies)
         for target in targets:
             status = response.statuses.add()
             status.code = _OK
@@ -165,15 +148,15 @@ class Limiter:
                 left = status.limit_remaining = UNLIMITED_REMAINING
                 target.outcomes.ok.add()
             else:
-                charge, count = next(charged)
-                if count is None and self._allows_failure(target):
+                tally = next(charged)
+                if tally is None and self._allows_failure(target):
                     continue
                 status.current_limit.CopyFrom(target.current_limit)
-                status.duration_until_reset.seconds = charge.reset
-                over = count is None or is_over(count, target.limit)
-                left = 0 if count is None else remaining(count, target.limit)
+                over = tally is None or not tally.admitted
+                left = 0 if tally is None else tally.remaining
                 status.limit_remaining = left
-                if count is not None:
+                if tally is not None:
+                    status.duration_until_reset.seconds = -(-tally.reset // SECOND)
                     (target.outcomes.over_limit if over else target.outcomes.ok).add()
                 if over and not target.shadow_mode:
                     status.code = _OVER_LIMIT

@@ -8,7 +8,7 @@ from typing import Any
 from envoy.service.ratelimit.v3 import rls_pb2
 
 from mixer_py.instruments import Counter, Family
-from mixer_py.ratelimit.algorithms import FIXED_WINDOW, UNIT_SECONDS
+from mixer_py.ratelimit.algorithms import FIXED_WINDOW, SECOND, UNIT_SECONDS, Terms
 from mixer_py.ratelimit.identity import window_name
 from mixer_py.ratelimit.rules import Rule, rule_name
 
@@ -40,8 +40,7 @@ class Target:
     Attributes:
         name: for `mixer_limit`.
         domain: the configured domain.
-        limit: hits that a window takes.
-        seconds: length of the window; 0 when unlimited.
+        terms: what hits are held against.
         window: algorithm and window, part of the counter's identity.
         unlimited: matched, but never counted.
         shadow_mode: counted, but answered OK.
@@ -51,8 +50,7 @@ class Target:
 
     name: str
     domain: str
-    limit: int
-    seconds: int
+    terms: Terms
     window: str
     unlimited: bool
     shadow_mode: bool
@@ -70,12 +68,12 @@ def outcomes(decided: Family[Counter], domain: str, rule: str, *, shadow_mode: b
 
 def rule_target(rule: Rule, decided: Family[Counter]) -> Target:
     """The target of a configured rule."""
+    terms = Terms(FIXED_WINDOW, rule.seconds * SECOND, rule.requests_per_unit, rule.requests_per_unit)
     return Target(
         name=rule.name,
         domain=rule.domain,
-        limit=rule.requests_per_unit,
-        seconds=rule.seconds,
-        window=window_name(FIXED_WINDOW, rule.seconds),
+        terms=terms,
+        window=window_name(terms),
         unlimited=rule.unlimited,
         shadow_mode=rule.shadow_mode,
         current_limit=rls_pb2.RateLimitResponse.RateLimit(
@@ -94,12 +92,12 @@ def override_target(domain: str, requests_per_unit: int, unit: int, cells: Outco
         KeyError: the unit is none.
     """
     seconds = UNIT_SECONDS[UNIT_NAMES[unit]]
+    terms = Terms(FIXED_WINDOW, seconds * SECOND, requests_per_unit, requests_per_unit)
     return Target(
         name=override_name(domain),
         domain=domain,
-        limit=requests_per_unit,
-        seconds=seconds,
-        window=window_name(FIXED_WINDOW, seconds),
+        terms=terms,
+        window=window_name(terms),
         unlimited=False,
         shadow_mode=False,
         current_limit=rls_pb2.RateLimitResponse.RateLimit(requests_per_unit=requests_per_unit, unit=unit),

@@ -11,7 +11,6 @@ from mixer_py.policy.log_rules import result_of
 from mixer_py.ratelimit.limiter import Limiter
 from mixer_py.ratelimit.stores.memory import MemoryStore
 from mixer_py.runtime.snapshot import Snapshot
-from mixer_py.runtime.succession import Bequest
 from mixer_py.services import access_log, ext_authz, rate_limit
 from mixer_py.services.access_log import AccessLogService
 from mixer_py.services.ext_authz import Authorization, AuthorizationService
@@ -36,7 +35,6 @@ class Rooms:
 
     Attributes:
         counters: of the rate limits.
-        bequest: the same, for the worker that takes over.
     """
 
     def __init__(
@@ -63,7 +61,6 @@ class Rooms:
             else None
         )
         self.counters = MemoryStore(clock, registry, settings.rate_limit.max_counters)
-        self.bequest = Bequest(self.counters)
         self._shadow = ShadowFeed(candidate, self._decisions, registry, clock)
         self._shadow.activate(settings.policy.shadow)
         self._authorization = AuthorizationService(
@@ -130,9 +127,7 @@ class Rooms:
         await self._recorder.drain(max(end - self._clock.monotonic(), 0.0))
 
     def _limiter(self, snapshot: Snapshot) -> Limiter:
-        return Limiter(
-            snapshot.rules, self.counters, self._clock, self._registry, snapshot.configuration.rate_limit.on_error
-        )
+        return Limiter(snapshot.rules, self.counters, self._registry, snapshot.configuration.rate_limit.on_error)
 
 
 def _sink(settings: TelemetrySettings, store_socket: Path | None) -> Sink | None:

@@ -4,7 +4,7 @@ Started by the supervisor as `python -m mixer_py.runtime.worker`; ends with it. 
 channel: `start`, then any number of `prepare` followed by `activate` or `discard`. SIGTERM drains it.
 
 One that takes over gets `build` instead of `start`; then its predecessor gets `hand_over`, it gets `listen`, its
-predecessor `forward` and `hand_over` again, and it gets `inherit`. From then on the predecessor lets it answer the
+predecessor `forward` and `hand_over_rest`, and it gets `inherit`. From then on the predecessor lets it answer the
 calls of the connections that are left.
 """
 
@@ -33,7 +33,7 @@ from mixer_py.runtime.logs import configure_logs
 from mixer_py.runtime.orders import WorkerOrder, read_private, shadow_socket, write_private
 from mixer_py.runtime.rooms import UNARY, Rooms
 from mixer_py.runtime.snapshot import Snapshot, Sources, build, read
-from mixer_py.runtime.succession import inherit
+from mixer_py.runtime.succession import hand_on, hand_on_rest, inherit
 from mixer_py.runtime.vital_signs import VitalSigns
 from mixer_py.runtime.weight import HEAVY_CONNECTION_AGE, is_costly
 from mixer_py.transports import Admission, Forwarder, GrpcioServer, ServerLimits
@@ -90,8 +90,8 @@ class Worker:
                     answer = await self._build_first(order) | await self._listen()
                 case "build":
                     answer = await self._build_first(order)
-                case "hand_over":
-                    answer = await self._hand_over(order)
+                case ("hand_over" | "hand_over_rest") as command:
+                    answer = await self._hand_over(order, rest=command == "hand_over_rest")
                 case "listen":
                     answer = await self._inherit(order) | await self._listen()
                 case "inherit":
@@ -126,11 +126,12 @@ class Worker:
             self._max_age = min(self._max_age, HEAVY_CONNECTION_AGE)
         return reply
 
-    async def _hand_over(self, folder: Path) -> dict[str, object]:
-        """Writes the counters that the successor does not know yet."""
+    async def _hand_over(self, folder: Path, *, rest: bool) -> dict[str, object]:
+        """Writes the counters for the successor; the second time only what was charged since the first."""
         if self._rooms is None:
             return refused([Fault("nothing was started")])
-        return {"event": "handed over", "counters": str(await self._rooms.bequest.write(folder))}
+        write = hand_on_rest if rest else hand_on
+        return {"event": "handed over", "counters": str(await write(self._rooms.counters, folder))}
 
     async def _inherit(self, counters: Path) -> dict[str, object]:
         """Counts on from where the predecessor was."""

@@ -145,7 +145,8 @@ class Workers:
                 self._replace(deployed)
                 return
             for role, successor in successors:
-                addresses[role] = str((await self._pass_counters(role, "listen", successor))["address"])
+                answer = await self._pass_counters(role, "hand_over", "listen", successor)
+                addresses[role] = str(answer["address"])
         except BaseException:  # the end of the mixer as well
             await asyncio.gather(*(role.dismiss(successor) for role, successor in successors))
             raise
@@ -161,7 +162,7 @@ class Workers:
         try:
             if predecessor is not None and role.ready:  # else it has died, and what replaces it waits for its turn
                 await ask(predecessor, {"command": "forward", "order": address})
-                await self._pass_counters(role, "inherit", successor)
+                await self._pass_counters(role, "hand_over_rest", "inherit", successor)
         except (ConfigurationError, ProcessError) as error:
             self._log.error("a worker did not hand over all that it had counted", error=str(error))
         server = self.deployed.configuration.server
@@ -176,12 +177,12 @@ class Workers:
             if failure is not None and not isinstance(failure, Mapping):
                 self._log.error("a worker with old connections is lost", error=str(failure))
 
-    async def _pass_counters(self, role: Role, take: str, successor: Child) -> Message:
+    async def _pass_counters(self, role: Role, give: str, take: str, successor: Child) -> Message:
         """Hands on what the worker in a role has counted: nothing when it has died, for its counters died with it."""
         counters: object = None
         if role.child is not None and role.ready:
             try:
-                handed = await ask(role.child, {"command": "hand_over", "order": str(self._folder)})
+                handed = await ask(role.child, {"command": give, "order": str(self._folder)})
                 counters = handed["counters"]
             except ProcessError as error:
                 self._log.error("a worker ended before it handed over what it had counted", error=str(error))

@@ -31,6 +31,6 @@ def make_limiter(clock: FakeClock, registry: Registry) -> Callable[..., Limiter]
     ) -> Limiter:
         if isinstance(rules, str):
             rules = Rules.parse([("rules.yaml", rules.encode())])
-        return Limiter(rules, store or MemoryStore(clock, registry, capacity), clock, registry, on_error)
+        return Limiter(rules, store or MemoryStore(clock, registry, capacity), registry, on_error)
 
     return make

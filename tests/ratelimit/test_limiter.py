@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from mixer_py.calls import Call
 from mixer_py.errors import CounterStoreError, InvalidRequestError, MixerError
 from mixer_py.instruments import FakeClock, Registry
+from mixer_py.ratelimit.algorithms import Tally
 from mixer_py.ratelimit.limiter import MAX_DESCRIPTORS, Limiter
 from mixer_py.ratelimit.rules import Rules
 from mixer_py.ratelimit.stores import Charge
@@ -35,8 +36,10 @@ OK, OVER_LIMIT = rls_pb2.RateLimitResponse.OK, rls_pb2.RateLimitResponse.OVER_LI
 
 
 class BrokenStore:
-    async def add(self, charges: Sequence[Charge]) -> Sequence[int | None]:
+    async def charge(self, charges: Sequence[Charge], *, together: bool = False) -> Sequence[Tally | None]:
         raise CounterStoreError(f"cannot count {len(charges)}")
+
+    async def close(self) -> None: ...
 
 
 def ask(*entries: tuple[str, str], domain: str = "shop") -> rls_pb2.RateLimitRequest:
@@ -183,7 +186,7 @@ async def test_bytes_that_are_no_request(make_limiter, clock, registry) -> None:
 async def test_any_bytes_get_an_answer_or_a_refusal(message: bytes) -> None:
     clock, registry = FakeClock(), Registry()
     limiter = Limiter(
-        Rules.parse([("r", RULES.encode())]), MemoryStore(clock, registry, 100), clock, registry, on_error="error"
+        Rules.parse([("r", RULES.encode())]), MemoryStore(clock, registry, 100), registry, on_error="error"
     )
     service = RateLimitService(limiter, clock, registry)
     try:

@@ -1,88 +1,90 @@
-"""The memory store against a model that knows no bound on time or work."""
+"""What only the memory store has: bounds on room and work, and counters that are handed on. The rest: test_stores."""
 
 from __future__ import annotations
 
 import asyncio
+from itertools import count
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mixer_py.instruments import FakeClock, Registry
-from mixer_py.ratelimit.algorithms import seconds_until_reset, window_start
-from mixer_py.ratelimit.identity import counter_identity
-from mixer_py.ratelimit.stores import Charge
+from mixer_py.ratelimit.algorithms import COUNT, SECOND, State, Tally, Terms
+from mixer_py.ratelimit.identity import counter_identity, window_name
+from mixer_py.ratelimit.stores import Charge, Identity
 from mixer_py.ratelimit.stores.memory import MemoryStore
 
-NS = 1_000_000_000
+ALGORITHMS = sorted(COUNT)
 
 
-def charge(clock: FakeClock, who: str, seconds: int = 60, hits: int = 1) -> Charge:
-    now = clock.wall_ns() // NS
-    window = (seconds, window_start(now, seconds))
-    return Charge(("d", f"fixed_window/{seconds}", who), window, seconds_until_reset(now, seconds), hits)
+def charge(who: str, hits: int = 1, limit: int = 5, seconds: int = 60, algorithm: str = "fixed_window") -> Charge:
+    terms = Terms(algorithm, seconds * SECOND, limit, limit)  # type: ignore[arg-type]
+    return Charge(("d", window_name(terms), who), terms, hits)
+
+
+def left(tallies: object) -> list[int | None]:
+    return [tally.remaining if tally is not None else None for tally in tallies]  # type: ignore[attr-defined]
 
 
 class Model:
-    """Every counter with the moment of the monotonic clock at which its window ends."""
+    """Every counter with the moment of the monotonic clock at which it is over; no bound on work or room."""
 
-    def __init__(self, capacity: int) -> None:
-        self.capacity = capacity
-        self.counts: dict[tuple[object, ...], int] = {}
-        self.ends: dict[tuple[int, int], float] = {}
+    def __init__(self, clock: FakeClock) -> None:
+        self.clock = clock
+        self.held: dict[Identity, tuple[State, float]] = {}
 
-    def add(self, charge: Charge, monotonic: float) -> int | None:
-        self.forget(monotonic)
-        key = (charge.window, charge.identity)
-        if charge.hits:
-            self.ends[charge.window] = max(self.ends.get(charge.window, 0.0), monotonic + charge.reset)
-        elif charge.window in self.ends:  # a look at a window that is there keeps it as long as the wall clock does
-            self.ends[charge.window] = max(self.ends[charge.window], monotonic + charge.reset)
-        if key not in self.counts:
-            if not charge.hits:
-                return 0
-            if len(self.counts) >= self.capacity:
-                return None
-        self.counts[key] = self.counts.get(key, 0) + charge.hits
-        return self.counts[key]
-
-    def forget(self, monotonic: float) -> None:
-        over = {window for window, end in self.ends.items() if end <= monotonic}
-        self.ends = {window: end for window, end in self.ends.items() if window not in over}
-        self.counts = {key: count for key, count in self.counts.items() if key[0] not in over}
+    def charge(self, one: Charge, *, always: bool) -> Tally:
+        now = self.clock.monotonic()
+        self.held = {name: held for name, held in self.held.items() if held[1] > now}
+        held = self.held.get(one.identity)
+        state, tally = COUNT[one.terms.algorithm](
+            held[0] if held else None, self.clock.wall_ns() // 1000, one.terms, one.hits, always=always
+        )
+        if held is not None or state.used:
+            self.held[one.identity] = (state, now + tally.reset / SECOND)
+        return tally
 
 
 CHARGES = st.lists(
-    st.tuples(st.sampled_from("abcdefgh"), st.sampled_from([1, 60, 3600]), st.sampled_from([0, 1, 1, 1, 7, 2**64 - 1])),
+    st.builds(
+        charge,
+        st.sampled_from("abcdefgh"),
+        st.sampled_from([0, 1, 1, 1, 7, 2**64 - 1, -2]),
+        st.sampled_from([0, 3, 10]),
+        st.sampled_from([1, 60, 3600]),
+        st.sampled_from(ALGORITHMS),
+    ),
     max_size=6,
 )
 STEPS = st.lists(
     st.one_of(
         st.tuples(st.just("advance"), st.sampled_from([0.25, 1.0, 59.0, 60.0, 3600.0])),
         st.tuples(st.just("jump"), st.sampled_from([-86_400.0, -60.0, -1.5, 0.5, 61.0, 7200.0])),
-        st.tuples(st.just("add"), CHARGES),
-        st.tuples(st.just("add"), CHARGES),
+        st.tuples(st.just("charge"), CHARGES),
+        st.tuples(st.just("charge"), CHARGES),
     ),
     max_size=60,
 )
 
 
 @settings(max_examples=300, deadline=None)
-@given(STEPS, st.integers(1, 12))
+@given(STEPS, st.integers(1, 100))
 def test_counts_as_the_model_does_whatever_the_clock_does(steps: list[tuple[str, object]], capacity: int) -> None:
     clock = FakeClock()
-    store, model = MemoryStore(clock, Registry(), capacity), Model(capacity)
+    store, model = MemoryStore(clock, Registry(), capacity), Model(clock)
 
     async def run() -> None:
         for step, argument in steps:
-            if step == "add":
-                charges = [charge(clock, who, seconds, hits) for who, seconds, hits in argument]  # type: ignore[union-attr]
-                wanted = [model.add(one, clock.monotonic()) for one in charges]
-                assert list(await store.add(charges)) == wanted
+            if step == "charge":
+                charges: list[Charge] = argument  # type: ignore[assignment]
+                for one, tally in zip(charges, await store.charge(charges), strict=True):
+                    if tally is None:  # and then it was not counted
+                        assert store.held == capacity
+                    else:
+                        assert tally == model.charge(one, always=one.terms.algorithm == "fixed_window")
             else:
                 getattr(clock, step)(argument)
-            model.forget(clock.monotonic())
-            assert store.live == len(model.counts)
             assert store.live <= store.held <= capacity
 
     asyncio.run(run())
@@ -91,64 +93,104 @@ def test_counts_as_the_model_does_whatever_the_clock_does(steps: list[tuple[str,
 async def test_full_refuses_new_counters_and_keeps_the_live(clock: FakeClock, registry: Registry) -> None:
     store = MemoryStore(clock, registry, 2)
     full = registry.counter("mixer_store_errors_total", "", ("reason",)).labels("memory_full")
-    assert await store.add([charge(clock, who) for who in "abc"]) == [1, 1, None]
-    assert await store.add([charge(clock, who) for who in "abcd"]) == [2, 2, None, None]
+    assert left(await store.charge([charge(who) for who in "abc"])) == [4, 4, None]
+    assert left(await store.charge([charge(who) for who in "abcd"])) == [3, 3, None, None]
     assert full.value == 3
-    assert await store.add([charge(clock, "c", hits=0)]) == [0]
+    assert left(await store.charge([charge("c", hits=0)])) == [5]
     assert full.value == 3
     clock.advance(60)
-    assert await store.add([charge(clock, who) for who in "cd"]) == [1, 1]
+    assert left(await store.charge([charge(who) for who in "cd"])) == [4, 4]
     assert full.value == 3
+
+
+async def test_full_keeps_none_of_those_charged_together(clock: FakeClock, registry: Registry) -> None:
+    store = MemoryStore(clock, registry, 2)
+    await store.charge([charge("a")])
+    assert left(await store.charge([charge(who) for who in "abc"], together=True)) == [3, None, None]
+    assert left(await store.charge([charge(who) for who in "ab"], together=True)) == [3, 4]
 
 
 async def test_capacity_may_change(clock: FakeClock, registry: Registry) -> None:
     store = MemoryStore(clock, registry, 1)
-    assert await store.add([charge(clock, who) for who in "ab"]) == [1, None]
+    assert left(await store.charge([charge(who) for who in "ab"])) == [4, None]
     store.capacity = 2
-    assert await store.add([charge(clock, who) for who in "ab"]) == [2, 1]
+    assert left(await store.charge([charge(who) for who in "ab"])) == [3, 4]
     store.capacity = 1
-    assert await store.add([charge(clock, who) for who in "abc"]) == [3, 2, None]
+    assert left(await store.charge([charge(who) for who in "abc"])) == [2, 3, None]
 
 
-async def test_the_dead_are_freed_a_few_at_a_time(clock: FakeClock, registry: Registry) -> None:
+@pytest.mark.parametrize("algorithm", ALGORITHMS)
+async def test_the_dead_are_freed_a_few_at_a_time(clock: FakeClock, registry: Registry, algorithm: str) -> None:
     store = MemoryStore(clock, registry, 10_000)
-    await store.add([charge(clock, str(number)) for number in range(1000)])
-    clock.advance(60)
+    await store.charge([charge(str(number), algorithm=algorithm) for number in range(1000)])
+    clock.advance(121)
     before = store.held
-    await store.add([charge(clock, "x")])
+    await store.charge([charge("x")])
     freed = before + 1 - store.held
     assert 1 < freed < 100
     for _ in range(1000):
-        await store.add([charge(clock, "x")])
+        await store.charge([charge("x")])
     assert store.held == store.live == 1
 
 
-async def test_setting_the_wall_clock_drops_no_live_counter(clock: FakeClock, registry: Registry) -> None:
+async def test_a_counter_that_is_used_again_and_again_takes_one_place(clock: FakeClock, registry: Registry) -> None:
     store = MemoryStore(clock, registry, 10)
-    assert await store.add([charge(clock, "a")]) == [1]
-    clock.jump(86_400)
-    assert await store.add([charge(clock, "a")]) == [1]
-    clock.jump(-86_400)
-    assert await store.add([charge(clock, "a")]) == [2]
-
-
-async def test_a_window_that_the_clock_makes_longer_keeps_its_counters(clock: FakeClock, registry: Registry) -> None:
-    """12:00:20 set back to 12:00:00: what was to end in 40 s ends in 60."""
-    store = MemoryStore(clock, registry, 10)
-    assert await store.add([charge(clock, "a")]) == [1]
-    clock.jump(-20)
-    assert await store.add([charge(clock, "a")]) == [2]
-    clock.advance(59)
-    assert await store.add([charge(clock, "a")]) == [3]
-    clock.advance(1)
-    assert await store.add([charge(clock, "a")]) == [1]
+    for _ in range(500):
+        await store.charge([charge("a", limit=100, algorithm="token_bucket")])
+        await store.charge([charge("a", limit=0), charge("b")], together=True)
+        clock.advance(0.7)
+    assert store.held == 1
+    assert sum(map(len, store._ending.values())) + sum(map(len, store._over)) <= 2
 
 
 async def test_the_dead_make_room_for_as_many_new(clock: FakeClock, registry: Registry) -> None:
     store = MemoryStore(clock, registry, 100)
     for _ in range(3):
-        assert await store.add([charge(clock, str(number)) for number in range(101)]) == [1] * 100 + [None]
+        assert left(await store.charge([charge(str(number)) for number in range(101)])) == [4] * 100 + [None]
         clock.advance(60)
+
+
+@pytest.mark.parametrize("algorithm", ALGORITHMS)
+async def test_what_is_handed_on_and_charged_since_is_counted_once(clock, registry, algorithm: str) -> None:
+    old, new, alone = (MemoryStore(clock, registry, 1000) for _ in range(3))
+    numbers = count()
+
+    async def charged(*stores: MemoryStore) -> list[int | None]:
+        one = charge(f"c{next(numbers) % 7}", limit=100, algorithm=algorithm)
+        return [left(await store.charge([one]))[0] for store in stores]
+
+    for _ in range(50):
+        clock.advance(0.01)
+        await charged(old, alone)
+    handed_on = old.hand_on()
+    slices = [next(handed_on) for _ in range(3)]
+    for _ in range(20):
+        await charged(old, alone)
+    assert new.take_on([*slices, *handed_on]) == 0
+    for _ in range(20):
+        await charged(old, alone)
+    assert new.take_on_charges(old.charged_since()) == 0
+    for _ in range(7):
+        one, other = await charged(new, alone)
+        assert one == other
+
+
+async def test_counters_that_find_no_place_are_told(clock: FakeClock, registry: Registry) -> None:
+    old, new = MemoryStore(clock, registry, 10), MemoryStore(clock, registry, 2)
+    await old.charge([charge(who) for who in "abc"])
+    assert new.take_on(old.hand_on()) == 1
+    await old.charge([charge(who) for who in "de"])
+    assert new.take_on_charges(old.charged_since()) == 2
+
+
+async def test_what_is_kept_for_a_successor_that_never_comes_takes_no_more_room(clock, registry) -> None:
+    store = MemoryStore(clock, registry, 100)
+    assert list(store.hand_on()) == []
+    for number in range(2000):
+        await store.charge([charge(str(number), seconds=1)])
+        clock.advance(0.5)
+    assert store._journal is not None
+    assert len(store._journal) <= 100
 
 
 PARTS = st.lists(st.text(max_size=4) | st.text(min_size=300, max_size=310), max_size=6).map(tuple)

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple, Protocol
 
+from mixer_py.ratelimit.algorithms import Tally, Terms
+
 Identity = tuple[str | bytes, ...]
 """What makes two hits count together: domain, algorithm with its window's length, then the entries' keys and values in
 turn. Injective, because the parts stay apart; the rule and its limit are no part of it."""
@@ -15,27 +17,33 @@ class Charge(NamedTuple):
 
     Attributes:
         identity: whose counter.
-        window: length and start of the window in seconds (since the epoch).
-        reset: whole seconds until that window ends.
-        hits: how many to add; 0 only looks.
+        terms: what they are held against; algorithm and window are those of the identity.
+        hits: how many; 0 only looks, negative ones are given back.
     """
 
     identity: Identity
-    window: tuple[int, int]
-    reset: int
+    terms: Terms
     hits: int
 
 
 class CounterStore(Protocol):
-    """Counts hits by identity and window."""
+    """Counts hits by identity, each by the algorithm of its terms, at the store's own time."""
 
-    async def add(self, charges: Sequence[Charge]) -> Sequence[int | None]:
-        """Adds each charge in turn.
+    async def charge(self, charges: Sequence[Charge], *, together: bool = False) -> Sequence[Tally | None]:
+        """Charges each in turn.
+
+        Args:
+            charges: of one request.
+            together: all of them, or none when one does not fit; else fixed windows count hits that do not fit too,
+                as envoyproxy/ratelimit does, and the other algorithms only those that do.
 
         Returns:
-            For each charge the hits of its window with its own included, or None for the one that could not be kept
-            while the others were.
+            What became of each, or None for the one that could not be kept while the others were. Where `together`
+            charged nothing because one did not fit, the others tell what is left without the charge.
 
         Raises:
             CounterStoreError: nothing could be kept.
         """
+
+    async def close(self) -> None:
+        """Gives back what the store holds outside this process."""
