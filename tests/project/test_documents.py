@@ -101,6 +101,8 @@ def put_in(bootstrap: Bootstrap, pieces: dict[str, Any]) -> Bootstrap:
             resources[name] = [*value, *(kept for kept in resources[name] if kept["name"] not in ours)]
         elif name == "access_log":
             manager(whole)[name] = value
+        elif name == "routes":
+            manager(whole)["route_config"]["virtual_hosts"][0][name] = value
         else:
             pytest.fail(f"`{name}` is no piece of an Envoy configuration that this test knows")
     return whole
