@@ -82,7 +82,9 @@ class DecisionCache:
         if ttl <= 0:
             return
         entries = self._entries
-        entries[key] = _Entry(Ruling(ruling.decision, ruling.tier, HIT), self._clock.monotonic() + ttl, self._uses)
+        entries[key] = _Entry(
+            Ruling(ruling.decision, ruling.tier, HIT, recurs=True), self._clock.monotonic() + ttl, self._uses
+        )
         entries.move_to_end(key)
         if len(entries) > self._capacity:
             entries.popitem(last=False)

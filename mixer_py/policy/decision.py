@@ -69,8 +69,10 @@ class Ruling:
         decision: what was decided.
         tier: what evaluated it, as `mixer_checks_total{tier}` names it.
         cache: `hit`, `miss` or `bypass`.
+        recurs: this very `decision` may come again, so that it pays to keep what is made of it.
     """
 
     decision: Decision
     tier: str
     cache: str
+    recurs: bool = False

@@ -22,6 +22,10 @@ from mixer_py.policy.result import read_result
 
 _RVM: Final = "rvm"
 _RVM_PROJECTED: Final = "rvm_projected"
+_MOST_KNOWN: Final = 1000
+"""Results of one decision that are held."""
+_LONGEST_KNOWN: Final = 2048
+"""Characters of a result that is held."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +62,7 @@ class DecisionPoint:
         tier: what evaluates when nothing stands in its way.
     """
 
-    __slots__ = ("_build", "_cache", "_engine", "_reads", "_rule", "_rvm", "dry_run", "name", "path", "tier")
+    __slots__ = ("_build", "_cache", "_engine", "_known", "_reads", "_rule", "_rvm", "dry_run", "name", "path", "tier")
 
     def __init__(
         self,
@@ -88,6 +92,7 @@ class DecisionPoint:
         self._reads = reads = engine.reads(path)
         self._build = inputs.build if reads.input is None else Projection(reads.input, inputs).build
         self._rvm = _RVM if reads.input is None else _RVM_PROJECTED
+        self._known: dict[tuple[str, str], Ruling] = {}
         self._cache = cache if reads.cacheable and reads.input is not None else None
         tier = engine.tier_of(path)
         self.tier = self._rvm if tier == _RVM else tier
@@ -113,9 +118,20 @@ class DecisionPoint:
         return ruling
 
     async def _evaluate(self, text: str, cache: str) -> Ruling:
+        """Evaluates; a result that was seen before, as most are, is not read again."""
         evaluation = await self._engine.evaluate(self.path, text)
+        result = evaluation.text, evaluation.tier
+        known = self._known.get(result)
+        if known is not None:
+            return known
         tier = self._rvm if evaluation.tier == _RVM else evaluation.tier
-        return Ruling(read_result(evaluation.value, self._rule), tier, cache)
+        recurs = len(evaluation.text) <= _LONGEST_KNOWN
+        ruling = Ruling(read_result(evaluation.value, self._rule), tier, cache, recurs)
+        if recurs:
+            if len(self._known) >= _MOST_KNOWN:
+                self._known.clear()  # results may have what a client sends: remembering them is bounded
+            self._known[result] = ruling
+        return ruling
 
     def explain(self, request: CheckRequest | None = None) -> Explanation:
         """How this decision treats a request; decides nothing, and is not for the hot path.

@@ -6,7 +6,6 @@ current snapshot in one reference, so that a reload is one assignment and a chec
 
 from __future__ import annotations
 
-import uuid
 from dataclasses import dataclass, replace
 from typing import Protocol
 
@@ -16,17 +15,18 @@ from google.protobuf.message import DecodeError
 from mixer_py.calls import Call
 from mixer_py.errors import EvaluationError, InvalidRequestError, RequestParseError
 from mixer_py.instruments import Clock, Counter, Histogram, Registry
-from mixer_py.policy.decision import BYPASS, HIT, Decision, Ruling
+from mixer_py.policy.decision import BYPASS, Decision, Ruling
 from mixer_py.policy.policy import Policy
 from mixer_py.policy.selection import Point
 from mixer_py.services.check_response import BAD_REQUEST, Answer, Verdict, let_pass, refuse, respond
+from mixer_py.services.decision_ids import DecisionIds
 from mixer_py.services.stages import stage_durations
 from mixer_py.telemetry.decision_record import DecisionRecord
 
 METHOD = "/envoy.service.auth.v3.Authorization/Check"
 FORBIDDEN = 403
 _MOST_MADE = 10_000
-"""Answers to decisions from the cache that are held."""
+"""Answers that are held, to decisions that may come again."""
 LOG_IS_FULL = "the decision log is full"
 
 
@@ -98,6 +98,7 @@ class AuthorizationService:
         self._shadow = shadow
         self._room = room
         self._clock = clock
+        self._new_id = DecisionIds().draw
         self._checks = registry.counter(
             "mixer_checks_total", "Checks by verdict.", ("decision", "verdict", "cache", "tier")
         )
@@ -115,7 +116,7 @@ class AuthorizationService:
             for verdict in self._durations
         ]
         self._counters: dict[tuple[str, str, str, str], Counter] = {one: self._checks.labels(*one) for one in labels}
-        self._made: dict[tuple[Point, int], tuple[Ruling, Answer]] = {}
+        self._made: dict[tuple[Point, int], tuple[Decision, Answer]] = {}
         self._authorization = authorization
 
     async def check(self, message: bytes, call: Call) -> bytes:  # noqa: ARG002 (the transport has judged the deadline)
@@ -130,7 +131,7 @@ class AuthorizationService:
         authorization = self._authorization
         request = self._parse(message, begun)
         point = authorization.policy.select(request)
-        decision_id = str(uuid.uuid4())
+        decision_id = self._new_id()
         tier, cache = point.tier, BYPASS
         failure: EvaluationError | None = None
         said: Decision | None = None
@@ -171,16 +172,17 @@ class AuthorizationService:
         return answer.bytes_for(decision_id)
 
     def _answer(self, authorization: Authorization, point: Point, ruling: Ruling) -> Answer:
-        """The answer to a ruling; that to one from the cache is made once."""
-        if ruling.cache != HIT:
-            return _decided(authorization, point, ruling.decision)
-        made = self._made.get((point, id(ruling)))
-        if made is not None and made[0] is ruling:
+        """The answer to a ruling; that to a decision that may come again is made once."""
+        decision = ruling.decision
+        if not ruling.recurs:
+            return _decided(authorization, point, decision)
+        made = self._made.get((point, id(decision)))
+        if made is not None and made[0] is decision:
             return made[1]
-        answer = _decided(authorization, point, ruling.decision)
+        answer = _decided(authorization, point, decision)
         if len(self._made) >= _MOST_MADE:
             self._made.clear()
-        self._made[point, id(ruling)] = (ruling, answer)
+        self._made[point, id(decision)] = (decision, answer)
         return answer
 
     def _parse(self, message: bytes, begun: float) -> CheckRequest:

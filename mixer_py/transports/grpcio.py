@@ -7,7 +7,7 @@ with INTERNAL and leaves the next one working. Nothing here knows what the bytes
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NoReturn
 
@@ -150,8 +150,10 @@ class GrpcioServer:
             return answers[method](message, call)  # as late as this, so that `forward` holds from one call to the next
 
         async def answer(message: bytes, context: Context) -> bytes:
-            call = _call(context, clock)
-            return await self._guarded(method, context, lambda: admission.run(handler, message, call))
+            try:
+                return await admission.run(handler, message, _call(context, clock))
+            except BaseException as error:  # noqa: BLE001 (no failure may read as success)
+                await self._fail(method, context, error)
 
         return method, grpc.unary_unary_rpc_method_handler(answer)
 
@@ -159,24 +161,23 @@ class GrpcioServer:
         clock = self._clock
 
         async def answer(messages: AsyncIterator[bytes], context: Context) -> bytes:
-            call = _call(context, clock)
-            return await self._guarded(method, context, lambda: handler(messages, call))
+            try:
+                return await handler(messages, _call(context, clock))
+            except BaseException as error:  # noqa: BLE001 (no failure may read as success)
+                await self._fail(method, context, error)
 
         return method, grpc.stream_unary_rpc_method_handler(answer)
 
-    async def _guarded(self, method: str, context: Context, work: Callable[[], Awaitable[bytes]]) -> bytes:
-        """Runs `work`; whatever it raises becomes a status that is not OK."""
-        try:
-            return await work()
-        except ForwardingError as error:
+    async def _fail(self, method: str, context: Context, error: BaseException) -> NoReturn:
+        """Ends a call that raised with a status that is not OK; a native panic is a BaseException, too."""
+        if isinstance(error, asyncio.CancelledError):  # the caller went away, or the server stops
+            raise error
+        if isinstance(error, ForwardingError):
             await _abort(context, error.status, str(error))
-        except MixerError as error:
+        if isinstance(error, MixerError):
             await _abort(context, error.grpc_status, str(error))
-        except asyncio.CancelledError:  # the caller went away, or the server stops
-            raise
-        except BaseException as error:  # noqa: BLE001 (a native panic is a BaseException, and no failure may read as success)
-            self._log.error("call failed", method=method, error=repr(error), exc_info=True)
-            await _abort(context, grpc.StatusCode.INTERNAL.value[0], f"internal error: {type(error).__name__}")
+        self._log.error("call failed", method=method, error=repr(error), exc_info=error)
+        await _abort(context, grpc.StatusCode.INTERNAL.value[0], f"internal error: {type(error).__name__}")
 
 
 class _Methods(grpc.GenericRpcHandler):

@@ -38,7 +38,7 @@ def test_what_is_kept_is_found_as_a_hit() -> None:
     key = cache_key("a/allow", "{}")
     assert held.cache.find(key) is None
     held.cache.keep(key, ruling("r"))
-    assert held.cache.find(key) == Ruling(Decision(allowed=True, rule="r"), "rvm", HIT)
+    assert held.cache.find(key) == Ruling(Decision(allowed=True, rule="r"), "rvm", HIT, recurs=True)
     assert held.cache.find(cache_key("b/allow", "{}")) is None
     assert held.cache.find(cache_key("a/allow", '{"a":1}')) is None
     assert held.entries() == 1

@@ -99,6 +99,24 @@ async def test_what_must_not_be_kept_is_not(policy: str, settings, point, watch:
     assert not uncached.explain().cached
 
 
+async def test_a_result_that_came_before_is_the_very_decision_that_was_read_then(
+    point, watch: Counting, make_request
+) -> None:
+    named = point(
+        'package envoy.authz\n\nallow := {"allowed": true, "headers": {"x-path": p}} if p := input.parsed_path[0]\n',
+        cache={"entries": 0},
+    )
+    first, other, again = [await named.decide(make_request(path)) for path in ("/a", "/b", "/a?x=1")]
+    assert again.decision is first.decision
+    assert other.decision.headers == (("x-path", "b"),)
+    assert watch.count == 3, "each was evaluated"
+    assert first.recurs
+    assert not (await named.decide(make_request("/" + "a" * 5000))).recurs, "a long result is not held"
+    for number in range(1500):
+        assert (await named.decide(make_request(f"/{number}"))).decision.headers == (("x-path", str(number)),)
+    assert len(named._known) <= 1000
+
+
 async def test_a_policy_shortens_its_time(point, make_request) -> None:
     wishes = 'package envoy.authz\n\nallow := {"allowed": true, "cache_ttl": input.parsed_query.ttl[0]}\n'
     wished = point(wishes)

@@ -9,8 +9,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-import orjson
-
 from mixer_py.errors import UndefinedDecisionError
 from mixer_py.instruments import Registry
 from mixer_py.policy.bundles.bundle import Bundle
@@ -122,8 +120,7 @@ class EmbeddedEngine:
             self._watch.end()
         if text == _UNDEFINED:
             raise UndefinedDecisionError("the decision is undefined for this request")
-        value: list[object] = orjson.loads(text)
-        return Evaluation(value[0], tier)
+        return Evaluation(text, tier)
 
     def _evaluate(self, decision: str, input_json: str) -> tuple[str, str]:
         """Text and tier."""

@@ -134,7 +134,7 @@ class OpaEngine:
             raise EvaluationError(f"the OPA server answered {status}: {_words(document)}")
         if "result" not in document:
             raise UndefinedDecisionError("the decision is undefined for this request")
-        return Evaluation(document["result"], self.tier)
+        return Evaluation(orjson.dumps([document["result"]]).decode(), self.tier)
 
     async def _probe(self) -> None:
         """Asks for OPA's health for ever; says when it changes."""

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+import orjson
+
 from mixer_py.policy.rego.reads import Reads
 
 
@@ -13,12 +15,18 @@ class Evaluation:
     """What an engine made of one input document.
 
     Attributes:
-        value: the decision's value, as JSON values.
+        text: the decision's value in an array, as JSON; equal texts are equal values.
         tier: what evaluated, as `mixer_checks_total{tier}` names it.
     """
 
-    value: object
+    text: str
     tier: str
+
+    @property
+    def value(self) -> object:
+        """The decision's value, as JSON values; read from the text each time."""
+        values: list[object] = orjson.loads(self.text)
+        return values[0]
 
 
 class Engine(Protocol):
