@@ -19,11 +19,14 @@ class Charge(NamedTuple):
         identity: whose counter.
         terms: what they are held against; algorithm and window are those of the identity.
         hits: how many; 0 only looks, negative ones are given back.
+        lease: hits that a worker may take ahead of the shared store, to answer the next charges by itself; 0 for
+            none. Only `leases.py` looks at it.
     """
 
     identity: Identity
     terms: Terms
     hits: int
+    lease: int = 0
 
 
 class CounterStore(Protocol):

@@ -130,7 +130,7 @@ class MemoryStore:
     def _charge_together(self, charges: Sequence[Charge], now: int, monotonic: float) -> Sequence[Tally | None]:
         wanted: dict[Identity, State] = {}
         tallies: list[Tally] = []
-        for identity, terms, hits in charges:
+        for identity, terms, hits, _ in charges:
             state = wanted[identity] if identity in wanted else self._state(identity, monotonic)
             wanted[identity], tally = COUNT[terms.algorithm](state, now, terms, hits, always=False)
             tallies.append(tally)
@@ -151,7 +151,7 @@ class MemoryStore:
         return held[0] if held is not None and held[1] > monotonic else None
 
     def _charge(self, charge: Charge, now: int, monotonic: float, *, always: bool) -> Tally | None:
-        identity, terms, hits = charge
+        identity, terms, hits, _ = charge
         state = self._state(identity, monotonic)
         after, tally = COUNT[terms.algorithm](state, now, terms, hits, always=always)
         if state is None and not after.used:
