@@ -8,6 +8,7 @@ MixerError
 │   ├── UndefinedDecisionError
 │   └── ResultError           it was decided, but its result has a wrong shape
 ├── InvalidRequestError       a message that its own protocol forbids
+├── PermissionDeniedError     a message that this caller may not send
 ├── OverloadedError           more waits than we promised to hold
 ├── DeadlinePassedError       the caller no longer waits
 ├── MessageTooLargeError      a message above `max_message_bytes`
@@ -28,6 +29,7 @@ from typing import ClassVar
 # Status codes: grpc/grpc doc/statuscodes.md. Kept as numbers so that this module needs no gRPC library.
 INVALID_ARGUMENT = 3
 DEADLINE_EXCEEDED = 4
+PERMISSION_DENIED = 7
 RESOURCE_EXHAUSTED = 8
 FAILED_PRECONDITION = 9
 INTERNAL = 13
@@ -108,6 +110,12 @@ class InvalidRequestError(MixerError):
     """A message that its own protocol forbids, such as a RateLimitRequest without a domain."""
 
     grpc_status = INVALID_ARGUMENT
+
+
+class PermissionDeniedError(MixerError):
+    """A message that this caller may not send, such as negative hits of one who is not authenticated."""
+
+    grpc_status = PERMISSION_DENIED
 
 
 class OverloadedError(MixerError):

@@ -7,13 +7,15 @@ is written by one thread.
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Generic, TypeVar
 
 from mixer_py.instruments.table import Reading, SeriesDeclaration, Table
 
 OVERFLOW = "other"
 """Value of every label in the series that takes what no longer gets a series of its own."""
+
+_OVERFLOWS = "mixer_series_overflow_total"
 
 LATENCY_SECONDS = (
     0.000_01, 0.000_025, 0.000_05, 0.000_1, 0.000_25, 0.000_5, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25,
@@ -120,6 +122,8 @@ class Family(Generic[Cell]):
         self._bounds = bounds
         self._max_label_sets = max_label_sets
         self._cells: dict[tuple[str, ...], Cell] = {}
+        self.overflowed: Callable[[str], None] = lambda _name: None
+        """Told when a label set got no series; the registry sets it, but not for the family that counts this."""
 
     def labels(self, *values: str) -> Cell:
         """The cell of these label values, made when first asked for.
@@ -145,6 +149,8 @@ class Family(Generic[Cell]):
         if other is None:
             raise MemoryError(f"no room in the table of metrics for {self.name}")
         self._cells[overflow] = other
+        if values != overflow:
+            self.overflowed(self.name)
         return other
 
     def _make(self, values: tuple[str, ...], *, last_resort: bool) -> Cell | None:
@@ -200,10 +206,16 @@ class Registry:
         if family is None:
             made = Family(self.table, cell, name, documentation, labels, bounds, max_label_sets)
             self._families[name] = made
+            if name != _OVERFLOWS:
+                made.overflowed = self._overflowed
             return made
         if family._cell is not cell or family.label_names != labels:  # noqa: SLF001 (its own family)
             raise ValueError(f"{name} is declared twice, with different kinds or labels")
         return family
+
+    def _overflowed(self, name: str) -> None:
+        documentation = "Look-ups of label sets that got no series of their own."
+        self.counter(_OVERFLOWS, documentation, ("metric",)).labels(name).add()
 
     def read(self) -> Reading:
         """Every series of this process as it is now."""

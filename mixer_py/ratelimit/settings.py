@@ -2,14 +2,41 @@
 
 from __future__ import annotations
 
-from typing import Literal
+import re
+from typing import Annotated, Literal
 
-from pydantic import Field, field_validator
+from pydantic import AfterValidator, Field, field_validator
 
 from mixer_py.settings import LocalPath, Settings
 
 OnError = Literal["error", "allow", "deny"]
 """What a descriptor gets whose counter cannot be kept."""
+
+_TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")  # RFC 9110, 5.6.2
+
+
+def _header_name(name: str) -> str:
+    if not _TOKEN.fullmatch(name):
+        raise ValueError(f"{name!r} is no name of a header; write letters, digits and hyphens")
+    return name
+
+
+HeaderName = Annotated[str, AfterValidator(_header_name)]
+
+
+class HeaderSettings(Settings):
+    """Headers with which the rate limit service tells Envoy's client about its limits."""
+
+    of: Literal["none", "deciding", "every"] = "none"
+    """`deciding` tells the limit of the deciding descriptor in the three headers named below, as envoyproxy/ratelimit
+    does; `every` tells those of all descriptors in `RateLimit-Policy` and `RateLimit`
+    (draft-ietf-httpapi-ratelimit-headers). With either, an answer over the limit has `Retry-After`, too."""
+    limit: HeaderName = "RateLimit-Limit"
+    """Of `deciding`: the hits that a window takes."""
+    remaining: HeaderName = "RateLimit-Remaining"
+    """Of `deciding`: the hits that are left."""
+    reset: HeaderName = "RateLimit-Reset"
+    """Of `deciding`: seconds until nothing is counted against the limit any more."""
 
 
 class RateLimitSettings(Settings):
@@ -24,6 +51,15 @@ class RateLimitSettings(Settings):
     on_error: OnError = "error"
     """When a counter cannot be kept: `error` fails the call, so that Envoy's `failure_mode_deny` decides; `allow`
     answers OK; `deny` answers OVER_LIMIT."""
+    negative_hits: Literal["authenticated", "always", "never"] = "authenticated"
+    """Who may give hits back (`is_negative_hits`): a caller could refill its own quota with them. `authenticated` is a
+    caller on a unix socket, whose file decides who may connect, or one whose client certificate was verified."""
+    headers: HeaderSettings = HeaderSettings()
+    """Which limits the client is told about, and how."""
+    near_limit_ratio: float = Field(default=0.8, ge=0, le=1)
+    """The part of a limit above which its hits are counted as `near`."""
+    shadow_mode: bool = False
+    """Let every request in, whatever its limits; hits are counted and statuses told as without it."""
     max_counters: int = Field(default=500_000, ge=1)
     """How many live counters `memory://` keeps, at about 350 bytes each. A live counter is never dropped: when all
     places are taken, a new one follows `on_error`."""

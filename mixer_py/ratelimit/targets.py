@@ -7,10 +7,11 @@ from typing import Any
 
 from envoy.service.ratelimit.v3 import rls_pb2
 
-from mixer_py.instruments import Counter, Family
 from mixer_py.ratelimit.algorithms import FIXED_WINDOW, SECOND, UNIT_SECONDS, Terms
+from mixer_py.ratelimit.headers import policy_label
 from mixer_py.ratelimit.identity import window_name
 from mixer_py.ratelimit.rules import Rule, rule_name
+from mixer_py.ratelimit.statistics import RuleStatistics, Statistics, near_room
 
 OVERRIDE = "(override)"
 """In a rule's place in names and labels, where the request brought its own limit."""
@@ -18,19 +19,6 @@ OVERRIDE = "(override)"
 Unit = rls_pb2.RateLimitResponse.RateLimit.Unit
 UNIT_NAMES = {number: name for name, number in Unit.items() if name in UNIT_SECONDS}
 """Names by number; `RateLimitOverride.unit` has the same numbers (envoy/type/v3/ratelimit_unit.proto)."""
-
-
-@dataclass(frozen=True, slots=True)
-class Outcomes:
-    """The cells of `mixer_rate_limits_total` for one domain and rule.
-
-    Attributes:
-        ok: the hit is let in.
-        over_limit: it is not; under shadow mode it is let in.
-    """
-
-    ok: Counter
-    over_limit: Counter
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +33,9 @@ class Target:
         unlimited: matched, but never counted.
         shadow_mode: counted, but answered OK.
         current_limit: `RateLimitResponse.RateLimit` as statuses carry it; never changed.
-        outcomes: where its answers are counted.
+        statistics: where its answers and hits are counted.
+        near_room: hits between the near mark and the limit.
+        policy: name and policy for the headers.
     """
 
     name: str
@@ -55,18 +45,12 @@ class Target:
     unlimited: bool
     shadow_mode: bool
     current_limit: Any
-    outcomes: Outcomes
+    statistics: RuleStatistics
+    near_room: int
+    policy: tuple[str, str]
 
 
-def outcomes(decided: Family[Counter], domain: str, rule: str, *, shadow_mode: bool = False) -> Outcomes:
-    """Looks the cells up once."""
-    return Outcomes(
-        ok=decided.labels(domain, rule, "OK"),
-        over_limit=decided.labels(domain, rule, "SHADOW_OVER_LIMIT" if shadow_mode else "OVER_LIMIT"),
-    )
-
-
-def rule_target(rule: Rule, decided: Family[Counter]) -> Target:
+def rule_target(rule: Rule, statistics: Statistics, near_ratio: float) -> Target:
     """The target of a configured rule."""
     terms = Terms(FIXED_WINDOW, rule.seconds * SECOND, rule.requests_per_unit, rule.requests_per_unit)
     return Target(
@@ -81,11 +65,15 @@ def rule_target(rule: Rule, decided: Family[Counter]) -> Target:
             requests_per_unit=rule.requests_per_unit,
             unit=Unit.Value(rule.unit or "UNKNOWN"),
         ),
-        outcomes=outcomes(decided, rule.domain, rule.name, shadow_mode=rule.shadow_mode),
+        statistics=statistics.of(rule.domain, rule.name, shadow_mode=rule.shadow_mode),
+        near_room=near_room(terms, near_ratio),
+        policy=policy_label(rule.limit_name, terms),
     )
 
 
-def override_target(domain: str, requests_per_unit: int, unit: int, cells: Outcomes) -> Target:
+def override_target(
+    domain: str, requests_per_unit: int, unit: int, statistics: RuleStatistics, near_ratio: float
+) -> Target:
     """The target of a limit that a request brought along; it has no shadow mode and no name of its author.
 
     Raises:
@@ -101,7 +89,9 @@ def override_target(domain: str, requests_per_unit: int, unit: int, cells: Outco
         unlimited=False,
         shadow_mode=False,
         current_limit=rls_pb2.RateLimitResponse.RateLimit(requests_per_unit=requests_per_unit, unit=unit),
-        outcomes=cells,
+        statistics=statistics,
+        near_room=near_room(terms, near_ratio),
+        policy=policy_label("", terms),
     )
 
 

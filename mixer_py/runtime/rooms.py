@@ -127,7 +127,8 @@ class Rooms:
         await self._recorder.drain(max(end - self._clock.monotonic(), 0.0))
 
     def _limiter(self, snapshot: Snapshot) -> Limiter:
-        return Limiter(snapshot.rules, self.counters, self._registry, snapshot.configuration.rate_limit.on_error)
+        settings = snapshot.configuration.rate_limit
+        return Limiter(snapshot.rules, self.counters, self._registry, self._clock, settings)
 
 
 def _sink(settings: TelemetrySettings, store_socket: Path | None) -> Sink | None:

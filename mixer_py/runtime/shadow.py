@@ -22,6 +22,7 @@ import uvloop
 
 from mixer_py.errors import ConfigurationError, Fault, MixerError
 from mixer_py.instruments import Clock, Registry, SystemClock, Table
+from mixer_py.instruments.stages import stage_durations
 from mixer_py.policy.bundles.bundle import Bundle
 from mixer_py.policy.bundles.reading import read_policy
 from mixer_py.policy.policy import Policy
@@ -32,7 +33,6 @@ from mixer_py.runtime.unix_socket import bind_private
 from mixer_py.runtime.vital_signs import VitalSigns
 from mixer_py.services.candidate import judge
 from mixer_py.services.shadow_frames import CHECK, GOODBYE, encode_verdict
-from mixer_py.services.stages import stage_durations
 
 _NICENESS: Final = 10
 _FIRST_TO_END: Final = 1000

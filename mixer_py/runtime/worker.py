@@ -160,7 +160,7 @@ class Worker:
             self._servers.append(server)
             self._log.info("listening", address=address, transport=listener.transport, services=list(services))
         own = f"{self._folder}/worker-{secrets.token_hex(4)}"
-        server = GrpcioServer(f"unix://{own}", rooms.table(UNARY), limits, admission, self._clock)
+        server = GrpcioServer(f"unix://{own}", rooms.table(UNARY), limits, admission, self._clock, behind=True)
         await server.start()
         self._servers.append(server)
         return {"event": "listening", "address": own}

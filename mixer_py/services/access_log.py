@@ -16,7 +16,7 @@ import pyarrow as pa
 from mixer_py.calls import Call
 from mixer_py.errors import InvalidRequestError
 from mixer_py.instruments import Clock, Registry
-from mixer_py.services.stages import stage_durations
+from mixer_py.instruments.stages import stage_durations
 from mixer_py.telemetry.access_log.decoding import AccessLogDecoder, StreamIdentity, parse_identity
 from mixer_py.telemetry.columns import REQUESTS
 

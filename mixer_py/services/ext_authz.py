@@ -15,12 +15,12 @@ from google.protobuf.message import DecodeError
 from mixer_py.calls import Call
 from mixer_py.errors import EvaluationError, InvalidRequestError, RequestParseError
 from mixer_py.instruments import Clock, Counter, Histogram, Registry
+from mixer_py.instruments.stages import stage_durations
 from mixer_py.policy.decision import BYPASS, Decision, Ruling
 from mixer_py.policy.policy import Policy
 from mixer_py.policy.selection import Point
 from mixer_py.services.check_response import BAD_REQUEST, Answer, Verdict, let_pass, refuse, respond
 from mixer_py.services.decision_ids import DecisionIds
-from mixer_py.services.stages import stage_durations
 from mixer_py.telemetry.decision_record import DecisionRecord
 
 METHOD = "/envoy.service.auth.v3.Authorization/Check"

@@ -11,8 +11,8 @@ from google.protobuf.message import DecodeError
 from mixer_py.calls import Call
 from mixer_py.errors import InvalidRequestError
 from mixer_py.instruments import Clock, Registry
+from mixer_py.instruments.stages import stage_durations
 from mixer_py.ratelimit.limiter import Limiter
-from mixer_py.services.stages import stage_durations
 
 METHOD = "/envoy.service.ratelimit.v3.RateLimitService/ShouldRateLimit"
 """The full name of its one method."""
@@ -35,18 +35,19 @@ class RateLimitService:
             outcome: stages.labels("rate_limit", "total", outcome) for outcome in ("ok", "over_limit", "error")
         }
 
-    async def should_rate_limit(self, message: bytes, call: Call) -> bytes:  # noqa: ARG002 (a handler's signature)
+    async def should_rate_limit(self, message: bytes, call: Call) -> bytes:
         """Answers one call.
 
         Args:
             message: `envoy.service.ratelimit.v3.RateLimitRequest`.
-            call: who asks; lateness is the transport's business.
+            call: who asks, which decides whether it may give hits back; lateness is the transport's business.
 
         Returns:
             `envoy.service.ratelimit.v3.RateLimitResponse`.
 
         Raises:
             InvalidRequestError: the message is no such request, or one that the protocol forbids.
+            PermissionDeniedError: negative hits of a caller that may not give hits back.
             CounterStoreError: a counter could not be kept, and `on_error` is `error`.
         """
         started = self._clock.monotonic()
@@ -56,7 +57,7 @@ class RateLimitService:
                 request = rls_pb2.RateLimitRequest.FromString(message)
             except DecodeError as error:
                 raise InvalidRequestError(f"the message is no RateLimitRequest: {error}") from error
-            response = await self.limiter.should_rate_limit(request)
+            response = await self.limiter.should_rate_limit(request, authenticated=call.authenticated)
             answer: bytes = response.SerializeToString()
             outcome = "over_limit" if response.overall_code == rls_pb2.RateLimitResponse.OVER_LIMIT else "ok"
             return answer

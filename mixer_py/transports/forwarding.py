@@ -12,6 +12,10 @@ from mixer_py.calls import Call, UnaryHandler
 from mixer_py.errors import ForwardingError
 from mixer_py.instruments import Clock
 
+VOUCHER = "mixer-authenticated"
+"""In the metadata of a call that is handed on: its caller is authenticated. Believed only where nobody but a worker of
+the same mixer can connect."""
+
 
 class Forwarder:
     """A connection to the process that answers."""
@@ -40,12 +44,15 @@ class Forwarder:
         """What answers a method: the other process."""
         ask: grpc.aio.UnaryUnaryMultiCallable[bytes, bytes] = self._channel.unary_unary(method)
         clock = self._clock
+        vouchers = {True: ((VOUCHER, "1"),), False: None}
 
         async def forward(message: bytes, call: Call) -> bytes:
             timeout = None if call.deadline is None else call.deadline - clock.monotonic()
             try:
                 # A connection that ages is made anew meanwhile, and a worker that died is replaced.
-                answer: bytes = await ask(message, timeout=timeout, wait_for_ready=timeout is not None)
+                answer: bytes = await ask(
+                    message, timeout=timeout, wait_for_ready=timeout is not None, metadata=vouchers[call.authenticated]
+                )
             except grpc.aio.AioRpcError as error:
                 raise ForwardingError(error.code().value[0], error.details() or "") from None
             return answer

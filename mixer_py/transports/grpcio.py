@@ -20,9 +20,9 @@ from mixer_py.calls import Call, ClientStreamHandler
 from mixer_py.errors import ForwardingError, MixerError, ProcessError
 from mixer_py.instruments import Clock
 from mixer_py.transports.admission import Admission
-from mixer_py.transports.forwarding import Forwarder
+from mixer_py.transports.forwarding import VOUCHER, Forwarder
 from mixer_py.transports.handlers import HandlerTable
-from mixer_py.transports.places import Place
+from mixer_py.transports.places import UNIX, Place
 
 if TYPE_CHECKING:
     Handler = grpc.RpcMethodHandler[bytes, bytes]
@@ -68,7 +68,14 @@ class GrpcioServer:
     """One listener."""
 
     def __init__(
-        self, address: str, table: HandlerTable, limits: ServerLimits, admission: Admission, clock: Clock
+        self,
+        address: str,
+        table: HandlerTable,
+        limits: ServerLimits,
+        admission: Admission,
+        clock: Clock,
+        *,
+        behind: bool = False,
     ) -> None:
         """Prepares a listener; nothing is bound before `start`.
 
@@ -78,8 +85,12 @@ class GrpcioServer:
             limits: its manners.
             admission: shared by all listeners of a process, because they share its loop.
             clock: for deadlines.
+            behind: only other workers of this mixer can connect, and hand calls on (`Forwarder`); each says whether
+                its caller is authenticated. Else everybody who can open a unix socket is, and nobody on TCP.
         """
         self.address = address
+        self._behind = behind
+        self._on_unix = address.startswith(UNIX)
         self._place = Place(address)
         self._admission = admission
         self._clock = clock
@@ -143,26 +154,30 @@ class GrpcioServer:
         for service in ("", *self._services):
             await self._health.set(service, status)
 
+    def _call(self, context: Context) -> Call:
+        remaining = context.time_remaining()
+        deadline = None if remaining is None else self._clock.monotonic() + remaining
+        authenticated = _is_vouched_for(context) if self._behind else self._on_unix
+        return Call(deadline, context.peer(), authenticated)
+
     def _unary(self, method: str) -> tuple[str, Handler]:
-        admission, clock, answers = self._admission, self._clock, self._answers
+        admission, answers = self._admission, self._answers
 
         def handler(message: bytes, call: Call) -> Awaitable[bytes]:
             return answers[method](message, call)  # as late as this, so that `forward` holds from one call to the next
 
         async def answer(message: bytes, context: Context) -> bytes:
             try:
-                return await admission.run(handler, message, _call(context, clock))
+                return await admission.run(handler, message, self._call(context))
             except BaseException as error:  # noqa: BLE001 (no failure may read as success)
                 await self._fail(method, context, error)
 
         return method, grpc.unary_unary_rpc_method_handler(answer)
 
     def _client_stream(self, method: str, handler: ClientStreamHandler) -> tuple[str, Handler]:
-        clock = self._clock
-
         async def answer(messages: AsyncIterator[bytes], context: Context) -> bytes:
             try:
-                return await handler(messages, _call(context, clock))
+                return await handler(messages, self._call(context))
             except BaseException as error:  # noqa: BLE001 (no failure may read as success)
                 await self._fail(method, context, error)
 
@@ -191,9 +206,8 @@ class _Methods(grpc.GenericRpcHandler):
         return self._handlers.get(handler_call_details.method)
 
 
-def _call(context: Context, clock: Clock) -> Call:
-    remaining = context.time_remaining()
-    return Call(deadline=None if remaining is None else clock.monotonic() + remaining, peer=context.peer())
+def _is_vouched_for(context: Context) -> bool:
+    return any(key == VOUCHER for key, _ in context.invocation_metadata() or ())
 
 
 async def _abort(context: Context, status: int, message: str) -> NoReturn:

@@ -115,12 +115,13 @@ def test_a_line_that_is_still_being_written_is_left_for_later(tmp_path: Path) ->
 
 
 def test_a_full_table_falls_back_to_the_other_series(tmp_path: Path) -> None:
-    table = Table(tmp_path / "t", capacity=128)
+    table = Table(tmp_path / "t", capacity=192)
     registry = Registry(table)
     family = registry.counter("c_total", "C.", ("a",))
     for index in range(1000):
         family.labels(str(index)).add()
-    assert family.labels("other").value == 1000 - 126
+    assert family.labels("other").value == 1000 - 189
+    assert registry.counter("mixer_series_overflow_total", "", ("metric",)).labels("c_total").value == 1000 - 189
     registry.counter("late_total", "L.").labels().add()
     table.close()
 

@@ -9,7 +9,7 @@ import pytest
 from mixer_py.instruments import FakeClock, Registry
 from mixer_py.ratelimit.limiter import Limiter
 from mixer_py.ratelimit.rules import Rules
-from mixer_py.ratelimit.settings import OnError
+from mixer_py.ratelimit.settings import OnError, RateLimitSettings
 from mixer_py.ratelimit.stores import CounterStore
 from mixer_py.ratelimit.stores.memory import MemoryStore
 
@@ -27,10 +27,15 @@ def registry() -> Registry:
 @pytest.fixture
 def make_limiter(clock: FakeClock, registry: Registry) -> Callable[..., Limiter]:
     def make(
-        rules: Rules | str, store: CounterStore | None = None, on_error: OnError = "error", capacity: int = 1000
+        rules: Rules | str,
+        store: CounterStore | None = None,
+        on_error: OnError = "error",
+        capacity: int = 1000,
+        **settings: object,
     ) -> Limiter:
         if isinstance(rules, str):
             rules = Rules.parse([("rules.yaml", rules.encode())])
-        return Limiter(rules, store or MemoryStore(clock, registry, capacity), registry, on_error)
+        chosen = RateLimitSettings(on_error=on_error, **settings)
+        return Limiter(rules, store or MemoryStore(clock, registry, capacity), registry, clock, chosen)
 
     return make

@@ -11,10 +11,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mixer_py.calls import Call
-from mixer_py.errors import CounterStoreError, InvalidRequestError, MixerError
+from mixer_py.errors import CounterStoreError, InvalidRequestError, MixerError, PermissionDeniedError
 from mixer_py.instruments import FakeClock, Registry
 from mixer_py.ratelimit.algorithms import Tally
-from mixer_py.ratelimit.limiter import MAX_DESCRIPTORS, Limiter
+from mixer_py.ratelimit.limiter import Limiter
+from mixer_py.ratelimit.requests import MAX_DESCRIPTORS
 from mixer_py.ratelimit.rules import Rules
 from mixer_py.ratelimit.stores import Charge
 from mixer_py.ratelimit.stores.memory import MemoryStore
@@ -132,16 +133,55 @@ async def test_counts_survive_a_reload(make_limiter, clock, registry) -> None:
     assert response.statuses[0].limit_remaining == 3
 
 
-async def test_negative_hits_are_refused(make_limiter) -> None:
-    """Field 4 of a descriptor, newer than our protos."""
-    limiter = make_limiter(RULES)
-    request = ask(("tenant", "a"), ("tenant", "a"))
-    request.descriptors[1].MergeFromString(b"\x20\x01")
-    with pytest.raises(InvalidRequestError, match=r"descriptors\[1\].is_negative_hits"):
-        await limiter.should_rate_limit(request)
+def give_back(hits: int = 1, *, entry: tuple[str, str] = ("tenant", "a")) -> rls_pb2.RateLimitRequest:
+    """A request for negative hits: field 4 of a descriptor, newer than our protos."""
+    request = ask(entry)
+    request.descriptors[0].hits_addend.value = hits
+    request.descriptors[0].MergeFromString(b"\x20\x01")
+    return request
+
+
+@pytest.mark.parametrize(
+    ("setting", "authenticated", "taken"),
+    [
+        ("authenticated", False, False),
+        ("authenticated", True, True),
+        ("always", False, True),
+        ("never", False, False),
+        ("never", True, False),
+    ],
+)
+async def test_who_may_give_hits_back(make_limiter, setting: str, authenticated: bool, taken: bool) -> None:
+    limiter = make_limiter(RULES, negative_hits=setting)
+    await limiter.should_rate_limit(ask(("tenant", "a")))
+    if taken:
+        response = await limiter.should_rate_limit(give_back(), authenticated=authenticated)
+        assert response.statuses[0].limit_remaining == 2
+    else:
+        with pytest.raises(PermissionDeniedError, match=r"descriptors\[0\].is_negative_hits.*rate_limit.negative_hits"):
+            await limiter.should_rate_limit(give_back(), authenticated=authenticated)
+        assert (await limiter.should_rate_limit(ask(("tenant", "a")))).statuses[0].limit_remaining == 0
+
+
+async def test_more_than_was_taken_cannot_be_given_back(make_limiter) -> None:
+    limiter = make_limiter(RULES, negative_hits="always")
+    response = await limiter.should_rate_limit(give_back(2**64 - 1))
+    assert (response.overall_code, response.statuses[0].limit_remaining) == (OK, 2)
+
+
+async def test_other_unknown_fields_are_passed_over(make_limiter) -> None:
     harmless = ask(("tenant", "a"))
-    harmless.descriptors[0].MergeFromString(b"\x20\x00\x98\x06\x01")  # is_negative_hits: false, and an unknown field 99
-    assert (await limiter.should_rate_limit(harmless)).statuses[0].limit_remaining == 1
+    harmless.descriptors[0].MergeFromString(b"\x20\x00\x98\x06\x01")  # is_negative_hits: false, and a field 99
+    response = await make_limiter(RULES).should_rate_limit(harmless)
+    assert response.statuses[0].limit_remaining == 1
+
+
+async def test_the_service_knows_the_caller_from_the_call(make_limiter, clock, registry) -> None:
+    service = RateLimitService(make_limiter(RULES), clock, registry)
+    message = give_back().SerializeToString()
+    assert await service.should_rate_limit(message, Call(authenticated=True))
+    with pytest.raises(PermissionDeniedError):
+        await service.should_rate_limit(message, Call())
 
 
 async def test_a_refused_request_charges_nothing(make_limiter) -> None:
@@ -185,9 +225,7 @@ async def test_bytes_that_are_no_request(make_limiter, clock, registry) -> None:
 )
 async def test_any_bytes_get_an_answer_or_a_refusal(message: bytes) -> None:
     clock, registry = FakeClock(), Registry()
-    limiter = Limiter(
-        Rules.parse([("r", RULES.encode())]), MemoryStore(clock, registry, 100), registry, on_error="error"
-    )
+    limiter = Limiter(Rules.parse([("r", RULES.encode())]), MemoryStore(clock, registry, 100), registry, clock)
     service = RateLimitService(limiter, clock, registry)
     try:
         answer = await service.should_rate_limit(message, Call())

@@ -15,7 +15,7 @@ from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 from mixer_py.calls import Call
 from mixer_py.errors import EvaluationError, ProcessError
 from mixer_py.instruments import FakeClock, Registry, SystemClock
-from mixer_py.transports import Admission, GrpcioServer, HandlerTable, ServerLimits
+from mixer_py.transports import Admission, Forwarder, GrpcioServer, HandlerTable, ServerLimits
 
 LIMITS = ServerLimits(max_message_bytes=1000, max_in_flight=2, max_connection_age=600, max_connection_age_grace=5)
 CHECK = "/envoy.service.auth.v3.Authorization/Check"
@@ -237,3 +237,41 @@ async def test_a_connection_is_asked_to_go_when_it_is_old(tmp_path: Path) -> Non
         assert channel.get_state() is grpc.ChannelConnectivity.READY
         await asyncio.wait_for(channel.wait_for_state_change(grpc.ChannelConnectivity.READY), 20)
         assert await unary(channel)(b"on a new connection") == b"on a new connection"
+
+
+async def tell_caller(_message: bytes, call: Call) -> bytes:
+    return b"authenticated" if call.authenticated else b"anybody"
+
+
+async def test_a_caller_is_authenticated_on_a_unix_socket_only(tmp_path: Path) -> None:
+    clock = SystemClock()
+    admission = Admission(10, clock, Registry())
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    servers = [
+        GrpcioServer(address, HandlerTable({CHECK: tell_caller}), LIMITS, admission, clock)
+        for address in (f"unix://{tmp_path / 's'}", f"127.0.0.1:{port}")
+    ]
+    said = []
+    for server in servers:
+        await server.start()
+        async with grpc.aio.insecure_channel(server.address) as channel:
+            said.append(await unary(channel)(b"", metadata=(("mixer-authenticated", "1"),)))
+        await server.stop(0)
+    assert said == [b"authenticated", b"anybody"]
+
+
+@pytest.mark.parametrize("authenticated", [True, False])
+async def test_a_worker_says_of_calls_that_it_hands_on_whether_their_caller_is_authenticated(
+    tmp_path: Path, authenticated: bool
+) -> None:
+    clock = SystemClock()
+    table, admission = HandlerTable({CHECK: tell_caller}), Admission(10, clock, Registry())
+    behind = GrpcioServer(f"unix://{tmp_path / 's'}", table, LIMITS, admission, clock, behind=True)
+    await behind.start()
+    forwarder = Forwarder(behind.address, 1000, clock)
+    answer = await forwarder.handler(CHECK)(b"", Call(authenticated=authenticated))
+    assert answer == (b"authenticated" if authenticated else b"anybody")
+    await forwarder.close(0)
+    await behind.stop(0)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from mixer_py.instruments import Family, Histogram, Registry
+from mixer_py.instruments.metrics import Family, Histogram, Registry
 
 
 def stage_durations(registry: Registry) -> Family[Histogram]:

@@ -1,0 +1,124 @@
+"""Reads a RateLimitRequest: which limit each descriptor is held against, and what is charged.
+
+Not for: bytes (`services/rate_limit.py`) or what the answer says (`responses.py`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+from google.protobuf.unknown_fields import UnknownFieldSet
+
+from mixer_py.errors import InvalidRequestError, PermissionDeniedError
+from mixer_py.ratelimit.algorithms import MOST_USED
+from mixer_py.ratelimit.identity import counter_identity
+from mixer_py.ratelimit.rules import Domain, Rules
+from mixer_py.ratelimit.settings import RateLimitSettings
+from mixer_py.ratelimit.statistics import Statistics
+from mixer_py.ratelimit.stores import Charge
+from mixer_py.ratelimit.targets import Target, override_name, override_target, rule_target
+
+MAX_DESCRIPTORS = 1024
+"""More descriptors than any route asks for; a request with more would hold up everybody else's."""
+
+RateLimitRequest = Any  # envoy.service.ratelimit.v3.RateLimitRequest: the generated modules carry no types
+Descriptor = Any
+
+_NEGATIVE_HITS_FIELD = 4  # RateLimitDescriptor.is_negative_hits, newer than the protos we build on
+
+
+class Asked(NamedTuple):
+    """What a request asks for.
+
+    Attributes:
+        domain: of its rules; None for an unknown one.
+        descriptors: how many there are.
+        targets: what each descriptor is held against; None for one that no rule matches.
+        charges: one for each target that has a limit, in their order.
+    """
+
+    domain: Domain | None
+    descriptors: int
+    targets: Sequence[Target | None]
+    charges: Sequence[Charge]
+
+
+class RequestReader:
+    """Reads requests by one revision of the rules."""
+
+    def __init__(self, rules: Rules, statistics: Statistics, settings: RateLimitSettings) -> None:
+        """Makes the target of every rule.
+
+        Args:
+            rules: what is limited.
+            statistics: where the answers will be counted.
+            settings: who may give hits back, and when a limit is nearly used.
+        """
+        self._domains = rules.domains
+        self._near_ratio = settings.near_limit_ratio
+        self._targets = [rule_target(rule, statistics, self._near_ratio) for rule in rules]
+        self._overrides = {name: statistics.of(name, override_name(name)) for name in rules.domains}
+        self._negative_hits = settings.negative_hits
+        givers = "nobody" if settings.negative_hits == "never" else "authenticated callers only"
+        self._givers = f"negative hits are taken from {givers} (rate_limit.negative_hits)"
+
+    def read(self, request: RateLimitRequest, *, authenticated: bool) -> Asked:
+        """Says what is to be charged.
+
+        Args:
+            request: `envoy.service.ratelimit.v3.RateLimitRequest`.
+            authenticated: whether it is known who asks (`Call.authenticated`).
+
+        Raises:
+            InvalidRequestError: no domain, no descriptors, too many of them, or an override without a unit.
+            PermissionDeniedError: negative hits of a caller that may not give hits back.
+        """
+        descriptors = request.descriptors
+        if not request.domain:
+            raise InvalidRequestError("domain: the rate limit domain must not be empty")
+        if not descriptors:
+            raise InvalidRequestError("descriptors: the list of rate limit descriptors must not be empty")
+        if len(descriptors) > MAX_DESCRIPTORS:
+            raise InvalidRequestError(f"descriptors: {len(descriptors)} are more than {MAX_DESCRIPTORS}")
+        domain = self._domains.get(request.domain)
+        if domain is None:
+            return Asked(None, len(descriptors), (), ())
+        may_give_back = self._negative_hits == "always" or (authenticated and self._negative_hits == "authenticated")
+        targets: list[Target | None] = []
+        charges: list[Charge] = []
+        for position, descriptor in enumerate(descriptors):
+            negative = bool(len(UnknownFieldSet(descriptor))) and _is_negative(descriptor)
+            if negative and not may_give_back:
+                raise PermissionDeniedError(f"descriptors[{position}].is_negative_hits: {self._givers}")
+            target: Target | None
+            if descriptor.HasField("limit"):
+                target, entries = self._override(domain, descriptor, position)
+            else:
+                rule, entries = domain.match(descriptor.entries)
+                target = None if rule is None else self._targets[rule.index]
+            targets.append(target)
+            if target is None or target.unlimited:
+                continue
+            # 0 only looks where the descriptor says it; the request's own 0 is the same as none (envoyproxy/ratelimit).
+            hits = descriptor.hits_addend.value if descriptor.HasField("hits_addend") else request.hits_addend or 1
+            hits = min(hits, MOST_USED)
+            identity = counter_identity(target.domain, target.window, entries)
+            charges.append(Charge(identity, target.terms, -hits if negative else hits))
+        return Asked(domain, len(descriptors), targets, charges)
+
+    def _override(self, domain: Domain, descriptor: Descriptor, position: int) -> tuple[Target, tuple[str, ...]]:
+        """The limit that a descriptor brings along; it draws on the counter of the rule with that window."""
+        limit, statistics = descriptor.limit, self._overrides[domain.name]
+        try:
+            target = override_target(domain.name, limit.requests_per_unit, limit.unit, statistics, self._near_ratio)
+        except KeyError:
+            raise InvalidRequestError(f"descriptors[{position}].limit.unit: {limit.unit} is no unit") from None
+        return target, tuple(part for entry in descriptor.entries for part in (entry.key, entry.value))
+
+
+def _is_negative(descriptor: Descriptor) -> bool:
+    """Whether a descriptor's hits are given back."""
+    unknown = UnknownFieldSet(descriptor)
+    fields = (unknown[index] for index in range(len(unknown)))
+    return any(field.field_number == _NEGATIVE_HITS_FIELD and field.data for field in fields)
