@@ -17,9 +17,12 @@ from mixer_py.errors import EvaluationError, PolicyLoadError, RequestParseError,
 from mixer_py.policy.bundles.bundle import Module
 from mixer_py.policy.engines.embedded import INTERPRETER, EmbeddedEngine
 from mixer_py.policy.engines.interpreter import Interpreter
-from mixer_py.policy.engines.protocol import Evaluation, NoWatch
+from mixer_py.policy.engines.protocol import NoWatch
 from mixer_py.policy.rego.version_zero import as_version_one
 from tests.conformance.cases import Case, Wanted
+
+Evaluated = tuple[object, str]
+"""A decision's value, and the tier."""
 
 
 class Verdict(StrEnum):
@@ -80,21 +83,22 @@ def _as_version_one(case: Case) -> Case:
     return replace(case, bundle=replace(case.bundle, modules=modules))
 
 
-def _evaluate(engine: EmbeddedEngine, case: Case) -> Evaluation:
-    return asyncio.run(engine.evaluate(case.decision, case.input_json))
+def _evaluate(engine: EmbeddedEngine, case: Case) -> Evaluated:
+    evaluation = asyncio.run(engine.evaluate(case.decision, case.input_json))
+    return evaluation.value, evaluation.tier
 
 
-def _interpret(interpreter: Interpreter, case: Case) -> Evaluation:
+def _interpret(interpreter: Interpreter, case: Case) -> Evaluated:
     value = json.loads(interpreter.evaluate(case.decision, case.input_json))
     if value == "<undefined>":
         raise UndefinedDecisionError
-    return Evaluation(value[0], INTERPRETER)
+    return value[0], INTERPRETER
 
 
-def _judge_evaluation(case: Case, wanted: Wanted, evaluate: Callable[[Case], Evaluation]) -> Judgement:
+def _judge_evaluation(case: Case, wanted: Wanted, evaluate: Callable[[Case], Evaluated]) -> Judgement:
     tier = INTERPRETER
     try:
-        evaluation = evaluate(case)
+        value, tier = evaluate(case)
     except UndefinedDecisionError:
         got = Wanted("undefined")
     except RequestParseError as error:
@@ -102,7 +106,7 @@ def _judge_evaluation(case: Case, wanted: Wanted, evaluate: Callable[[Case], Eva
     except EvaluationError as error:
         return Judgement(case, tier, Verdict.PASS if wanted.kind == "error" else Verdict.FAILED, str(error))
     else:
-        got, tier = Wanted("value", evaluation.value), evaluation.tier
+        got = Wanted("value", value)
     if wanted.kind == "error":
         return Judgement(case, tier, Verdict.MISSED, f"{got.kind} {got.value}")
     if wanted.kind == got.kind and alike(wanted.value, got.value, unordered=wanted.unordered):

@@ -6,6 +6,7 @@ import asyncio
 import json
 from collections.abc import Mapping
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 from structlog.testing import capture_logs
@@ -15,7 +16,13 @@ from mixer_py.instruments import Registry
 from mixer_py.policy.bundles.bundle import Bundle, Module
 from mixer_py.policy.bundles.reading import read_bundles
 from mixer_py.policy.engines.embedded import EmbeddedEngine
-from mixer_py.policy.engines.protocol import Evaluation
+
+
+class Got(NamedTuple):
+    """What an evaluation gave."""
+
+    value: object
+    tier: str
 
 
 class Watch:
@@ -40,8 +47,9 @@ class Made:
         modules = (Module("p.rego", f"package p\n{text}\n"),)
         self.engine = EmbeddedEngine(Bundle(modules, data or {}, (), ""), self.decisions, self.watch, self.registry)
 
-    def evaluate(self, document: object, decision: str = "p/value") -> Evaluation:
-        return asyncio.run(self.engine.evaluate(decision, json.dumps(document)))
+    def evaluate(self, document: object, decision: str = "p/value") -> Got:
+        evaluation = asyncio.run(self.engine.evaluate(decision, json.dumps(document)))
+        return Got(evaluation.value, evaluation.tier)
 
     def repeated(self, reason: str) -> float:
         return self.registry.counter("mixer_evaluations_repeated_total", "", ("reason",)).labels(reason).value
@@ -56,8 +64,8 @@ def test_the_sample_in_the_tutorials_form_is_evaluated_by_the_machine() -> None:
 
 def test_each_decision_has_its_own_tier() -> None:
     made = Made("fast := input.a\nslow := x if x := input.a with input.a as 2", "fast", "slow")
-    assert made.evaluate({"a": 1}, "p/fast") == Evaluation(1, "rvm")
-    assert made.evaluate({"a": 1}, "p/slow") == Evaluation(2, "interpreter")
+    assert made.evaluate({"a": 1}, "p/fast") == Got(1, "rvm")
+    assert made.evaluate({"a": 1}, "p/slow") == Got(2, "interpreter")
     assert made.engine.tier == made.engine.tier_of("p/fast") == "rvm"
     assert made.engine.tier_of("p/slow") == "interpreter"
     tiers = made.engine.describe()["tiers"]
@@ -72,34 +80,34 @@ def test_a_decision_too_large_for_the_machine_does_not_keep_the_others_off() -> 
     made = Made(f"{large}\none := data.d\ntwo := [data.d, input.a]", "large", "one", "two", data={"d": "data"})
     assert [made.engine.tier_of(decision) for decision in made.decisions] == ["interpreter", "rvm", "rvm"]
     for _ in range(2):
-        assert made.evaluate({"a": 1}, "p/one") == Evaluation("data", "rvm")
-        assert made.evaluate({"a": 1}, "p/two") == Evaluation(["data", 1], "rvm")
+        assert made.evaluate({"a": 1}, "p/one") == Got("data", "rvm")
+        assert made.evaluate({"a": 1}, "p/two") == Got(["data", 1], "rvm")
 
 
 def test_beyond_the_limit_of_instructions_the_interpreter_answers() -> None:
     made = Made("value := count([x | some x in numbers.range(1, input.n); x > 1])")
-    assert made.evaluate({"n": 10}) == Evaluation(9, "rvm")
+    assert made.evaluate({"n": 10}) == Got(9, "rvm")
     assert made.repeated("instruction_limit") == 0
-    assert made.evaluate({"n": 30000}) == Evaluation(29999, "interpreter")
+    assert made.evaluate({"n": 30000}) == Got(29999, "interpreter")
     assert made.repeated("instruction_limit") == 1
-    assert made.evaluate({"n": 10}) == Evaluation(9, "rvm")
+    assert made.evaluate({"n": 10}) == Got(9, "rvm")
 
 
 def test_a_decision_that_the_machine_never_finishes_is_tried_there_less_and_less() -> None:
     made = Made("value := count([x | some x in numbers.range(1, input.n); x > 1])")
     for _ in range(40):
-        assert made.evaluate({"n": 20000}) == Evaluation(19999, "interpreter")
+        assert made.evaluate({"n": 20000}) == Got(19999, "interpreter")
     assert made.repeated("instruction_limit") == 7, "after 0, 0, 1, 2, 4, 8 and 16 calls that were not tried"
     for _ in range(40):
         evaluation = made.evaluate({"n": 10})
-    assert evaluation == Evaluation(9, "rvm"), "once it finishes it is tried each time again"
+    assert evaluation == Got(9, "rvm"), "once it finishes it is tried each time again"
     assert made.evaluate({"n": 20000}).tier == "interpreter"
     assert made.evaluate({"n": 10}).tier == "rvm"
 
 
 def test_a_conflict_is_an_error_as_in_the_interpreter() -> None:
     made = Made("value := 1 if input.a\nvalue := 2 if input.b")
-    assert made.evaluate({"a": True}) == Evaluation(1, "rvm")
+    assert made.evaluate({"a": True}) == Got(1, "rvm")
     with pytest.raises(EvaluationError, match="conflict"):
         made.evaluate({"a": True, "b": True})
     assert made.watch.begun == made.watch.ended == 2
@@ -107,13 +115,13 @@ def test_a_conflict_is_an_error_as_in_the_interpreter() -> None:
 
 def test_a_builtins_error_is_undefined_without_a_repetition() -> None:
     made = Made('default value := "no"\nvalue := base64.decode(input.a)')
-    assert made.evaluate({"a": "%"}) == Evaluation("no", "rvm")
+    assert made.evaluate({"a": "%"}) == Got("no", "rvm")
     assert made.repeated("builtin_error") == 0
 
 
 def test_in_the_interpreter_a_builtins_error_is_counted() -> None:
     made = Made('default value := "no"\nvalue := x if x := base64.decode(input.a) with input.b as 1')
-    assert made.evaluate({"a": "%"}) == Evaluation("no", "interpreter")
+    assert made.evaluate({"a": "%"}) == Got("no", "interpreter")
     assert made.repeated("builtin_error") == 1
 
 
@@ -130,7 +138,7 @@ def test_undefined_and_unreadable_are_the_same_in_both_tiers() -> None:
 
 def test_a_panic_costs_one_call(capfd: pytest.CaptureFixture[str]) -> None:
     made = Made("value := [time.parse_ns(input.q, input.q), data.d]", data={"d": 1})
-    wanted = Evaluation([1136160000000000000, 1], "rvm")
+    wanted = Got([1136160000000000000, 1], "rvm")
     assert made.evaluate({"q": "2006-01-02"}) == wanted
     for _ in range(2):
         with pytest.raises(EvaluationError, match="panicked"):
