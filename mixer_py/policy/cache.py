@@ -1,8 +1,8 @@
 """Decisions that were made already, by what they read: Mixer's check cache.
 
-A key is a decision's path and the JSON text of everything of the input that it reads, absence included, so that equal
-keys have equal decisions. It holds the Rego result only; identifiers, quotas, logs and shadow decisions are made anew
-for every call. It belongs to one revision and goes with it. Errors are not kept.
+A key is a decision's path and everything of the input that it reads, absence included, as it stands in the request or
+as JSON text, so that equal keys have equal decisions. It holds the Rego result only; identifiers, quotas, logs and
+shadow decisions are made anew for every call. It belongs to one revision and goes with it. Errors are not kept.
 
 Not for: which decisions may be kept (`rego/reads.py`), or what the key is made of (`document/projection.py`).
 """
@@ -18,8 +18,8 @@ from mixer_py.instruments import Clock, Registry
 from mixer_py.policy.decision import HIT, Ruling
 from mixer_py.policy.settings import CacheSettings
 
-Key = tuple[str, str | bytes]
-"""Path of the decision, and the text that it read, or a digest of that."""
+Key = tuple[object, ...]
+"""Path of the decision, and the text that it read, or a digest of that; or a fingerprint of the request."""
 
 _LONGEST_KEY: Final = 256
 _DIGEST_BYTES: Final = 32
@@ -96,7 +96,7 @@ class DecisionCache:
         self._size.set(len(self._entries))
 
 
-def cache_key(path: str, text: str) -> Key:
+def cache_key(path: str, text: str) -> tuple[str, str | bytes]:
     """The key of what a decision read; a long text is kept as a digest, so that entries stay small."""
     if len(text) <= _LONGEST_KEY:
         return path, text

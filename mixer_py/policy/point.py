@@ -5,15 +5,17 @@ Not for: which decision a request asks for (`policy.py`), or what an error means
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import dataclass
 from typing import Final
 
 import orjson
 from envoy.service.auth.v3.external_auth_pb2 import CheckRequest
 
-from mixer_py.policy.cache import DecisionCache, cache_key
+from mixer_py.policy.cache import DecisionCache, Key, cache_key
 from mixer_py.policy.cache_key import readable_key
 from mixer_py.policy.decision import BYPASS, MISS, Decision, Ruling
+from mixer_py.policy.document.fingerprint import Fingerprint, is_long
 from mixer_py.policy.document.input import InputBuilder
 from mixer_py.policy.document.projection import Projection
 from mixer_py.policy.engines.protocol import Engine
@@ -62,7 +64,20 @@ class DecisionPoint:
         tier: what evaluates when nothing stands in its way.
     """
 
-    __slots__ = ("_build", "_cache", "_engine", "_known", "_reads", "_rule", "_rvm", "dry_run", "name", "path", "tier")
+    __slots__ = (
+        "_build",
+        "_cache",
+        "_engine",
+        "_fingerprint",
+        "_known",
+        "_reads",
+        "_rule",
+        "_rvm",
+        "dry_run",
+        "name",
+        "path",
+        "tier",
+    )
 
     def __init__(
         self,
@@ -94,6 +109,10 @@ class DecisionPoint:
         self._rvm = _RVM if reads.input is None else _RVM_PROJECTED
         self._known: dict[tuple[str, str], Ruling] = {}
         self._cache = cache if reads.cacheable and reads.input is not None else None
+        self._fingerprint: Fingerprint | None = None
+        if self._cache is not None and reads.input is not None:
+            with contextlib.suppress(LookupError):
+                self._fingerprint = Fingerprint(path, reads.input, inputs)
         tier = engine.tier_of(path)
         self.tier = self._rvm if tier == _RVM else tier
 
@@ -106,15 +125,22 @@ class DecisionPoint:
             ResultError: the policy's result has a wrong shape.
             EvaluationError: the policy failed.
         """
-        text = self._build(request)
         cache = self._cache
         if cache is None:
-            return await self._evaluate(text, BYPASS)
-        key = cache_key(self.path, text)
-        ruling = cache.find(key)
-        if ruling is None:
-            ruling = await self._evaluate(text, MISS)
-            cache.keep(key, ruling)
+            return await self._evaluate(self._build(request), BYPASS)
+        key: Key | None = None if self._fingerprint is None else self._fingerprint.take(request)
+        if key is not None:
+            ruling = cache.find(key)
+            if ruling is not None:
+                return ruling
+        text = self._build(request)
+        if key is None or is_long(key):
+            key = cache_key(self.path, text)
+            ruling = cache.find(key)
+            if ruling is not None:
+                return ruling
+        ruling = await self._evaluate(text, MISS)
+        cache.keep(key, ruling)
         return ruling
 
     async def _evaluate(self, text: str, cache: str) -> Ruling:
