@@ -12,13 +12,11 @@ class Call:
 
     Attributes:
         deadline: `Clock.monotonic` seconds after which the caller no longer waits; None when it waits for ever.
-        peer: the caller's address as the transport writes it.
         authenticated: whether it is known who calls: on a unix socket, whose file decides who may connect, or by a
             client certificate that was verified.
     """
 
     deadline: float | None = None
-    peer: str = ""
     authenticated: bool = False
 
 

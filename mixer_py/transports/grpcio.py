@@ -158,7 +158,7 @@ class GrpcioServer:
         remaining = context.time_remaining()
         deadline = None if remaining is None else self._clock.monotonic() + remaining
         authenticated = _is_vouched_for(context) if self._behind else self._on_unix
-        return Call(deadline, context.peer(), authenticated)
+        return Call(deadline, authenticated)
 
     def _unary(self, method: str) -> tuple[str, Handler]:
         admission, answers = self._admission, self._answers
