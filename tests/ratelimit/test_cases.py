@@ -18,7 +18,7 @@ ALL_CASES = load_cases()
 @pytest.mark.parametrize("case", ALL_CASES, ids=lambda case: case.name)
 async def test_case(case: Case, make_limiter, clock, registry) -> None:
     rules = Rules.load(RateLimitSettings(config=(str(case.config),)))
-    service = RateLimitService(make_limiter(rules), clock, registry)
+    service = RateLimitService(make_limiter(rules, **case.settings), clock, registry)
     for number, step in enumerate(case.steps):
         clock.advance(step.advance)
         message = step.request.SerializeToString()
