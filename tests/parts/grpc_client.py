@@ -24,7 +24,7 @@ class Client:
         )
         self._limit = channel.unary_unary(
             "/envoy.service.ratelimit.v3.RateLimitService/ShouldRateLimit",
-            request_serializer=rls_pb2.RateLimitRequest.SerializeToString,
+            request_serializer=lambda message: message if isinstance(message, bytes) else message.SerializeToString(),
             response_deserializer=rls_pb2.RateLimitResponse.FromString,
         )
         self._log = channel.stream_unary(
@@ -43,7 +43,7 @@ class Client:
         """One decision that is waited for later."""
         return self._check.future(request, timeout=seconds)
 
-    def limit(self, request: rls_pb2.RateLimitRequest, seconds: float = SECONDS) -> rls_pb2.RateLimitResponse:
+    def limit(self, request: rls_pb2.RateLimitRequest | bytes, seconds: float = SECONDS) -> rls_pb2.RateLimitResponse:
         """One rate-limit question; raises grpc.RpcError."""
         return self._limit(request, timeout=seconds)
 
