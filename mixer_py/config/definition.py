@@ -22,10 +22,6 @@ from mixer_py.settings import LocalPath, Secret, Settings, parse_duration, parse
 Kind = Literal["section", "list", "map", "value"]
 
 NOT_BUILT = (
-    "rate_limit.headers",
-    "rate_limit.merge_domains",
-    "rate_limit.metadata",
-    "rate_limit.negative_hits",
     "rate_limit.time",
     "rate_limit.timeout",
     "server.tls",

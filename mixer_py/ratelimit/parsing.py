@@ -1,61 +1,27 @@
 """envoyproxy/ratelimit's files, from bytes to declarations, with every fault and its line.
 
 What the original refuses is refused here, and so is what it drops in silence: keys in a wrong place, a key given
-twice, a second document. Keys whose meaning comes with a later version are refused by name, never ignored.
-Not for: finding the files (`files.py`) or matching (`rules.py`).
+twice, a second document. Not for: finding the files (`files.py`), the `rate_limit` block (`limit_block.py`) or matching
+(`rules.py`).
 """
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 import yaml
 
 from mixer_py.errors import Fault
-from mixer_py.ratelimit.algorithms import UNIT_SECONDS
-from mixer_py.ratelimit.yaml_tree import Fields, YamlTree, is_null, join
+from mixer_py.ratelimit.file_keys import DESCRIPTOR, FILE, known_fields
+from mixer_py.ratelimit.limit_block import LimitDeclaration, read_limit
+from mixer_py.ratelimit.yaml_tree import Fields, Json, YamlTree, is_null, join, kind
 
-_PLACES: Mapping[str, frozenset[str]] = {
-    "the file": frozenset({"domain", "descriptors"}),
-    "a descriptor": frozenset(
-        {
-            "key",
-            "value",
-            "rate_limit",
-            "descriptors",
-            "shadow_mode",
-            "quota_mode",
-            "share_threshold",
-            "detailed_metric",
-            "value_to_metric",
-            "metadata",
-        }
-    ),
-    "rate_limit": frozenset({"unit", "requests_per_unit", "unlimited", "name", "replaces"}),
-}
-_FLAGS_NOT_BUILT = ("quota_mode", "share_threshold", "detailed_metric", "value_to_metric")
 _MAX_DEPTH = 64
 _MAX_DESCRIPTORS = 250_000
 """Descriptors of one file after its YAML aliases are followed: a few lines of aliases can stand for billions."""
-
-
-@dataclass(frozen=True, slots=True)
-class LimitDeclaration:
-    """A `rate_limit` block.
-
-    Attributes:
-        requests_per_unit: hits that a window takes.
-        unit: upper case name of the unit, a key of UNIT_SECONDS; empty when unlimited.
-        unlimited: matched, but never counted.
-        name: the author's name for it; may be empty.
-    """
-
-    requests_per_unit: int
-    unit: str
-    unlimited: bool
-    name: str
+_MAX_METADATA_VALUES = 256
+"""Values of one descriptor's metadata: every answer carries them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +33,11 @@ class DescriptorDeclaration:
         value: exact value, a pattern with `*`, or empty for every value that nothing else matches.
         limit: its limit; None when it only leads to the level below.
         shadow_mode: counted, but answered OK.
+        quota_mode: over it, a request is refused only when every such limit that it matches is over.
+        share_threshold: one counter for all values that match the pattern.
+        detailed_metric: counted in a series of its own for each value of every level.
+        value_to_metric: the limits from here on are counted in a series of its own for each value of this level.
+        metadata: what answers carry that this limit lets pass.
         descriptors: the level below.
         line: where it starts.
     """
@@ -75,6 +46,11 @@ class DescriptorDeclaration:
     value: str
     limit: LimitDeclaration | None
     shadow_mode: bool
+    quota_mode: bool
+    share_threshold: bool
+    detailed_metric: bool
+    value_to_metric: bool
+    metadata: Mapping[str, Json]
     descriptors: tuple[DescriptorDeclaration, ...]
     line: int
 
@@ -124,7 +100,7 @@ class _Parser:
         root = tree.compose(content)
         if tree.faults:
             return None
-        fields = self._fields(root, "", "the file") if root is not None and not is_null(root) else {}
+        fields = known_fields(tree, root, "", FILE) if root is not None and not is_null(root) else {}
         domain = tree.text(fields, "domain", "")
         node = fields["domain"][1] if "domain" in fields else root
         if not domain and not any(fault.field == "domain" for fault in tree.faults):
@@ -135,21 +111,6 @@ class _Parser:
             tree.fault(root, "descriptors", f"its aliases stand for more than {_MAX_DESCRIPTORS} descriptors")
             return None
         return DomainDeclaration(domain, descriptors, tree.file, node.start_mark.line + 1 if node is not None else 1)
-
-    def _fields(self, node: yaml.Node, path: str, place: str) -> Fields:
-        """The keys of a mapping that belong into `place`; a fault for every other one."""
-        fields = self.tree.fields(node, path, place)
-        for name in [name for name in fields if name not in _PLACES[place]]:
-            key, _ = fields.pop(name)
-            home = next((home for home, names in _PLACES.items() if name in names), None)
-            if home is not None:
-                message = f"{name!r} does not belong into {place}, where the original drops it in silence"
-                self.tree.fault(key, join(path, name), message, f"move it into {home}")
-                continue
-            near = difflib.get_close_matches(name, sorted(_PLACES[place]), n=1)
-            way_out = f"did you mean {near[0]}?" if near else f"known here: {', '.join(sorted(_PLACES[place]))}"
-            self.tree.fault(key, join(path, name), f"unknown key {name!r}", way_out)
-        return fields
 
     def _descriptors(
         self, above: Fields, path: str, composite: str, ancestors: tuple[yaml.Node, ...]
@@ -178,49 +139,36 @@ class _Parser:
     ) -> DescriptorDeclaration | None:
         tree = self.tree
         if not isinstance(node, yaml.MappingNode):
-            tree.fault(node, path, f"a list must hold mappings only, not {node.value!r}", "write - key: and its name")
+            tree.fault(node, path, f"a list must hold mappings only, not {kind(node)}", "write - key: and its name")
             return None
-        fields = self._fields(node, path, "a descriptor")
+        fields = known_fields(tree, node, path, DESCRIPTOR)
         faults = len(tree.faults)
         key, value = tree.text(fields, "key", path), tree.text(fields, "value", path)
         if not key and len(tree.faults) == faults:
             tree.fault(
                 fields["key"][1] if "key" in fields else node, join(path, "key"), "the descriptor has an empty key"
             )
-        self._refuse_what_is_not_built(fields, path)
-        limit = self._limit(fields, path)
-        shadow_mode = tree.flag(fields, "shadow_mode", path)
-        below = self._descriptors(fields, path, f"{above}.{_composite(key, value)}", ancestors)
-        return DescriptorDeclaration(key, value, limit, shadow_mode, below, node.start_mark.line + 1) if key else None
+        declared = DescriptorDeclaration(
+            key=key,
+            value=value,
+            limit=read_limit(tree, fields, path),
+            shadow_mode=tree.flag(fields, "shadow_mode", path),
+            quota_mode=tree.flag(fields, "quota_mode", path),
+            share_threshold=self._share_threshold(fields, path, value),
+            detailed_metric=tree.flag(fields, "detailed_metric", path),
+            value_to_metric=tree.flag(fields, "value_to_metric", path),
+            metadata=tree.json_mapping(fields, "metadata", path, _MAX_METADATA_VALUES),
+            descriptors=self._descriptors(fields, path, f"{above}.{_composite(key, value)}", ancestors),
+            line=node.start_mark.line + 1,
+        )
+        return declared if key else None
 
-    def _refuse_what_is_not_built(self, fields: Fields, path: str) -> None:
-        for name in _FLAGS_NOT_BUILT:
-            if self.tree.flag(fields, name, path):
-                self.tree.fault(fields[name][0], join(path, name), f"{name} is not built yet in this version")
-        if "metadata" in fields and not is_null(fields["metadata"][1]):
-            self.tree.fault(fields["metadata"][0], join(path, "metadata"), "metadata is not built yet in this version")
-
-    def _limit(self, above: Fields, path: str) -> LimitDeclaration | None:
-        tree = self.tree
-        if "rate_limit" not in above or is_null(above["rate_limit"][1]):
-            return None
-        node, path = above["rate_limit"][1], join(path, "rate_limit")
-        fields = self._fields(node, path, "rate_limit")
-        if tree.items(fields, "replaces", path):
-            tree.fault(fields["replaces"][0], join(path, "replaces"), "replaces is not built yet in this version")
-        unlimited = tree.flag(fields, "unlimited", path)
-        written = tree.text(fields, "unit", path)
-        unit = written.upper()
-        place = fields["unit"][1] if "unit" in fields else node
-        if unlimited:
-            if unit in UNIT_SECONDS:
-                tree.fault(place, join(path, "unit"), "a limit that is unlimited has no unit", "remove one of the two")
-            unit = ""
-        elif unit not in UNIT_SECONDS and isinstance(node, yaml.MappingNode):
-            units = ", ".join(map(str.lower, UNIT_SECONDS))
-            tree.fault(place, join(path, "unit"), f"invalid rate limit unit {written!r}", f"write one of {units}")
-        requests = tree.uint32(fields, "requests_per_unit", path)
-        return LimitDeclaration(requests, unit, unlimited, tree.text(fields, "name", path))
+    def _share_threshold(self, fields: Fields, path: str, value: str) -> bool:
+        share = self.tree.flag(fields, "share_threshold", path)
+        if share and "*" not in value:
+            message = "share_threshold is for a value with a star: only a pattern has several values that could share"
+            self.tree.fault(fields["share_threshold"][0], join(path, "share_threshold"), message, "add the star")
+        return share
 
 
 def _composite(key: str, value: str) -> str:

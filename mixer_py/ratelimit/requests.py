@@ -6,6 +6,7 @@ Not for: bytes (`services/rate_limit.py`) or what the answer says (`responses.py
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 from google.protobuf.unknown_fields import UnknownFieldSet
@@ -18,6 +19,7 @@ from mixer_py.ratelimit.settings import RateLimitSettings
 from mixer_py.ratelimit.statistics import Statistics
 from mixer_py.ratelimit.stores import Charge
 from mixer_py.ratelimit.targets import Target, override_name, override_target, rule_target
+from mixer_py.ratelimit.valued import ValuedTarget
 
 MAX_DESCRIPTORS = 1024
 """More descriptors than any route asks for; a request with more would hold up everybody else's."""
@@ -32,14 +34,14 @@ class Asked(NamedTuple):
     """What a request asks for.
 
     Attributes:
+        request: the request itself.
         domain: of its rules; None for an unknown one.
-        descriptors: how many there are.
         targets: what each descriptor is held against; None for one that no rule matches.
-        charges: one for each target that has a limit, in their order.
+        charges: one for each target that has a limit and is not replaced, in their order.
     """
 
+    request: RateLimitRequest
     domain: Domain | None
-    descriptors: int
     targets: Sequence[Target | None]
     charges: Sequence[Charge]
 
@@ -53,11 +55,22 @@ class RequestReader:
         Args:
             rules: what is limited.
             statistics: where the answers will be counted.
-            settings: who may give hits back, and when a limit is nearly used.
+            settings: who may give hits back, when a limit is nearly used, and how many values get a series.
         """
         self._domains = rules.domains
         self._near_ratio = settings.near_limit_ratio
         self._targets = [rule_target(rule, statistics, self._near_ratio) for rule in rules]
+        self._valued = {
+            rule.index: ValuedTarget(
+                rule, target, statistics, statistics.beyond_values(rule.domain, rule.name), settings.max_metric_values
+            )
+            for rule, target in zip(rules, self._targets, strict=True)
+            if rule.valued
+        }
+        named = frozenset(name for target in self._targets for name in target.replaces)
+        self._switched_off = {
+            target.name: replace(target, replaced=True) for target in self._targets if target.limit_name in named
+        }
         self._overrides = {name: statistics.of(name, override_name(name)) for name in rules.domains}
         self._negative_hits = settings.negative_hits
         givers = "nobody" if settings.negative_hits == "never" else "authenticated callers only"
@@ -83,20 +96,26 @@ class RequestReader:
             raise InvalidRequestError(f"descriptors: {len(descriptors)} are more than {MAX_DESCRIPTORS}")
         domain = self._domains.get(request.domain)
         if domain is None:
-            return Asked(None, len(descriptors), (), ())
+            return Asked(request, None, (), ())
         may_give_back = self._negative_hits == "always" or (authenticated and self._negative_hits == "authenticated")
+        replacing: set[str] = set()
         targets: list[Target | None] = []
         charges: list[Charge] = []
         for position, descriptor in enumerate(descriptors):
-            negative = bool(len(UnknownFieldSet(descriptor))) and _is_negative(descriptor)
-            if negative and not may_give_back:
-                raise PermissionDeniedError(f"descriptors[{position}].is_negative_hits: {self._givers}")
+            negative = bool(len(UnknownFieldSet(descriptor))) and self._is_negative(
+                descriptor, position, allowed=may_give_back
+            )
             target: Target | None
             if descriptor.HasField("limit"):
                 target, entries = self._override(domain, descriptor, position)
             else:
                 rule, entries = domain.match(descriptor.entries)
-                target = None if rule is None else self._targets[rule.index]
+                if rule is None:
+                    target = None
+                else:
+                    target = self._valued[rule.index].of(entries) if rule.valued else self._targets[rule.index]
+                    if rule.replaces:
+                        replacing |= rule.replaces
             targets.append(target)
             if target is None or target.unlimited:
                 continue
@@ -104,8 +123,24 @@ class RequestReader:
             hits = descriptor.hits_addend.value if descriptor.HasField("hits_addend") else request.hits_addend or 1
             hits = min(hits, MOST_USED)
             identity = counter_identity(target.domain, target.window, entries)
-            charges.append(Charge(identity, target.terms, -hits if negative else hits))
-        return Asked(domain, len(descriptors), targets, charges)
+            charges.append(Charge(identity, target.terms, -hits if negative else hits, target.lease))
+        if replacing:
+            charges = self._switch_off(replacing, targets, charges)
+        return Asked(request, domain, targets, charges)
+
+    def _switch_off(self, names: set[str], targets: list[Target | None], charges: Sequence[Charge]) -> list[Charge]:
+        """Marks the targets whose limits are named, and leaves out their charges; unlimited ones cannot be replaced."""
+        kept: list[Charge] = []
+        charged = iter(charges)
+        for position, target in enumerate(targets):
+            if target is None or target.unlimited:
+                continue
+            charge = next(charged)
+            if target.limit_name in names:
+                targets[position] = self._switched_off[target.name]
+            else:
+                kept.append(charge)
+        return kept
 
     def _override(self, domain: Domain, descriptor: Descriptor, position: int) -> tuple[Target, tuple[str, ...]]:
         """The limit that a descriptor brings along; it draws on the counter of the rule with that window."""
@@ -116,9 +151,15 @@ class RequestReader:
             raise InvalidRequestError(f"descriptors[{position}].limit.unit: {limit.unit} is no unit") from None
         return target, tuple(part for entry in descriptor.entries for part in (entry.key, entry.value))
 
+    def _is_negative(self, descriptor: Descriptor, position: int, *, allowed: bool) -> bool:
+        """Whether a descriptor's hits are given back.
 
-def _is_negative(descriptor: Descriptor) -> bool:
-    """Whether a descriptor's hits are given back."""
-    unknown = UnknownFieldSet(descriptor)
-    fields = (unknown[index] for index in range(len(unknown)))
-    return any(field.field_number == _NEGATIVE_HITS_FIELD and field.data for field in fields)
+        Raises:
+            PermissionDeniedError: they are, and that is not allowed.
+        """
+        unknown = UnknownFieldSet(descriptor)
+        fields = (unknown[index] for index in range(len(unknown)))
+        negative = any(field.field_number == _NEGATIVE_HITS_FIELD and field.data for field in fields)
+        if negative and not allowed:
+            raise PermissionDeniedError(f"descriptors[{position}].is_negative_hits: {self._givers}")
+        return negative

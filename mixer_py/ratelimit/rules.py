@@ -15,10 +15,11 @@ from typing import Protocol
 import orjson
 
 from mixer_py.errors import ConfigurationError, Fault
-from mixer_py.ratelimit import files
-from mixer_py.ratelimit.algorithms import UNIT_SECONDS
+from mixer_py.ratelimit import files, listing
+from mixer_py.ratelimit.algorithms import Algorithm
 from mixer_py.ratelimit.parsing import DescriptorDeclaration, DomainDeclaration, parse
 from mixer_py.ratelimit.settings import RateLimitSettings
+from mixer_py.ratelimit.yaml_tree import Json
 
 _BARE = re.compile(r"[^\s\"/=()\x00-\x1f\x7f]+")
 _MAX_NAME_BYTES = 2048
@@ -36,10 +37,19 @@ class Rule:
         path: key and value (empty for any) of each level.
         limit_name: `rate_limit.name`; may be empty.
         requests_per_unit: hits that a window takes; meaningless when unlimited.
-        unit: key of UNIT_SECONDS; empty when unlimited.
-        seconds: length of the window; 0 when unlimited.
+        unit: key of UNIT_SECONDS, when one is as long as the window; else empty.
+        window_us: length of the window in microseconds; 0 when unlimited.
+        algorithm: how hits are counted.
+        burst: hits that may come at once; the same as `requests_per_unit` but for token buckets that say otherwise.
+        lease: hits that a worker takes ahead; 0 for none.
         unlimited: matched, but never counted.
         shadow_mode: counted, but answered OK.
+        quota_mode: over it, a request is refused only when every such limit that it matches is over.
+        share: the levels, counted from 0, whose pattern stands for the value in the counter's identity.
+        shared_levels: the same as text; empty for none.
+        valued: the levels whose values stand in the rule's place in metrics (`label`); empty for a series as any other.
+        metadata: what answers carry that this limit lets pass.
+        replaces: limit names that it switches off in a request that matches both.
         place: `file:line`.
     """
 
@@ -50,10 +60,34 @@ class Rule:
     limit_name: str
     requests_per_unit: int
     unit: str
-    seconds: int
+    window_us: int
+    algorithm: Algorithm
+    burst: int
+    lease: int
     unlimited: bool
     shadow_mode: bool
+    quota_mode: bool
+    share: tuple[int, ...]
+    valued: tuple[int, ...]
+    metadata: Mapping[str, Json]
+    replaces: frozenset[str]
     place: str
+    shared_levels: str = field(init=False)
+
+    def __post_init__(self) -> None:
+        """Writes `share` once."""
+        object.__setattr__(self, "shared_levels", f"share {','.join(map(str, self.share))}" if self.share else "")
+
+    def values(self, entries: Sequence[str]) -> tuple[str, ...]:
+        """The values of the levels in `valued`, from what `Domain.match` gave."""
+        return tuple(entries[2 * level + 1] for level in self.valued)
+
+    def label(self, values: Sequence[str]) -> str:
+        """The rule's name with the values of the levels in `valued`."""
+        path = list(self.path)
+        for level, value in zip(self.valued, values, strict=True):
+            path[level] = path[level][0], value
+        return rule_name(self.domain, path)
 
 
 class Entry(Protocol):
@@ -99,8 +133,9 @@ class Domain:
         """The rule for a descriptor, level by level: exact value, then patterns in file order, then any value.
 
         Returns:
-            The rule whose path is as deep as the entries, or None; and keys and values in turn (of no use without a
-            rule).
+            The rule whose path is as deep as the entries, or None; and what makes its counter this one (of no use
+            without a rule): keys and values in turn. A level that shares its threshold has its pattern for a value,
+            and then one part more says which levels those are, so that no value can be taken for a pattern.
         """
         node = self._root
         flat: list[str] = []
@@ -118,7 +153,12 @@ class Domain:
                         return None, ()
             flat += (branch.key, value)
             node = found
-        return node.rule, tuple(flat)
+        rule = node.rule
+        if rule is not None and rule.share:
+            for level in rule.share:
+                flat[2 * level + 1] = rule.path[level][1]
+            flat.append(rule.shared_levels)
+        return rule, tuple(flat)
 
 
 def _first_pattern(patterns: Sequence[tuple[tuple[str, ...], _Node]], value: str) -> _Node | None:
@@ -146,12 +186,12 @@ class Rules:
     """All domains; immutable once made."""
 
     def __init__(self, declarations: Iterable[DomainDeclaration]) -> None:
-        """Compiles what was declared; two declarations of one domain are the caller's fault."""
+        """Compiles what was declared; several declarations of one domain are one, and must not overlap."""
         self._rules: list[Rule] = []
-        self._domains = {
-            declared.domain: Domain(declared.domain, self._compile(declared, declared.descriptors, (), _Node()))
-            for declared in declarations
-        }
+        roots: dict[str, _Node] = {}
+        for declared in declarations:
+            self._compile(declared, declared.descriptors, _Way(), roots.setdefault(declared.domain, _Node()))
+        self._domains = {name: Domain(name, root) for name, root in roots.items()}
         shape = [{**rule, "place": ""} for rule in self.describe()]
         self.revision = hashlib.sha256(orjson.dumps([sorted(self._domains), shape])).hexdigest()[:12]
 
@@ -163,33 +203,33 @@ class Rules:
             ConfigurationError: every fault of every file.
         """
         contents, faults = files.read(settings.config)
-        return cls.parse(contents, faults)
+        return cls.parse(contents, faults, merge_domains=settings.merge_domains)
 
     @classmethod
-    def parse(cls, contents: Iterable[tuple[str, bytes]], faults: Iterable[Fault] = ()) -> Rules:
+    def parse(
+        cls, contents: Iterable[tuple[str, bytes]], faults: Iterable[Fault] = (), *, merge_domains: bool = False
+    ) -> Rules:
         """Compiles files that were read already.
 
         Args:
             contents: path and bytes of each.
             faults: what is known to be wrong before.
+            merge_domains: whether several files may declare parts of one domain.
 
         Raises:
             ConfigurationError: every fault of every file.
         """
         found = list(faults)
-        declared: dict[str, DomainDeclaration] = {}
+        declared: list[DomainDeclaration] = []
         for file, content in contents:
             declaration, wrong = parse(file, content)
             found += wrong
-            if declaration is None or not declaration.domain:
-                continue
-            first = declared.setdefault(declaration.domain, declaration)
-            if first is not declaration:
-                message = f"duplicate domain {declaration.domain!r}, first in {first.file}:{first.line}"
-                found.append(Fault(message, file, declaration.line, "domain", "keep a domain in one file"))
+            if declaration is not None and declaration.domain:
+                declared.append(declaration)
+        found += _overlaps(declared) if merge_domains else _duplicates(declared)
         if found:
             raise ConfigurationError(found)
-        return cls(declared.values())
+        return cls(declared)
 
     def __len__(self) -> int:
         return len(self._rules)
@@ -204,39 +244,18 @@ class Rules:
 
     def describe(self) -> list[dict[str, object]]:
         """The compiled rules for `/rlconfig`, in file order; each value is fit for JSON."""
-        return [
-            {
-                "rule": rule.name,
-                "domain": rule.domain,
-                "descriptors": [{"key": key, "value": value} if value else {"key": key} for key, value in rule.path],
-                "name": rule.limit_name,
-                "unit": rule.unit,
-                "requests_per_unit": rule.requests_per_unit,
-                "unlimited": rule.unlimited,
-                "shadow_mode": rule.shadow_mode,
-                "place": rule.place,
-            }
-            for rule in self._rules
-        ]
+        return [listing.describe(rule) for rule in self._rules]
 
     def dump(self) -> str:
         """The rules as text, a line each, in the form of the original's `/rlconfig`."""
-        return "".join(
-            f"{_stat_key(rule)}: unit={rule.unit or 'UNKNOWN'} requests_per_unit={rule.requests_per_unit}, "
-            f"shadow_mode: {str(rule.shadow_mode).lower()}{', unlimited: true' if rule.unlimited else ''}\n"
-            for rule in self._rules
-        )
+        return "".join(map(listing.dump, self._rules))
 
     def _compile(
-        self,
-        declared: DomainDeclaration,
-        descriptors: Sequence[DescriptorDeclaration],
-        above: tuple[tuple[str, str], ...],
-        node: _Node,
-    ) -> _Node:
+        self, declared: DomainDeclaration, descriptors: Sequence[DescriptorDeclaration], above: _Way, node: _Node
+    ) -> None:
         for descriptor in descriptors:
-            path = (*above, (descriptor.key, descriptor.value))
-            below = _Node(self._rule(declared, descriptor, path))
+            way = above.down(descriptor)
+            below = _Node(self._rule(declared, descriptor, way))
             branch = node.below.setdefault(descriptor.key, _Branch(descriptor.key))
             if not descriptor.value:
                 branch.otherwise = below
@@ -244,30 +263,90 @@ class Rules:
                 branch.patterns.append((tuple(descriptor.value.split("*")), below))
             else:
                 branch.exact[descriptor.value] = below
-            self._compile(declared, descriptor.descriptors, path, below)
-        return node
+            self._compile(declared, descriptor.descriptors, way, below)
 
-    def _rule(
-        self, declared: DomainDeclaration, descriptor: DescriptorDeclaration, path: tuple[tuple[str, str], ...]
-    ) -> Rule | None:
+    def _rule(self, declared: DomainDeclaration, descriptor: DescriptorDeclaration, way: _Way) -> Rule | None:
         limit = descriptor.limit
         if limit is None:
             return None
         rule = Rule(
             index=len(self._rules),
-            name=rule_name(declared.domain, path),
+            name=rule_name(declared.domain, way.path),
             domain=declared.domain,
-            path=path,
+            path=way.path,
             limit_name=limit.name,
             requests_per_unit=limit.requests_per_unit,
             unit=limit.unit,
-            seconds=UNIT_SECONDS.get(limit.unit, 0),
+            window_us=limit.window_us,
+            algorithm=limit.algorithm,
+            burst=limit.burst,
+            lease=limit.lease,
             unlimited=limit.unlimited,
             shadow_mode=descriptor.shadow_mode,
+            quota_mode=descriptor.quota_mode,
+            share=way.share,
+            valued=way.open if descriptor.detailed_metric else way.valued,
+            metadata=descriptor.metadata,
+            replaces=limit.replaces,
             place=f"{declared.file}:{descriptor.line}",
         )
         self._rules.append(rule)
         return rule
+
+
+@dataclass(frozen=True, slots=True)
+class _Way:
+    """From a domain down to a descriptor.
+
+    Attributes:
+        path: key and value (empty for any) of each level.
+        share: levels whose values share one threshold.
+        open: levels that take several values and do not share, so that `detailed_metric` shows them.
+        valued: those of them that `value_to_metric` asks for.
+    """
+
+    path: tuple[tuple[str, str], ...] = ()
+    share: tuple[int, ...] = ()
+    open: tuple[int, ...] = ()
+    valued: tuple[int, ...] = ()
+
+    def down(self, descriptor: DescriptorDeclaration) -> _Way:
+        """One level further."""
+        level = (len(self.path),)
+        several = not descriptor.value or "*" in descriptor.value
+        is_open = several and not descriptor.share_threshold
+        return _Way(
+            path=(*self.path, (descriptor.key, descriptor.value)),
+            share=self.share + level if descriptor.share_threshold else self.share,
+            open=self.open + level if is_open else self.open,
+            valued=self.valued + level if is_open and descriptor.value_to_metric else self.valued,
+        )
+
+
+def _duplicates(declared: Iterable[DomainDeclaration]) -> Iterator[Fault]:
+    """A fault for every file whose domain another one declared before."""
+    places: dict[str, DomainDeclaration] = {}
+    for declaration in declared:
+        first = places.setdefault(declaration.domain, declaration)
+        if first is not declaration:
+            message = f"duplicate domain {declaration.domain!r}, first in {first.file}:{first.line}"
+            way_out = "keep a domain in one file, or set rate_limit.merge_domains"
+            yield Fault(message, declaration.file, declaration.line, "domain", way_out)
+
+
+def _overlaps(declared: Iterable[DomainDeclaration]) -> Iterator[Fault]:
+    """A fault for every descriptor that another file of the domain declared before."""
+    places: dict[tuple[str, str, str], str] = {}
+    for declaration in declared:
+        for position, descriptor in enumerate(declaration.descriptors):
+            place = f"{declaration.file}:{descriptor.line}"
+            first = places.setdefault((declaration.domain, descriptor.key, descriptor.value), place)
+            if first != place:
+                level = ((descriptor.key, descriptor.value),)
+                name = rule_name(declaration.domain, level)
+                message = f"duplicate descriptor {name} of a merged domain, first in {first}"
+                way_out = "merge what stands below both in one file"
+                yield Fault(message, declaration.file, descriptor.line, f"descriptors[{position}]", way_out)
 
 
 def rule_name(domain: str, path: Iterable[tuple[str, str]]) -> str:
@@ -285,7 +364,3 @@ def rule_name(domain: str, path: Iterable[tuple[str, str]]) -> str:
 
 def _part(text: str) -> str:
     return text if _BARE.fullmatch(text) else orjson.dumps(text).decode()
-
-
-def _stat_key(rule: Rule) -> str:
-    return ".".join((rule.domain, *(f"{key}_{value}" if value else key for key, value in rule.path)))

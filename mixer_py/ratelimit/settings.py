@@ -44,6 +44,9 @@ class RateLimitSettings(Settings):
 
     config: tuple[LocalPath, ...] = ()
     """envoyproxy/ratelimit files, or folders of them (`*.yaml` and `*.yml`, at any depth), verbatim."""
+    merge_domains: bool = False
+    """Whether several files may declare parts of one domain, as the original's `MERGE_DOMAIN_CONFIG`. The same
+    descriptor in two of them is a fault."""
     quotas: tuple[object, ...] = ()
     """Attribute quotas charged by checks; not built yet, so only an empty list is accepted."""
     store: str = "memory://"
@@ -56,6 +59,12 @@ class RateLimitSettings(Settings):
     caller on a unix socket, whose file decides who may connect, or one whose client certificate was verified."""
     headers: HeaderSettings = HeaderSettings()
     """Which limits the client is told about, and how."""
+    metadata: bool = False
+    """Whether dynamic metadata also tells what was asked, and the `metadata` of the limits that let a request pass, as
+    the original's `RESPONSE_DYNAMIC_METADATA`."""
+    max_metric_values: int = Field(default=1000, ge=0)
+    """How many values of a rule with `detailed_metric` or `value_to_metric` get series of their own in each worker;
+    the others are counted together as `(other)`."""
     near_limit_ratio: float = Field(default=0.8, ge=0, le=1)
     """The part of a limit above which its hits are counted as `near`."""
     shadow_mode: bool = False

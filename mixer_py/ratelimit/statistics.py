@@ -16,7 +16,13 @@ NO_RULE: Final = "(none)"
 UNKNOWN_DOMAIN: Final = "(unknown)"
 MAX_LABEL_SETS: Final = 100_000
 
-_CODES: Final = {"ok": "OK", "over_limit": "OVER_LIMIT", "shadow_over_limit": "SHADOW_OVER_LIMIT", "error": "ERROR"}
+_CODES: Final = {
+    "ok": "OK",
+    "over_limit": "OVER_LIMIT",
+    "shadow_over_limit": "SHADOW_OVER_LIMIT",
+    "error": "ERROR",
+    "replaced": "REPLACED",
+}
 _OUTCOMES: Final = {
     "within": "within",
     "near": "near",
@@ -28,14 +34,14 @@ _OUTCOMES: Final = {
 
 
 class Statistics:
-    """The two families, shared by every rule."""
+    """The families, shared by every rule."""
 
     def __init__(self, registry: Registry, *, shadow_mode: bool = False) -> None:
         """Declares the families.
 
         Args:
-            registry: gets `mixer_rate_limits_total{domain,rule,code}`, one for each descriptor, and
-                `mixer_rate_limit_hits_total{domain,rule,outcome}`.
+            registry: gets `mixer_rate_limits_total{domain,rule,code}`, one for each descriptor,
+                `mixer_rate_limit_hits_total{domain,rule,outcome}` and `mixer_rate_limit_values_overflow_total`.
             shadow_mode: nothing is refused, whatever a rule says (`rate_limit.shadow_mode`).
         """
         self.descriptors = registry.counter(
@@ -50,7 +56,17 @@ class Statistics:
             ("domain", "rule", "outcome"),
             max_label_sets=MAX_LABEL_SETS,
         )
+        self._beyond_values = registry.counter(
+            "mixer_rate_limit_values_overflow_total",
+            "Descriptors whose values got no series of their own, by rule (rate_limit.max_metric_values).",
+            ("domain", "rule"),
+            max_label_sets=MAX_LABEL_SETS,
+        )
         self._shadow_mode = shadow_mode
+
+    def beyond_values(self, domain: str, rule: str) -> Counter:
+        """Counts descriptors whose values got no series of their own."""
+        return self._beyond_values.labels(domain, rule)
 
     def of(self, domain: str, rule: str, *, shadow_mode: bool = False) -> RuleStatistics:
         """What is counted of one rule; under shadow mode what is over is let in."""
@@ -65,6 +81,7 @@ class RuleStatistics:
         over_limit: those whose hits are not.
         shadow_over_limit: those that are over and let in all the same.
         error: those whose counter could not be kept.
+        replaced: those whose limit another one switched off.
         within: hits below the near mark.
         near: hits between the near mark and the limit.
         over: hits that did not fit.
@@ -79,6 +96,7 @@ class RuleStatistics:
     over_limit: Counter
     shadow_over_limit: Counter
     error: Counter
+    replaced: Counter
     within: Counter
     near: Counter
     over: Counter

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from envoy.service.ratelimit.v3 import rls_pb2
+from google.protobuf.struct_pb2 import Struct
 
 from mixer_py.ratelimit.algorithms import FIXED_WINDOW, SECOND, UNIT_SECONDS, Terms
 from mixer_py.ratelimit.headers import policy_label
@@ -32,6 +33,12 @@ class Target:
         window: algorithm and window, part of the counter's identity.
         unlimited: matched, but never counted.
         shadow_mode: counted, but answered OK.
+        quota_mode: over it, a request is refused only when every such limit is over.
+        limit_name: the author's name for it; may be empty.
+        replaces: names of limits that it switches off in the same request.
+        replaced: switched off in this request: matched, but neither counted nor told.
+        lease: hits that a worker takes ahead; 0 for none.
+        metadata: what answers carry that it lets pass.
         current_limit: `RateLimitResponse.RateLimit` as statuses carry it; never changed.
         statistics: where its answers and hits are counted.
         near_room: hits between the near mark and the limit.
@@ -44,6 +51,12 @@ class Target:
     window: str
     unlimited: bool
     shadow_mode: bool
+    quota_mode: bool
+    limit_name: str
+    replaces: frozenset[str]
+    replaced: bool
+    lease: int
+    metadata: Struct | None
     current_limit: Any
     statistics: RuleStatistics
     near_room: int
@@ -52,7 +65,10 @@ class Target:
 
 def rule_target(rule: Rule, statistics: Statistics, near_ratio: float) -> Target:
     """The target of a configured rule."""
-    terms = Terms(FIXED_WINDOW, rule.seconds * SECOND, rule.requests_per_unit, rule.requests_per_unit)
+    metadata = Struct() if rule.metadata else None
+    if metadata is not None:
+        metadata.update(rule.metadata)
+    terms = Terms(rule.algorithm, rule.window_us, rule.requests_per_unit, rule.burst)
     return Target(
         name=rule.name,
         domain=rule.domain,
@@ -60,6 +76,12 @@ def rule_target(rule: Rule, statistics: Statistics, near_ratio: float) -> Target
         window=window_name(terms),
         unlimited=rule.unlimited,
         shadow_mode=rule.shadow_mode,
+        quota_mode=rule.quota_mode,
+        limit_name=rule.limit_name,
+        replaces=rule.replaces,
+        replaced=False,
+        lease=rule.lease,
+        metadata=metadata,
         current_limit=rls_pb2.RateLimitResponse.RateLimit(
             name=rule.limit_name,
             requests_per_unit=rule.requests_per_unit,
@@ -74,7 +96,7 @@ def rule_target(rule: Rule, statistics: Statistics, near_ratio: float) -> Target
 def override_target(
     domain: str, requests_per_unit: int, unit: int, statistics: RuleStatistics, near_ratio: float
 ) -> Target:
-    """The target of a limit that a request brought along; it has no shadow mode and no name of its author.
+    """The target of a limit that a request brought along; it has no modes and no name of its author.
 
     Raises:
         KeyError: the unit is none.
@@ -88,6 +110,12 @@ def override_target(
         window=window_name(terms),
         unlimited=False,
         shadow_mode=False,
+        quota_mode=False,
+        limit_name="",
+        replaces=frozenset(),
+        replaced=False,
+        lease=0,
+        metadata=None,
         current_limit=rls_pb2.RateLimitResponse.RateLimit(requests_per_unit=requests_per_unit, unit=unit),
         statistics=statistics,
         near_room=near_room(terms, near_ratio),

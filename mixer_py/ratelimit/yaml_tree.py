@@ -6,7 +6,9 @@ not good for a number). Not for: what the keys of a rate-limit file mean (`parsi
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
+from typing import TypeAlias
 
 import yaml
 
@@ -20,11 +22,18 @@ _MAX_FAULTS = 1000
 _MAX_DEPTH = 500
 """Nested nodes; libyaml's composer calls itself for each, and the process would end when its stack does."""
 
+_MAX_JSON_DEPTH = 16
+"""Nested values: each is three messages in a `google.protobuf.Struct`, and parsers stop at a hundred."""
+
+Json: TypeAlias = "bool | int | float | str | list[Json] | dict[str, Json] | None"
+"""A value fit for JSON."""
+
 Fields = dict[str, tuple[yaml.Node, yaml.Node]]
 """The key node and value node of each key of a mapping."""
 
 
-def _kind(node: yaml.Node) -> str:
+def kind(node: yaml.Node) -> str:
+    """What a node is, as a fault says it."""
     if isinstance(node, yaml.MappingNode):
         return "a mapping"
     if isinstance(node, yaml.SequenceNode):
@@ -87,14 +96,14 @@ class YamlTree:
     def fields(self, node: yaml.Node, path: str, what: str) -> Fields:
         """The keys of a mapping, those of `<<` included; a fault for each key that is no string or comes twice."""
         if not isinstance(node, yaml.MappingNode):
-            self.fault(node, path, f"{what} must be a mapping, not {_kind(node)}")
+            self.fault(node, path, f"{what} must be a mapping, not {kind(node)}")
             return {}
         fields: Fields = {}
         for key, value in node.value:
             if key.tag == _TAG + "merge":
                 continue
             if key.tag != _TAG + "str":
-                self.fault(key, path, f"a key must be a string, not {_kind(key)}", "put it in quotes")
+                self.fault(key, path, f"a key must be a string, not {kind(key)}", "put it in quotes")
             elif key.value in fields:
                 first = fields[key.value][0].start_mark.line + 1
                 self.fault(key, join(path, key.value), f"the key {key.value!r} is given twice, first in line {first}")
@@ -123,7 +132,7 @@ class YamlTree:
         if node is None or is_null(node):
             return ()
         if not isinstance(node, yaml.SequenceNode):
-            self.fault(node, join(path, name), f"{name} must be a list, not {_kind(node)}")
+            self.fault(node, join(path, name), f"{name} must be a list, not {kind(node)}")
             return ()
         items: Sequence[yaml.Node] = node.value
         return items
@@ -135,21 +144,21 @@ class YamlTree:
             return ""
         if not isinstance(node, yaml.ScalarNode) or node.tag not in _TEXT_TAGS:
             way_out = "put it in quotes" if isinstance(node, yaml.ScalarNode) else ""
-            self.fault(node, join(path, name), f"{name} must be a string, not {_kind(node)}", way_out)
+            self.fault(node, join(path, name), f"{name} must be a string, not {kind(node)}", way_out)
             return ""
         return str(node.value)
 
-    def uint32(self, fields: Fields, name: str, path: str) -> int:
-        """The number at key `name`; 0 when absent, null or (with a fault) no number from 0 to 4294967295."""
+    def uint32(self, fields: Fields, name: str, path: str, default: int = 0) -> int:
+        """The number at key `name`; `default` when absent, null or (with a fault) no number from 0 to 4294967295."""
         _, node = fields.get(name, (None, None))
         if node is None or is_null(node):
-            return 0
+            return default
         number = _integer(node.value) if node.tag == _TAG + "int" else None
         if number is None or not 0 <= number <= _MAX_UINT32:
             self.fault(
-                node, join(path, name), f"{name} must be a whole number from 0 to {_MAX_UINT32}, not {_kind(node)}"
+                node, join(path, name), f"{name} must be a whole number from 0 to {_MAX_UINT32}, not {kind(node)}"
             )
-            return 0
+            return default
         return number
 
     def flag(self, fields: Fields, name: str, path: str) -> bool:
@@ -158,14 +167,76 @@ class YamlTree:
         if node is None or is_null(node):
             return False
         if node.tag != _TAG + "bool":
-            self.fault(node, join(path, name), f"{name} must be true or false, not {_kind(node)}")
+            self.fault(node, join(path, name), f"{name} must be true or false, not {kind(node)}")
             return False
-        return str(node.value).lower() in {"true", "yes", "on"}
+        return _boolean(node.value)
+
+    def json_mapping(self, fields: Fields, name: str, path: str, most: int) -> dict[str, Json]:
+        """The mapping at key `name` as a JSON object; empty when absent or null; a fault for what JSON lacks.
+
+        Args:
+            fields: the keys of a mapping.
+            name: one of them.
+            path: the mapping's place.
+            most: how many values it may hold at any depth, its aliases followed.
+        """
+        _, node = fields.get(name, (None, None))
+        if node is None or is_null(node):
+            return {}
+        path = join(path, name)
+        if not isinstance(node, yaml.MappingNode):
+            self.fault(node, path, f"{name} must be a mapping, not {kind(node)}")
+            return {}
+        faults = len(self.faults)
+        left = [most]
+        value = self._json(node, path, 0, left)
+        if left[0] < 0:
+            self.fault(node, path, f"{name} holds more than {most} values")
+        return value if isinstance(value, dict) and len(self.faults) == faults else {}
+
+    def _json(self, node: yaml.Node, path: str, depth: int, left: list[int]) -> Json:
+        """One value; `left` holds how many more may be read, and nothing is read once it is below zero."""
+        left[0] -= 1
+        if left[0] < 0:
+            return None
+        if depth > _MAX_JSON_DEPTH:
+            self.fault(node, path, f"values are nested deeper than {_MAX_JSON_DEPTH} levels")
+            return None
+        if isinstance(node, yaml.MappingNode):
+            below = self.fields(node, path, "a value").items()
+            return {name: self._json(value, join(path, name), depth + 1, left) for name, (_, value) in below}
+        if isinstance(node, yaml.SequenceNode):
+            return [self._json(value, f"{path}[{index}]", depth + 1, left) for index, value in enumerate(node.value)]
+        return self._json_scalar(node, path)
+
+    def _json_scalar(self, node: yaml.Node, path: str) -> Json:
+        tag, text = node.tag.removeprefix(_TAG), str(node.value)
+        if tag in {"str", "timestamp"}:
+            return text
+        if tag in {"null", "bool"}:
+            return None if tag == "null" else _boolean(text)
+        number = _integer(text) if tag == "int" else _real(text) if tag == "float" else None
+        if number is None:
+            self.fault(node, path, f"a value must be fit for JSON, not {kind(node)}", "put it in quotes")
+        return number
 
 
 def join(path: str, name: str) -> str:
     """The dotted name of a key below `path`."""
     return f"{path}.{name}" if path else name
+
+
+def _boolean(text: str) -> bool:
+    return text.lower() in {"true", "yes", "on"}
+
+
+def _real(text: str) -> float | None:
+    """A finite YAML 1.1 float; None for any other."""
+    try:
+        number = float(text.replace("_", ""))
+    except ValueError:
+        return None
+    return number if math.isfinite(number) else None
 
 
 def _integer(text: str) -> int | None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from hypothesis import given
@@ -17,13 +19,13 @@ FILES = Path(__file__).parents[1] / "cases" / "rate_limit_files"
 GOOD = b"domain: shop\ndescriptors:\n  - key: tenant\n    rate_limit: {unit: day, requests_per_unit: 1}\n"
 
 
-def load(*paths: Path) -> Rules:
-    return Rules.load(RateLimitSettings(config=tuple(map(str, paths))))
+def load(*paths: Path, merge_domains: bool = False) -> Rules:
+    return Rules.load(RateLimitSettings(config=tuple(map(str, paths)), merge_domains=merge_domains))
 
 
-def faults_of(*paths: Path) -> list[str]:
+def faults_of(*paths: Path, merge_domains: bool = False) -> list[str]:
     with pytest.raises(ConfigurationError) as raised:
-        load(*paths)
+        load(*paths, merge_domains=merge_domains)
     return [str(fault) for fault in raised.value.faults]
 
 
@@ -44,8 +46,63 @@ def test_every_refused_file_has_its_faults_written_down() -> None:
 def test_domain_in_two_files(tmp_path: Path) -> None:
     (tmp_path / "a.yaml").write_bytes(b"# one\n" + GOOD)
     (tmp_path / "b.yaml").write_bytes(b"descriptors: []\n" + GOOD.splitlines()[0])
-    first = f"first in {tmp_path}/a.yaml:2 (keep a domain in one file)"
+    first = f"first in {tmp_path}/a.yaml:2 (keep a domain in one file, or set rate_limit.merge_domains)"
     assert faults_of(tmp_path) == [f"{tmp_path}/b.yaml:2: domain: duplicate domain 'shop', {first}"]
+
+
+def test_files_of_one_domain_are_merged_where_that_is_set(tmp_path: Path) -> None:
+    """Patterns of the same key are tried in the order of the files, and the files' lines stay."""
+    limit = "rate_limit: {unit: day, requests_per_unit: 1}"
+    (tmp_path / "a.yaml").write_text(
+        f"domain: shop\ndescriptors:\n  - {{key: path, value: /a*, {limit}}}\n  - {{key: tenant, {limit}}}\n",
+        encoding="utf-8",
+    )
+    (tmp_path / "b.yaml").write_text(f"domain: bank\ndescriptors: [{{key: tenant, {limit}}}]\n", encoding="utf-8")
+    (tmp_path / "c.yaml").write_text(
+        f"domain: shop\ndescriptors:\n  - {{key: path, value: '*b', {limit}}}\n  - {{key: path, {limit}}}\n",
+        encoding="utf-8",
+    )
+    rules = load(tmp_path, merge_domains=True)
+    assert sorted(rules.domains) == ["bank", "shop"]
+    matched = [rules.domains["shop"].match([SimpleNamespace(key="path", value=v)])[0] for v in ("/ab", "/b", "/c")]
+    assert [rule.place if rule else None for rule in matched] == [
+        f"{tmp_path}/a.yaml:3",
+        f"{tmp_path}/c.yaml:3",
+        f"{tmp_path}/c.yaml:4",
+    ]
+
+
+def test_merged_files_do_not_overlap(tmp_path: Path) -> None:
+    for name, key in (("a", "tenant"), ("b", "path"), ("c", "tenant")):
+        text = f"domain: shop\ndescriptors:\n  - key: {key}\n    rate_limit: {{unit: day, requests_per_unit: 1}}\n"
+        (tmp_path / f"{name}.yaml").write_text(text, encoding="utf-8")
+    (fault,) = faults_of(tmp_path, merge_domains=True)
+    assert fault == (
+        f"{tmp_path}/c.yaml:3: descriptors[0]: duplicate descriptor shop/tenant of a merged domain, first in "
+        f"{tmp_path}/a.yaml:3 (merge what stands below both in one file)"
+    )
+    assert len(faults_of(tmp_path)) == 2
+
+
+def test_config_map_is_swapped(tmp_path: Path) -> None:
+    """Kubernetes writes a new `..<time>` folder, and puts a new `..data` link in the old one's place at once."""
+
+    def mount(time: str, requests: int) -> None:
+        folder = tmp_path / f"..{time}"
+        folder.mkdir()
+        (folder / "shop.yaml").write_bytes(
+            GOOD.replace(b"requests_per_unit: 1", f"requests_per_unit: {requests}".encode())
+        )
+        link = tmp_path / "..data_tmp"
+        link.symlink_to(folder.name)
+        link.rename(tmp_path / "..data")
+
+    mount("2024_01_01", 5)
+    (tmp_path / "shop.yaml").symlink_to("..data/shop.yaml")
+    assert [rule.requests_per_unit for rule in load(tmp_path)] == [5]
+    mount("2024_01_02", 6)
+    shutil.rmtree(tmp_path / "..2024_01_01")
+    assert [(rule.requests_per_unit, rule.place) for rule in load(tmp_path)] == [(6, f"{tmp_path}/shop.yaml:3")]
 
 
 def test_faults_of_all_files_come_at_once(tmp_path: Path) -> None:
@@ -100,6 +157,14 @@ def test_merges_cannot_blow_up(tmp_path: Path) -> None:
     assert len(load(file).domains) == 1
 
 
+def test_metadata_cannot_blow_up(tmp_path: Path) -> None:
+    file = tmp_path / "metadata.yaml"
+    lines = ["domain: shop", "descriptors:", "  - key: k", "    metadata:", "      a0: &a0 [1, 2, 3, 4, 5, 6, 7, 8, 9]"]
+    lines += [f"      a{level}: &a{level} [{', '.join([f'*a{level - 1}'] * 9)}]" for level in range(1, 12)]
+    file.write_text("\n".join(lines), encoding="utf-8")
+    assert faults_of(file) == [f"{file}:5: descriptors[0].metadata: metadata holds more than 256 values"]
+
+
 def test_deep_nesting_is_a_fault(tmp_path: Path) -> None:
     file = tmp_path / "deep.yaml"
     file.write_text("domain: shop\ndescriptors: " + "[{key: a, descriptors: " * 70 + "[]" + "}]" * 70, encoding="utf-8")
@@ -133,6 +198,7 @@ def test_any_bytes_are_rules_or_faults(content: bytes) -> None:
         ({"store": "redis://localhost"}, "rate_limit.store redis:// is not built yet in this version; use memory://"),
         ({"store": "memory"}, "rate_limit.store is no address of a counter store"),
         ({"on_error": "ignore"}, "Input should be 'error', 'allow' or 'deny'"),
+        ({"merge_domains": "perhaps"}, "valid boolean"),
         ({"max_counters": 0}, "greater than or equal to 1"),
         ({"confg": []}, "Extra inputs are not permitted"),
     ],

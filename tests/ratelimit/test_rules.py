@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mixer_py.ratelimit.rules import Rules, matches, rule_name
+from mixer_py.ratelimit.rules import Rules, rule_name
 
 TEXT = """\
 domain: shop
@@ -20,6 +20,22 @@ descriptors:
         rate_limit: {unit: DAY, requests_per_unit: 7}
   - key: house
     rate_limit: {unlimited: true}
+  - key: model
+    value: small-*
+    share_threshold: true
+    descriptors:
+      - key: user
+        value_to_metric: true
+        quota_mode: true
+        metadata: {model: small, weights: [1, 2.5, null]}
+        rate_limit:
+          window: 90s
+          requests_per_unit: 100
+          algorithm: token_bucket
+          burst: 20
+          lease: 10%
+          name: small
+          replaces: [{name: large}, {name: golden}]
 """
 
 
@@ -33,30 +49,46 @@ def match(compiled: Rules, *entries: tuple[str, str]) -> str | None:
 
 
 def test_describe_says_everything() -> None:
-    assert rules().describe()[:2] == [
-        {
-            "rule": "shop/tenant=gold",
-            "domain": "shop",
-            "descriptors": [{"key": "tenant", "value": "gold"}],
-            "name": "golden",
-            "unit": "MINUTE",
-            "requests_per_unit": 5,
-            "unlimited": False,
-            "shadow_mode": False,
-            "place": "shop.yaml:3",
-        },
-        {
-            "rule": "shop/tenant=gold/path",
-            "domain": "shop",
-            "descriptors": [{"key": "tenant", "value": "gold"}, {"key": "path"}],
-            "name": "",
-            "unit": "DAY",
-            "requests_per_unit": 7,
-            "unlimited": False,
-            "shadow_mode": True,
-            "place": "shop.yaml:7",
-        },
-    ]
+    described = rules().describe()
+    assert described[1] == {
+        "rule": "shop/tenant=gold/path",
+        "domain": "shop",
+        "descriptors": [{"key": "tenant", "value": "gold"}, {"key": "path"}],
+        "name": "",
+        "unit": "DAY",
+        "window": "1d",
+        "requests_per_unit": 7,
+        "algorithm": "fixed_window",
+        "burst": 7,
+        "lease": 0,
+        "unlimited": False,
+        "shadow_mode": True,
+        "quota_mode": False,
+        "metadata": {},
+        "replaces": [],
+        "place": "shop.yaml:7",
+    }
+    assert described[3] == {
+        "rule": "shop/model=small-*/user",
+        "domain": "shop",
+        "descriptors": [
+            {"key": "model", "value": "small-*", "share_threshold": True},
+            {"key": "user", "value_to_metric": True},
+        ],
+        "name": "small",
+        "unit": "",
+        "window": "90s",
+        "requests_per_unit": 100,
+        "algorithm": "token_bucket",
+        "burst": 20,
+        "lease": 2,
+        "unlimited": False,
+        "shadow_mode": False,
+        "quota_mode": True,
+        "metadata": {"model": "small", "weights": [1, 2.5, None]},
+        "replaces": ["golden", "large"],
+        "place": "shop.yaml:16",
+    }
 
 
 def test_dump_has_the_originals_form() -> None:
@@ -64,6 +96,10 @@ def test_dump_has_the_originals_form() -> None:
         "shop.tenant_gold: unit=MINUTE requests_per_unit=5, shadow_mode: false",
         "shop.tenant_gold.path: unit=DAY requests_per_unit=7, shadow_mode: true",
         "shop.house: unit=UNKNOWN requests_per_unit=0, shadow_mode: false, unlimited: true",
+        (
+            "shop.model_small-*.user: unit=UNKNOWN requests_per_unit=100, shadow_mode: false, quota_mode: true, "
+            "window: 90s, algorithm: token_bucket, burst: 20, lease: 2"
+        ),
     ]
 
 
@@ -73,6 +109,19 @@ def test_revision_follows_the_rules_and_not_their_text() -> None:
     assert rules("# a comment\n" + TEXT, "other.yaml").revision == revision
     assert rules(TEXT.replace("unit: 5", "unit: 6")).revision != revision
     assert rules(TEXT.replace("domain: shop", "domain: shops")).revision != revision
+    for old, new in (
+        ("quota_mode: true", "quota_mode: false"),
+        ("value_to_metric: true", "detailed_metric: false"),
+        ("share_threshold: true", "share_threshold: false"),
+        ("model: small,", "model: tiny,"),
+        ("window: 90s", "window: 91s"),
+        ("token_bucket\n          burst: 20", "sliding_window"),
+        ("burst: 20", "burst: 21"),
+        ("lease: 10%", "lease: 3"),
+        ("{name: large}", "{name: huge}"),
+    ):
+        assert old in TEXT
+        assert rules(TEXT.replace(old, new)).revision != revision, old
 
 
 def test_entries_come_back_for_the_counter() -> None:
@@ -82,40 +131,49 @@ def test_entries_come_back_for_the_counter() -> None:
 
 
 @pytest.mark.parametrize(
-    ("pattern", "value", "expected"),
+    ("block", "unit", "window"),
     [
-        ("*", "", True),
-        ("a*", "a", True),
-        ("a*a", "a", False),
-        ("a*a", "aa", True),
-        ("*b*", "abc", True),
-        ("*b*", "ac", False),
-        ("a*b*c", "a-c-b-c", True),
-        ("a*b*c", "a-c-b", False),
-        ("**", "x", True),
-        ("a**b", "ab", True),
-        ("x*", "yx", False),
-        ("*aa*a*", "aa", False),
-        ("*aa*a*", "aaa", True),
+        ("unit: minute", "MINUTE", 60),
+        ("unit: Minute, unit_multiplier: 1", "MINUTE", 60),
+        ("unit: minute, unit_multiplier: 5", "", 300),
+        ("unit: minute, unit_multiplier: 60", "HOUR", 3600),
+        ("window: 60s", "MINUTE", 60),
+        ("window: 1m30s", "", 90),
+        ("window: 1500ms", "", 1.5),
+        ("window: 3650d", "", 315_360_000),
+        ("unlimited: true", "", 0),
     ],
 )
-def test_patterns(pattern: str, value: str, expected: bool) -> None:
-    assert matches(pattern.split("*"), value) is expected
+def test_windows(block: str, unit: str, window: float) -> None:
+    """`unit` is told to Envoy, so it is named only where it says how long the window is."""
+    (rule,) = rules(f"domain: shop\ndescriptors: [{{key: a, rate_limit: {{{block}}}}}]")
+    assert (rule.unit, rule.window_us) == (unit, window * 1_000_000)
 
 
-def slow_match(pattern: str, value: str) -> bool:
-    if not pattern:
-        return not value
-    if pattern[0] == "*":
-        return any(slow_match(pattern[1:], value[start:]) for start in range(len(value) + 1))
-    return bool(value) and value[0] == pattern[0] and slow_match(pattern[1:], value[1:])
-
-
-@given(
-    st.text("a*", max_size=7).map("*".__add__) | st.text("ab*", max_size=7).map("*".__add__), st.text("ab", max_size=8)
+@pytest.mark.parametrize(
+    ("block", "burst", "lease"),
+    [
+        ("requests_per_unit: 50", 50, 0),
+        ("requests_per_unit: 50, lease: 5", 50, 5),
+        ("requests_per_unit: 50, lease: 5%", 50, 2),
+        ("requests_per_unit: 50, lease: 0.5 %", 50, 1),
+        ("requests_per_unit: 50, lease: 100%", 50, 50),
+        ("requests_per_unit: 50, algorithm: token_bucket", 50, 0),
+        ("requests_per_unit: 50, algorithm: token_bucket, burst: 200, lease: 10%", 200, 20),
+        ("requests_per_unit: 50, algorithm: token_bucket, burst: 1, lease: 1", 1, 1),
+        ("unlimited: true, requests_per_unit: 5", 5, 0),
+    ],
 )
-def test_patterns_match_as_the_plain_definition(pattern: str, value: str) -> None:
-    assert matches(pattern.split("*"), value) == slow_match(pattern, value)
+def test_bursts_and_leases(block: str, burst: int, lease: int) -> None:
+    unit = "" if "unlimited" in block else "unit: day, "
+    (rule,) = rules(f"domain: shop\ndescriptors: [{{key: a, rate_limit: {{{unit}{block}}}}}]")
+    assert (rule.burst, rule.lease) == (burst, lease)
+
+
+def test_metadata_is_any_mapping() -> None:
+    text = "{a: {b: [1, 0x10, 1.5, yes, ~, 2024-01-01, '5']}, <<: {c: d}}"
+    (rule,) = rules(f"domain: shop\ndescriptors: [{{key: a, metadata: {text}, rate_limit: {{unit: day}}}}]")
+    assert rule.metadata == {"a": {"b": [1, 16, 1.5, True, None, "2024-01-01", "5"]}, "c": "d"}
 
 
 PATHS = st.lists(st.tuples(st.text(' ab/="()…\n', min_size=1, max_size=3), st.text(' ab/="()', max_size=3)), max_size=3)
@@ -133,45 +191,3 @@ def test_long_names_are_cut_and_still_differ() -> None:
     names = {rule_name("shop", [("k", "v" * 5000 + end)]) for end in "ab"}
     assert len(names) == 2
     assert all(len(name.encode()) <= 2048 for name in names)
-
-
-@given(st.data())
-def test_exact_goes_before_any_at_every_level(data: st.DataObject) -> None:
-    """Matching agrees with walking the declarations by hand."""
-    keys, values = st.sampled_from(["a", "b"]), st.sampled_from(["", "x", "y"])
-
-    def declare(depth: int) -> list[dict[str, object]]:
-        pairs = data.draw(st.lists(st.tuples(keys, values), unique=True, max_size=3))
-        return [
-            {
-                "key": key,
-                "value": value,
-                "limit": data.draw(st.booleans()),
-                "below": declare(depth - 1) if depth else [],
-            }
-            for key, value in pairs
-        ]
-
-    def write(level: list[dict], indent: str) -> str:
-        return "".join(
-            f"{indent}- key: {one['key']}\n{indent}  value: '{one['value']}'\n"
-            + (f"{indent}  rate_limit: {{unit: day, requests_per_unit: 1}}\n" if one["limit"] else "")
-            + (f"{indent}  descriptors:\n{write(one['below'], indent + '    ')}" if one["below"] else "")
-            for one in level
-        )
-
-    def walk(level: list[dict], entries: list[tuple[str, str]], name: str) -> str | None:
-        key, value = entries[0]
-        for candidate in (value, ""):
-            for one in level:
-                if one["key"] == key and one["value"] == candidate:
-                    name = f"{name}/{key}={candidate}" if candidate else f"{name}/{key}"
-                    if len(entries) == 1:
-                        return name if one["limit"] else None
-                    return walk(one["below"], entries[1:], name)
-        return None
-
-    tree = declare(2)
-    compiled = rules(f"domain: shop\ndescriptors:\n{write(tree, '  ')}")
-    entries = data.draw(st.lists(st.tuples(keys, st.sampled_from(["", "x", "y", "z"])), min_size=1, max_size=4))
-    assert match(compiled, *entries) == walk(tree, entries, "shop")
