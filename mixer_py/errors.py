@@ -145,9 +145,17 @@ class MessageTooLargeError(MixerError):
 
 
 class CounterStoreError(MixerError):
-    """The counter store is away or full; `rate_limit.on_error` says what the caller gets."""
+    """The counter store is away or full; `rate_limit.on_error` says what the caller gets.
+
+    Attributes:
+        reason: one word for `mixer_store_errors_total`, such as `timeout` or `refused`.
+    """
 
     grpc_status = UNAVAILABLE
+
+    def __init__(self, message: str, reason: str = "refused") -> None:
+        super().__init__(message)
+        self.reason = reason
 
 
 class SinkError(MixerError):

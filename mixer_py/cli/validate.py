@@ -25,6 +25,7 @@ from mixer_py.policy.rego.attributes import check_attributes
 from mixer_py.policy.rego.attributes_data import check_decision, check_documents
 from mixer_py.policy.settings import PolicySettings
 from mixer_py.ratelimit.rules import Rules
+from mixer_py.ratelimit.stores.opening import check_store
 
 EXAMPLES = ("mixer validate -c mixer.yaml", "mixer validate --format json")
 
@@ -71,6 +72,7 @@ def _validate(arguments: argparse.Namespace) -> Report:
     policies = [configuration.policy] if candidate is None else [configuration.policy, candidate]
     loads: list[Callable[[], object]] = [partial(Policy.load, settings) for settings in policies]
     loads.append(partial(Rules.load, configuration.rate_limit))
+    loads.append(partial(check_store, configuration.rate_limit))
     for load_one in loads:
         try:
             load_one()

@@ -22,8 +22,6 @@ from mixer_py.settings import LocalPath, Secret, Settings, parse_duration, parse
 Kind = Literal["section", "list", "map", "value"]
 
 NOT_BUILT = (
-    "rate_limit.time",
-    "rate_limit.timeout",
     "server.tls",
     "telemetry.cluster",
     "telemetry.headers",

@@ -39,6 +39,9 @@ UNIT_SECONDS: Mapping[str, int] = MappingProxyType(
 MOST_USED: Final = 2**53
 """No counter goes above it: whole numbers up to here are exact in every store."""
 
+LONGEST: Final = 2**52
+"""Microseconds, 142 years: nothing that is told takes longer, so that it is exact in every store with a time added."""
+
 
 class Terms(NamedTuple):
     """What hits are held against.
@@ -76,7 +79,7 @@ class Tally(NamedTuple):
     Attributes:
         admitted: whether its hits fit; a look (no hits) fits as long as the limit is not passed.
         remaining: whole hits that would still fit.
-        over: how many of its hits did not fit.
+        over: how many of its hits did not fit, as far as they can be counted (`MOST_USED`).
         reset: microseconds until nothing is counted against the limit any more.
         retry: microseconds until one more hit would fit; 0 when it would now.
     """
@@ -110,7 +113,7 @@ def fixed_window(state: State | None, now: int, terms: Terms, hits: int, *, alwa
         over = min(max(after - limit, 0), hits) if hits > 0 else 0
         used = after
     else:
-        over = hits
+        over = min(hits, MOST_USED)
     reset = start + window - now
     left = max(int(limit - used), 0)
     return State(start, used, 0), Tally(admitted, left, int(over), reset, 0 if left else reset)
@@ -153,13 +156,13 @@ def token_bucket(state: State | None, now: int, terms: Terms, hits: int, *, alwa
         missing = state.used
         if 0 < state.moment - now <= window:
             moment = state.moment
-        missing = max(missing - max(moment - state.moment, 0) * limit / window, 0.0)
+        missing = max(missing - float(max(moment - state.moment, 0)) * limit / window, 0.0)  # as doubles do it
     admitted, over, missing = _take(missing, 0.0, hits, burst, always=always)
     left = burst - missing
     if not limit:
         return State(moment, missing, 0), Tally(admitted, max(floor(left), 0), over, window, 0 if left >= 1 else window)
-    reset = ceil(missing * window / limit) + moment - now
-    retry = 0 if left >= 1 else ceil((missing + 1 - burst) * window / limit) + moment - now
+    reset = min(ceil(missing * window / limit), LONGEST) + moment - now
+    retry = 0 if left >= 1 else min(ceil((missing + 1 - burst) * window / limit), LONGEST) + moment - now
     return State(moment, missing, 0), Tally(admitted, max(floor(left), 0), over, reset, retry)
 
 
@@ -176,11 +179,11 @@ def _start(state: State | None, now: int, window: int) -> int:
 def _take(used: float, faded: float, hits: int, limit: int, *, always: bool) -> tuple[bool, int, float]:
     """Whether hits fit beside what is used, how many do not, and what is used then."""
     if hits < 0:
-        return True, 0, max(used + hits, 0)
+        return True, 0, max(used + hits, 0.0)
     admitted = used + faded + hits <= limit
     if admitted or always:
-        used = min(used + hits, MOST_USED)
-    return admitted, 0 if admitted else hits, used
+        used = float(min(used + hits, MOST_USED))
+    return admitted, 0 if admitted else min(hits, MOST_USED), used
 
 
 def _until_room(used: float, before: float, started: int, terms: Terms) -> int:

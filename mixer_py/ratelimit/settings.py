@@ -7,10 +7,15 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field, field_validator
 
-from mixer_py.settings import LocalPath, Settings
+from mixer_py.ratelimit.stores.addresses import parse_store
+from mixer_py.ratelimit.stores.redis.settings import RedisSettings
+from mixer_py.settings import Duration, LocalPath, Settings
 
 OnError = Literal["error", "allow", "deny"]
 """What a descriptor gets whose counter cannot be kept."""
+
+Time = Literal["server", "caller"]
+"""Whose clock counters go by."""
 
 _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")  # RFC 9110, 5.6.2
 
@@ -50,7 +55,15 @@ class RateLimitSettings(Settings):
     quotas: tuple[object, ...] = ()
     """Attribute quotas charged by checks; not built yet, so only an empty list is accepted."""
     store: str = "memory://"
-    """Where counters are kept: `memory://` is this process."""
+    """Where counters are kept. `memory://` is this process. `redis://user@host:6379/0` is a Redis or a Valkey,
+    `rediss://` one with TLS, `unix:///path?db=0` one behind a unix socket; `redis+sentinel://host:26379,host:26379/master/0`
+    the master that Sentinels name, `redis+cluster://host:6379,host:6379` a cluster; both also as `rediss+…`."""
+    time: Time = "server"
+    """Whose clock decides which window a hit belongs to, with a Redis or a Valkey: `server` is its own, `caller` that
+    of the mixer that asks; then the clocks of all mixers have to be equal. `memory://` has one clock."""
+    timeout: Duration = Field(default=0.05, gt=0, le=10)
+    """How long a request waits for a Redis or a Valkey. Above it the store is taken for away, and calls fail at once
+    until it answers again."""
     on_error: OnError = "error"
     """When a counter cannot be kept: `error` fails the call, so that Envoy's `failure_mode_deny` decides; `allow`
     answers OK; `deny` answers OVER_LIMIT."""
@@ -72,6 +85,8 @@ class RateLimitSettings(Settings):
     max_counters: int = Field(default=500_000, ge=1)
     """How many live counters `memory://` keeps, at about 350 bytes each. A live counter is never dropped: when all
     places are taken, a new one follows `on_error`."""
+    redis: RedisSettings = RedisSettings()
+    """How mixer speaks to the Redis or Valkey that `store` names."""
 
     @field_validator("quotas")
     @classmethod
@@ -82,10 +97,8 @@ class RateLimitSettings(Settings):
 
     @field_validator("store")
     @classmethod
-    def _memory_only(cls, store: str) -> str:
-        if store == "memory://":
-            return store
-        if store.startswith(("redis://", "rediss://", "unix://")):
-            scheme = store.partition("://")[0]
-            raise ValueError(f"rate_limit.store {scheme}:// is not built yet in this version; use memory://")
-        raise ValueError("rate_limit.store is no address of a counter store; use memory://")
+    def _names_a_store(cls, store: str) -> str:
+        address = parse_store(store)
+        if address is not None and address.kind in {"sentinel", "cluster"}:
+            raise ValueError(f"a {address.kind} is not built yet in this version; name one server")
+        return store

@@ -9,7 +9,10 @@ from mixer_py.calls import ClientStreamHandler, UnaryHandler
 from mixer_py.instruments import Clock, Registry
 from mixer_py.policy.log_rules import result_of
 from mixer_py.ratelimit.limiter import Limiter
+from mixer_py.ratelimit.settings import RateLimitSettings
+from mixer_py.ratelimit.stores import CounterStore
 from mixer_py.ratelimit.stores.memory import MemoryStore
+from mixer_py.ratelimit.stores.opening import open_store, opened_by
 from mixer_py.runtime.snapshot import Snapshot
 from mixer_py.services import access_log, ext_authz, rate_limit
 from mixer_py.services.access_log import AccessLogService
@@ -60,7 +63,8 @@ class Rooms:
             if sink is not None
             else None
         )
-        self.counters = MemoryStore(clock, registry, settings.rate_limit.max_counters)
+        self.counters: CounterStore = open_store(settings.rate_limit, registry, clock)
+        self._opened_by = opened_by(settings.rate_limit)
         self._shadow = ShadowFeed(candidate, self._decisions, registry, clock)
         self._shadow.activate(settings.policy.shadow)
         self._authorization = AuthorizationService(
@@ -72,7 +76,8 @@ class Rooms:
         )
 
     def start(self) -> None:
-        """Begins to write rows, and looks for the candidate."""
+        """Begins to write rows and to connect, and looks for the candidate."""
+        self.counters.open()
         self._recorder.start()
         self._shadow.start()
         self._policy.open()
@@ -86,8 +91,10 @@ class Rooms:
         self._shadow.activate(snapshot.configuration.policy.shadow)
         if self._decisions is not None:
             self._decisions.activate(snapshot.configuration.decision_log, _keeper(snapshot, self._registry))
-        self.counters.capacity = snapshot.configuration.rate_limit.max_counters
+        retired_counters = self._change_counters(snapshot.configuration.rate_limit)
         self._rate_limit.limiter = self._limiter(snapshot)
+        if retired_counters is not None:
+            await retired_counters.close()
         retired, self._policy = self._policy, snapshot.policy
         self._policy.open()
         await retired.close()
@@ -125,6 +132,19 @@ class Rooms:
         if self._decisions is not None:
             await self._decisions.drain(max(end - self._clock.monotonic(), 0.0))
         await self._recorder.drain(max(end - self._clock.monotonic(), 0.0))
+        await self.counters.close()
+
+    def _change_counters(self, settings: RateLimitSettings) -> CounterStore | None:
+        """Counts in another store when the settings name one, or speak to it in another way; the one before."""
+        opened_by_now = opened_by(settings)
+        if opened_by_now == self._opened_by:
+            if isinstance(self.counters, MemoryStore):
+                self.counters.capacity = settings.max_counters
+            return None
+        before, self.counters = self.counters, open_store(settings, self._registry, self._clock)
+        self._opened_by = opened_by_now
+        self.counters.open()
+        return before
 
     def _limiter(self, snapshot: Snapshot) -> Limiter:
         settings = snapshot.configuration.rate_limit

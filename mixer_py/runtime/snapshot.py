@@ -16,6 +16,7 @@ from mixer_py.policy.bundles.bundle import Bundle
 from mixer_py.policy.bundles.reading import read_policy
 from mixer_py.policy.policy import Policy
 from mixer_py.ratelimit.rules import Rules
+from mixer_py.ratelimit.stores.opening import check_store
 from mixer_py.runtime.vital_signs import VitalSigns
 
 _REVISION_DIGITS = 12
@@ -79,7 +80,9 @@ def build(
 
     Raises:
         PolicyLoadError: the policies do not compile.
+        ConfigurationError: the counter store cannot be opened.
     """
+    check_store(configuration.rate_limit)
     policy = Policy.compile(configuration.policy, sources.bundle, vital_signs, registry)
     content = "\0".join((policy.revision, sources.rules.revision, configuration.model_dump_json()))
     revision = hashlib.sha256(content.encode()).hexdigest()[:_REVISION_DIGITS]

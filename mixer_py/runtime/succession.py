@@ -2,6 +2,7 @@
 
 Twice: all of them while it still answers, and what it has charged since once it has stopped. So the successor starts
 with the counts that there are, and no hit is lost; while both answer, each knows only its own hits of that moment.
+Counters that several processes share are where they were for the successor too: of them nothing is handed on.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from itertools import islice
 from pathlib import Path
 from typing import BinaryIO, Final
 
-from mixer_py.ratelimit.stores import Charge
+from mixer_py.ratelimit.stores import Charge, CounterStore
 from mixer_py.ratelimit.stores.memory import Held, MemoryStore
 
 _SLICE: Final = 2_000
@@ -28,27 +29,29 @@ def empty_bequest(folder: Path) -> Path:
     return path
 
 
-async def hand_on(store: MemoryStore, folder: Path) -> Path:
+async def hand_on(store: CounterStore, folder: Path) -> Path:
     """Writes every counter to a file in our private folder; its path. From now on the store keeps what it charges."""
-    return await _write(store.hand_on(), folder)
+    return await _write(store.hand_on(), folder) if isinstance(store, MemoryStore) else empty_bequest(folder)
 
 
-async def hand_on_rest(store: MemoryStore, folder: Path) -> Path:
+async def hand_on_rest(store: CounterStore, folder: Path) -> Path:
     """Writes what was charged since the counters were handed on."""
-    return await _write(store.charged_since(), folder)
+    return await _write(store.charged_since(), folder) if isinstance(store, MemoryStore) else empty_bequest(folder)
 
 
-async def inherit(store: MemoryStore, path: Path) -> int:
+async def inherit(store: CounterStore, path: Path) -> int:
     """Takes on what a predecessor wrote, and removes its file.
 
     Returns:
-        How many counters found no place; the store has counted them as well.
+        How many counters found no place; the store has counted them as well. A store that several processes share
+        takes none.
     """
     lost = 0
-    with path.open("rb") as file:
-        for counters, charges in _slices(file):
-            lost += store.take_on(counters) + store.take_on_charges(charges)
-            await asyncio.sleep(0)
+    if isinstance(store, MemoryStore):
+        with path.open("rb") as file:
+            for counters, charges in _slices(file):
+                lost += store.take_on(counters) + store.take_on_charges(charges)
+                await asyncio.sleep(0)
     path.unlink()  # noqa: ASYNC240 (in memory, /dev/shm)
     return lost
 

@@ -184,9 +184,9 @@ def test_anchors_and_merges_work(folder):
 
 
 def test_what_is_not_built_is_refused_at_its_line(folder):
-    text = 'rate_limit:\n  quotas: [{name: a}]\n  store: "redis://127.0.0.1:6379"\nserver:\n  workers: 2\n'
+    text = "rate_limit:\n  quotas: [{name: a}]\nserver:\n  workers: 2\n"
     path = write(folder, text)
-    wanted = {2: "rate_limit.quotas", 3: "rate_limit.store", 5: "server.workers"}
+    wanted = {2: "rate_limit.quotas", 4: "server.workers"}
     found = faults(path, {})
     assert len(found) == len(wanted)
     for fault, (line, field) in zip(found, wanted.items(), strict=True):

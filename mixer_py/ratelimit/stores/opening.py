@@ -1,0 +1,83 @@
+"""Opens the counter store that `rate_limit.store` names. What it lacks is found here, not by the first call."""
+
+from __future__ import annotations
+
+import ssl
+from collections.abc import Hashable
+from functools import partial
+from typing import TYPE_CHECKING
+
+from mixer_py.errors import ConfigurationError, Fault
+from mixer_py.instruments import Clock, Registry
+from mixer_py.ratelimit.settings import RateLimitSettings
+from mixer_py.ratelimit.stores import CounterStore
+from mixer_py.ratelimit.stores.addresses import RedisAddress, parse_store
+from mixer_py.ratelimit.stores.memory import MemoryStore
+
+if TYPE_CHECKING:
+    from mixer_py.ratelimit.stores.redis.connecting import Connector
+
+
+def open_store(settings: RateLimitSettings, registry: Registry, clock: Clock) -> CounterStore:
+    """The store; call it in the event loop that charges, and then its `open`.
+
+    Args:
+        settings: its address, and how it is spoken to.
+        registry: of what it counts.
+        clock: of what goes by this process's time.
+
+    Raises:
+        ConfigurationError: a secret or a certificate cannot be read.
+    """
+    address = parse_store(settings.store)
+    if address is None:
+        return MemoryStore(clock, registry, settings.max_counters)
+    return _open_redis(address, settings, registry, clock)
+
+
+def opened_by(settings: RateLimitSettings) -> Hashable:
+    """What of the settings `open_store` goes by: where it is equal, the store that is open may stay.
+
+    With the content of secrets, so that a changed password is used after a reload.
+    """
+    if parse_store(settings.store) is None:
+        return None
+    redis = settings.redis
+    secrets = tuple(secret and secret.reveal() for secret in (redis.password, redis.sentinel_password))
+    return settings.store, settings.timeout, settings.time, redis.model_dump_json(), secrets
+
+
+def check_store(settings: RateLimitSettings) -> None:
+    """Finds what `open_store` would raise, and opens nothing.
+
+    Raises:
+        ConfigurationError: a secret or a certificate cannot be read.
+    """
+    address = parse_store(settings.store)
+    if address is not None:
+        _connector(address, settings)
+
+
+def _open_redis(address: RedisAddress, settings: RateLimitSettings, registry: Registry, clock: Clock) -> CounterStore:
+    from mixer_py.ratelimit.stores.redis.node import Limits  # noqa: PLC0415 (redis-py takes long to import)
+    from mixer_py.ratelimit.stores.redis.store import RedisStore  # noqa: PLC0415 (idem)
+
+    connector = _connector(address, settings)
+    redis = settings.redis
+    limits = Limits(settings.timeout, redis.calls, redis.queue, redis.expiry_jitter, settings.time == "caller")
+    if address.kind == "unix":
+        opening = partial(connector.unix, address.path)
+    else:
+        opening = partial(connector.tcp, *address.hosts[0])
+    return RedisStore(address.name, redis.prefix, opening, limits, registry, clock)
+
+
+def _connector(address: RedisAddress, settings: RateLimitSettings) -> Connector:
+    from mixer_py.ratelimit.stores.redis.connecting import Connector  # noqa: PLC0415 (redis-py takes long to import)
+
+    try:
+        return Connector(address, settings.redis)
+    except (OSError, UnicodeDecodeError) as error:
+        file = str(getattr(error, "filename", None) or "")
+        reason = error.strerror if isinstance(error, OSError) and not isinstance(error, ssl.SSLError) else str(error)
+        raise ConfigurationError([Fault(f"cannot be read: {reason}", file, field="rate_limit.redis")]) from None

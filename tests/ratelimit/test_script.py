@@ -1,0 +1,132 @@
+"""The script that a server runs against the algorithms that it repeats: the same tallies, to the last bit."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Iterator
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from mixer_py.ratelimit.algorithms import COUNT, SECOND, State, Tally, Terms
+from mixer_py.ratelimit.stores import Charge
+from mixer_py.ratelimit.stores.redis.channel import Refusal, next_reply
+from mixer_py.ratelimit.stores.redis.script import (
+    call,
+    charge_script,
+    command,
+    header,
+    key_of,
+    records,
+    tallies_of,
+)
+from tests.parts.valkey import Valkey
+
+NOW = 1_700_000_000 * SECOND
+Group = tuple[bool, list[Charge]]
+
+
+class Server:
+    """One connection to a real server."""
+
+    def __init__(self, valkey: Valkey) -> None:
+        self._connection = socket.socket(socket.AF_UNIX)
+        self._connection.settimeout(60)
+        self._connection.connect(str(valkey.socket))
+
+    def ask(self, sent: bytes) -> bytes | Refusal:
+        self._connection.sendall(sent)
+        received, reply = b"", None
+        while reply is None:
+            received += self._connection.recv(1 << 16)
+            if received.startswith((b"+", b":")):
+                return received
+            reply, _ = next_reply(received, 0)
+        return reply
+
+    def charge(self, groups: list[Group], now: int | None = NOW, jitter: float = 600.0) -> list[Tally | None]:
+        charges = [one for _, group in groups for one in group]
+        keys = [key_of("t:", one.identity) for one in charges]
+        arguments = header(now, jitter, 0.3), b"".join(records(group, together=all_) for all_, group in groups)
+        reply = self.ask(call(charge_script(), keys, arguments, declared=True, whole=True))
+        assert isinstance(reply, bytes), reply
+        return tallies_of(reply, len(charges))[0]
+
+    def close(self) -> None:
+        self._connection.close()
+
+
+@pytest.fixture(scope="module")
+def server(module_programs, ports) -> Iterator[Server]:
+    connection = Server(Valkey(module_programs, ports))
+    yield connection
+    connection.close()
+
+
+@pytest.fixture(autouse=True)
+def nothing_is_kept(server: Server) -> None:
+    server.ask(command(b"FLUSHALL"))
+
+
+class Model:
+    """The algorithms over states that are never over."""
+
+    def __init__(self) -> None:
+        self.states: dict[tuple, State] = {}
+
+    def charge(self, groups: list[Group], now: int) -> list[Tally]:
+        tallies = []
+        resets: dict[tuple, int] = {}
+        for together, group in groups:
+            before, resets_before = dict(self.states), dict(resets)
+            made = [self._count(one, now, resets, always=not together) for one in group]
+            if together and not all(tally.admitted for tally in made):
+                self.states, resets = before, resets_before
+                looks = [self._count(one._replace(hits=0), now, resets, always=False) for one in group]
+                made = [look if tally.admitted else tally for tally, look in zip(made, looks, strict=True)]
+            tallies += made
+        for identity, reset in resets.items():
+            if identity in self.states and reset <= 0:
+                del self.states[identity]
+        return tallies
+
+    def _count(self, one: Charge, now: int, resets: dict[tuple, int], *, always: bool) -> Tally:
+        always = always and one.terms.algorithm == "fixed_window"
+        state = self.states.get(one.identity)
+        after, tally = COUNT[one.terms.algorithm](state, now, one.terms, one.hits, always=always)
+        if one.hits and (tally.admitted or always) and (state is not None or after.used):
+            self.states[one.identity] = after
+            resets[one.identity] = tally.reset
+        return tally
+
+
+def charge(who: str, algorithm: str, window: int, limit: int, burst: int, hits: int) -> Charge:
+    terms = Terms(algorithm, window, limit, burst if algorithm == "token_bucket" else limit)  # type: ignore[arg-type]
+    return Charge((who, algorithm, str(window)), terms, hits)
+
+
+LIMITS = st.sampled_from([0, 1, 3, 10, 1000, 2**32 - 1])
+CHARGES = st.builds(
+    charge,
+    st.sampled_from("abc"),
+    st.sampled_from(sorted(COUNT)),
+    st.sampled_from([1, 7, SECOND, 60 * SECOND, 31_536_000 * SECOND]),
+    LIMITS,
+    LIMITS,
+    st.sampled_from([0, 1, 1, 1, 2, 7, 999, 2**40, 2**53, 2**64 - 1, -1, -2, -(2**60)]),
+)
+GROUPS = st.lists(st.tuples(st.booleans(), st.lists(CHARGES, min_size=1, max_size=4)), min_size=1, max_size=5)
+WAITS = st.sampled_from([0, 1, 3, 400_000, SECOND, 59 * SECOND, 3600 * SECOND, -1, -SECOND, -61 * SECOND])
+STEPS = st.lists(st.tuples(WAITS, GROUPS), min_size=1, max_size=12)
+
+
+@pytest.mark.valkey
+@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(STEPS)
+def test_it_counts_as_the_algorithms_do(server: Server, steps: list[tuple[int, list[Group]]]) -> None:
+    server.ask(command(b"FLUSHALL"))
+    model, now = Model(), NOW
+    for wait, groups in steps:
+        now += wait
+        assert server.charge(groups, now) == model.charge(groups, now)
