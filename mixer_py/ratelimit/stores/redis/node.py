@@ -191,6 +191,7 @@ class Node:
         if self._channel is not None:
             self._channel.close()
             self._channel = None
+            self._instruments.up(self.name, now=False)
         for handle in (self._turn, self._timer):
             if handle is not None:
                 handle.cancel()
