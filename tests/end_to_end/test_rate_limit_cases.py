@@ -66,7 +66,10 @@ def own_domain(way: str, case: str, domain: str) -> str:
 def with_own_domain(value: Any, way: str, case: str, domains: set[str]) -> Any:
     """The same answer, with the limits' names moved to the case's own domain."""
     if isinstance(value, dict):
-        return {key: with_own_domain(item, way, case, domains) for key, item in value.items()}
+        moved = {key: with_own_domain(item, way, case, domains) for key, item in value.items()}
+        if value.get("domain") in domains:  # of `rate_limit.metadata`
+            moved["domain"] = own_domain(way, case, value["domain"])
+        return moved
     if isinstance(value, list):
         return [with_own_domain(item, way, case, domains) for item in value]
     for domain in domains if isinstance(value, str) else ():

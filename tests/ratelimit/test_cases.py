@@ -17,7 +17,7 @@ ALL_CASES = load_cases()
 
 @pytest.mark.parametrize("case", ALL_CASES, ids=lambda case: case.name)
 async def test_case(case: Case, make_limiter, clock, registry) -> None:
-    rules = Rules.load(RateLimitSettings(config=(str(case.config),)))
+    rules = Rules.load(RateLimitSettings(config=(str(case.config),), **case.settings))
     service = RateLimitService(make_limiter(rules, **case.settings), clock, registry)
     for number, step in enumerate(case.steps):
         clock.advance(step.advance)
