@@ -26,6 +26,7 @@ COMMANDS = {
     "validate": "find every fault in configuration, policies and limits",
     "check": "decide one CheckRequest offline",
     "test": "run the tests of policies",
+    "limits": "say which rate limit a descriptor matches, and why",
     "query": "read requests and decisions with a SELECT",
     "version": "print the versions of mixer-py and its parts",
 }

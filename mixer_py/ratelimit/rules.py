@@ -103,31 +103,36 @@ class Entry(Protocol):
 
 
 @dataclass(slots=True)
-class _Node:
+class Node:
     """A level's descriptor: its rule, and by key what lies below."""
 
     rule: Rule | None = None
-    below: dict[str, _Branch] = field(default_factory=dict)
+    below: dict[str, Branch] = field(default_factory=dict)
 
 
 @dataclass(slots=True)
-class _Branch:
+class Branch:
     """The descriptors of one level that have the same key."""
 
     key: str
-    exact: dict[str, _Node] = field(default_factory=dict)
-    patterns: list[tuple[tuple[str, ...], _Node]] = field(default_factory=list)
-    otherwise: _Node | None = None
+    exact: dict[str, Node] = field(default_factory=dict)
+    patterns: list[tuple[tuple[str, ...], Node]] = field(default_factory=list)
+    otherwise: Node | None = None
 
 
 class Domain:
-    """The rules of one domain."""
+    """The rules of one domain.
 
-    __slots__ = ("_root", "name")
+    Attributes:
+        name: its name.
+        root: the first level.
+    """
 
-    def __init__(self, name: str, root: _Node) -> None:
+    __slots__ = ("name", "root")
+
+    def __init__(self, name: str, root: Node) -> None:
         self.name = name
-        self._root = root
+        self.root = root
 
     def match(self, entries: Iterable[Entry]) -> tuple[Rule | None, tuple[str, ...]]:
         """The rule for a descriptor, level by level: exact value, then patterns in file order, then any value.
@@ -137,7 +142,7 @@ class Domain:
             without a rule): keys and values in turn. A level that shares its threshold has its pattern for a value,
             and then one part more says which levels those are, so that no value can be taken for a pattern.
         """
-        node = self._root
+        node = self.root
         flat: list[str] = []
         for entry in entries:
             branch = node.below.get(entry.key)
@@ -161,7 +166,7 @@ class Domain:
         return rule, tuple(flat)
 
 
-def _first_pattern(patterns: Sequence[tuple[tuple[str, ...], _Node]], value: str) -> _Node | None:
+def _first_pattern(patterns: Sequence[tuple[tuple[str, ...], Node]], value: str) -> Node | None:
     for parts, node in patterns:
         if matches(parts, value):
             return node
@@ -188,9 +193,9 @@ class Rules:
     def __init__(self, declarations: Iterable[DomainDeclaration]) -> None:
         """Compiles what was declared; several declarations of one domain are one, and must not overlap."""
         self._rules: list[Rule] = []
-        roots: dict[str, _Node] = {}
+        roots: dict[str, Node] = {}
         for declared in declarations:
-            self._compile(declared, declared.descriptors, _Way(), roots.setdefault(declared.domain, _Node()))
+            self._compile(declared, declared.descriptors, _Way(), roots.setdefault(declared.domain, Node()))
         self._domains = {name: Domain(name, root) for name, root in roots.items()}
         shape = [{**rule, "place": ""} for rule in self.describe()]
         self.revision = hashlib.sha256(orjson.dumps([sorted(self._domains), shape])).hexdigest()[:12]
@@ -251,12 +256,12 @@ class Rules:
         return "".join(map(listing.dump, self._rules))
 
     def _compile(
-        self, declared: DomainDeclaration, descriptors: Sequence[DescriptorDeclaration], above: _Way, node: _Node
+        self, declared: DomainDeclaration, descriptors: Sequence[DescriptorDeclaration], above: _Way, node: Node
     ) -> None:
         for descriptor in descriptors:
             way = above.down(descriptor)
-            below = _Node(self._rule(declared, descriptor, way))
-            branch = node.below.setdefault(descriptor.key, _Branch(descriptor.key))
+            below = Node(self._rule(declared, descriptor, way))
+            branch = node.below.setdefault(descriptor.key, Branch(descriptor.key))
             if not descriptor.value:
                 branch.otherwise = below
             elif "*" in descriptor.value:
