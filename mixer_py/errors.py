@@ -7,6 +7,8 @@ MixerError
 ├── EvaluationError           the policy could not be decided
 │   ├── UndefinedDecisionError
 │   └── ResultError           it was decided, but its result has a wrong shape
+├── ExpressionError           an expression has no value for these attributes
+│   └── ExpressionBudgetError … because finding it would cost more than one expression may
 ├── InvalidRequestError       a message that its own protocol forbids
 ├── PermissionDeniedError     a message that this caller may not send
 ├── OverloadedError           more waits than we promised to hold
@@ -104,6 +106,25 @@ class UndefinedDecisionError(EvaluationError):
 
 class ResultError(EvaluationError):
     """The decision's value has a shape, a type or a header that the contract forbids."""
+
+
+class ExpressionError(MixerError):
+    """An expression has no value for the attributes it was given; what that means is for its user to say.
+
+    Attributes:
+        reason: one word for a counter: `absent` (an attribute or an entry of a map), `arithmetic` (overflow, division
+            by zero), `conversion` (text that is no number, no time …), `range` (an index, a time), `budget`.
+    """
+
+    grpc_status = UNKNOWN
+
+    def __init__(self, message: str, reason: str) -> None:
+        super().__init__(message)
+        self.reason = reason
+
+
+class ExpressionBudgetError(ExpressionError):
+    """Evaluation was stopped because it would cost more than one expression may."""
 
 
 class InvalidRequestError(MixerError):

@@ -1,0 +1,135 @@
+"""What expressions over a check's attributes come to."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from mixer_py.attributes import Bag
+from mixer_py.errors import ExpressionError
+from mixer_py.expressions import BOOL, INT, STRING, Reference, compile_expression
+from tests.expressions.conftest import value
+
+
+@pytest.mark.parametrize(
+    ("text", "wanted"),
+    [
+        ('request.method == "POST" && destination.service.name == "reviews"', True),
+        ('request.method == "GET" && destination.service.name == "reviews"', False),
+        ('request.headers["x-tenant"]', "gold"),
+        ("request.auth.claims.tier", "free"),
+        ('request.auth.claims["sub"] + "@" + request.auth.claims["iss"]', "me@https://issuer"),
+        ("destination.labels.app", "reviews"),
+        ("destination.port", 9080),
+        ("request.size / 1024 + 1", 3),
+        ('int(request.headers["x-cost"]) * 2', 14),
+        ("source.ip", "10.1.2.3"),
+        ('source.ip.startsWith("10.") ? "inside" : "outside"', "inside"),
+        ('request.url_path.matches("^/[a-z]+/b$")', True),
+        ('request.method in ["POST", "PUT"]', True),
+        ('"x-tenant" in request.headers', True),
+        ('"x-other" in request.headers', False),
+        ("has(source.principal)", True),
+        ("has(request.headers.referer)", False),
+        ("request.time.getDayOfWeek()", 5),
+        ('request.time.getHours("Asia/Kathmandu")', 5),
+        ('request.time < timestamp("2010-01-01T00:00:00Z")', True),
+        ('request.time + duration("30s") == timestamp("2009-02-13T23:32:00Z")', True),
+        ("request.time", 1_234_567_890_000_000_000),
+        ('request.headers.exists(name, name.startsWith("x-"))', True),
+        ("request.headers.all(name, name.size() < 5)", False),
+        ('request.headers.filter(name, name.startsWith("x-")).size()', 2),
+        ('request.path.split("/")[1].upperAscii()', "A"),
+        ("connection.mtls", True),
+        ("!connection.mtls || request.size > 10", True),
+    ],
+)
+def test_value_over_a_check(text: str, wanted: Any, bag: Bag) -> None:
+    assert compile_expression(text).evaluate(bag) == wanted
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("request.referer", "request.referer is absent"),
+        ('request.referer == "x"', "request.referer is absent"),
+        ('request.headers["x-none"]', "request.headers has no key 'x-none'"),
+        ('request.headers[request.method + "x"]', "request.headers has no key of that value"),
+        ('request.method == "POST" && request.referer == "x"', "request.referer is absent"),
+        ('request.referer == "x" || request.method == "GET"', "request.referer is absent"),
+    ],
+)
+def test_what_is_absent_fails(text: str, message: str, bag: Bag) -> None:
+    with pytest.raises(ExpressionError, match=message) as raised:
+        compile_expression(text).evaluate(bag)
+    assert raised.value.reason == "absent"
+
+
+@pytest.mark.parametrize(
+    ("text", "wanted"),
+    [
+        ('request.referer == "x" && request.method == "GET"', False),
+        ('request.method == "GET" && request.referer == "x"', False),
+        ('request.referer == "x" || request.method == "POST"', True),
+        ('request.method == "POST" || request.referer == "x"', True),
+        ('int(request.method) == 1 && request.method == "GET"', False),
+        ('1 / 0 == 1 || request.referer == "x" || request.method == "POST"', True),
+        ('has(request.referer) && request.referer == "x"', False),
+        ('request.headers.exists(n, request.headers[n].startsWith("gol") || int(n) == 1)', True),
+        ("request.headers.all(n, int(request.headers[n]) == 8)", False),
+        ("has(source.labels.app)", False),
+        ('"app" in source.labels', False),
+    ],
+)
+def test_a_failure_counts_for_nothing_where_another_operand_decides(text: str, wanted: bool, bag: Bag) -> None:
+    row = {name: bag.get(name) for name in ("request.method", "request.headers")}
+    assert value(text, row) is wanted
+
+
+def test_what_is_read_is_known() -> None:
+    expression = compile_expression(
+        'request.method == "POST" && has(source.principal) && request.headers["x-tenant"] != "" '
+        '&& "a" in request.auth.claims && destination.labels.exists(k, k == request.host)'
+    )
+    assert expression.reads == {
+        Reference("request.method"),
+        Reference("source.principal"),
+        Reference("request.headers", "x-tenant"),
+        Reference("request.auth.claims", "a"),
+        Reference("destination.labels"),
+        Reference("request.host"),
+    }
+
+
+def test_constants_that_a_conjunction_asks_for_are_known() -> None:
+    expression = compile_expression(
+        'request.method in ["GET", "POST"] && "gold" == request.headers["x-tenant"] && request.size > 1 '
+        '&& (request.host == "a" || request.host == "b") && request.method in ["POST", "PUT"]'
+    )
+    assert dict(expression.equalities) == {
+        Reference("request.method"): {"POST"},
+        Reference("request.headers", "x-tenant"): {"gold"},
+    }
+
+
+def test_only_a_conjunction_asks_for_constants() -> None:
+    assert not compile_expression('request.method == "GET" || request.host == "a"').equalities
+    assert not compile_expression('!(request.method == "GET")').equalities
+    assert not compile_expression('request.method != "GET" && true').equalities
+
+
+def test_an_expression_says_its_type() -> None:
+    assert compile_expression("request.size > 1").type == BOOL
+    assert compile_expression("request.size").type == INT
+    assert compile_expression("request.size", as_text=True).type == STRING
+
+
+@pytest.mark.parametrize(
+    ("text", "wanted"),
+    [("request.size", "2048"), ("connection.mtls", "true"), ("request.method", "POST"), ("1.5", "1.5"),
+     ("request.time", "2009-02-13T23:31:30Z"), ('duration("1m30s")', "90s")],
+)  # fmt: skip
+def test_a_value_taken_as_text_is_what_string_makes_of_it(text: str, wanted: str, bag: Bag) -> None:
+    assert compile_expression(text, STRING, as_text=True).evaluate(bag) == wanted
+    assert compile_expression(f"string({text})", STRING).evaluate(bag) == wanted
