@@ -110,3 +110,30 @@ def test_counters_of_rate_limits_survive_a_reload(make_mixer):
         assert [client.limit(request).overall_code == over for _ in range(3)] == [False, False, False]
         mixer.reload(lambda: mixer.write("policy/policy.rego", policy("1")))
         assert client.limit(request).overall_code == over
+
+
+def test_limits_in_a_mounted_config_map_are_read_anew_when_kubernetes_swaps_it(make_mixer):
+    """The files are links into `..data`, itself a link that is put in place of the old one at once."""
+    mixer = make_mixer(policy("0"))
+    limits = mixer.folder / "mounted"
+
+    def mount(time: str, requests: int) -> None:
+        rule = f"{{key: tenant, rate_limit: {{unit: year, requests_per_unit: {requests}}}}}"
+        mixer.write(f"mounted/..{time}/shop.yaml", f"domain: shop\ndescriptors: [{rule}]\n")
+        (limits / "..data_tmp").symlink_to(f"..{time}")
+        (limits / "..data_tmp").rename(limits / "..data")
+
+    mount("2026_01_01", 5)
+    (limits / "shop.yaml").symlink_to("..data/shop.yaml")
+    mixer.configure({"policy": {"bundles": ["policy"]}, "rate_limit": {"config": ["mounted"]}})
+    mixer.start()
+    request = rls_pb2.RateLimitRequest(domain="shop")
+    request.descriptors.add().entries.add(key="tenant", value="acme")
+    with connect(mixer.address) as client:
+        assert client.limit(request).statuses[0].limit_remaining == 4
+        before = mixer.revision()
+        mount("2026_01_02", 9)
+        eventually(lambda: mixer.revision() != before, "a new revision without a signal")
+        assert client.limit(request).statuses[0].limit_remaining == 7  # of the same counter
+    (rule,) = json.loads(mixer.get("/rlconfig").body)["limits"]
+    assert rule["place"] == f"{limits}/shop.yaml:2"

@@ -109,3 +109,33 @@ async def test_metadata_of_one_answer_is_not_in_the_next(make_limiter) -> None:
     assert set(both["a"]) == {"x", "y"}
     one = (await limiter.should_rate_limit(request(1))).dynamic_metadata.fields["metadata"].struct_value
     assert set(one["a"]) == {"x"}
+
+
+@pytest.mark.parametrize(
+    ("asked", "retry"),
+    [
+        (["minute", "hour"], "40"),
+        (["minute", "hour", "day"], "6400"),
+        (["minute", "hour", "day", "room"], "6400"),
+        (["minute", "hour", "room"], None),
+    ],
+)
+async def test_retry_after_is_when_one_quota_has_room_and_every_other_limit(
+    make_limiter, asked: list[str], retry: str | None
+) -> None:
+    """The clock stands 40 s before the end of a minute, 2800 s before that of an hour, 6400 s before that of a day."""
+    limiter = make_limiter(
+        "domain: shop\ndescriptors:\n"
+        "  - {key: minute, quota_mode: true, rate_limit: {unit: minute, requests_per_unit: 0}}\n"
+        "  - {key: hour, quota_mode: true, rate_limit: {unit: hour, requests_per_unit: 0}}\n"
+        "  - {key: room, quota_mode: true, rate_limit: {unit: hour, requests_per_unit: 5}}\n"
+        "  - {key: day, rate_limit: {unit: day, requests_per_unit: 0}}\n",
+        headers={"of": "deciding"},
+    )
+    request = rls_pb2.RateLimitRequest(domain="shop")
+    for key in asked:
+        request.descriptors.add().entries.add(key=key, value="v")
+    headers = {
+        header.key: header.value for header in (await limiter.should_rate_limit(request)).response_headers_to_add
+    }
+    assert headers.get("Retry-After") == retry
