@@ -6,6 +6,7 @@ import shutil
 from pathlib import Path
 from types import SimpleNamespace
 
+import orjson
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -189,6 +190,50 @@ def test_any_bytes_are_rules_or_faults(content: bytes) -> None:
     declaration, faults = parse("any.yaml", content)
     assert faults or (declaration is not None and declaration.domain)
     assert all(fault.file == "any.yaml" and fault.line >= 1 for fault in faults)
+
+
+SCALARS = (
+    st.none() | st.booleans() | st.integers(-2, 2**33) | st.floats(-1, 1e20)
+    | st.sampled_from(["", "a", "a*", "day", "90s", "0.1s", "10%", "200%", "token_bucket", "sliding_window"])
+)  # fmt: skip
+PLACES = (
+    ("domain", "descriptors", "key", "value", "shadow_mode", "share_threshold", "metadata", "rate_limit", "zzz"),
+    (
+        "unit", "requests_per_unit", "unlimited", "name", "replaces", "unit_multiplier", "window", "algorithm",
+        "burst", "lease",
+    ),
+)  # fmt: skip
+
+
+def mappings(values: st.SearchStrategy[object]) -> st.SearchStrategy[object]:
+    return st.one_of(*(st.dictionaries(st.sampled_from(keys), values, max_size=6) for keys in PLACES))
+
+
+@given(
+    st.lists(
+        st.fixed_dictionaries(
+            {"key": st.just("a")},
+            optional={
+                "value": SCALARS,
+                "share_threshold": st.booleans(),
+                "metadata": st.recursive(SCALARS, lambda below: mappings(below) | st.lists(below, max_size=3)),
+                "rate_limit": st.recursive(SCALARS, lambda below: mappings(below) | st.lists(below, max_size=3)),
+            },
+        ),
+        max_size=2,
+    )
+)
+def test_any_values_at_the_known_keys_are_rules_or_faults(descriptors: list[dict[str, object]]) -> None:
+    content = orjson.dumps({"domain": "shop", "descriptors": descriptors})
+    declaration, faults = parse("any.yaml", content)
+    assert all(fault.file == "any.yaml" and fault.line == 1 and fault.message for fault in faults)
+    if faults or declaration is None:
+        return
+    rules = Rules([declaration])
+    orjson.dumps(rules.describe())
+    assert rules.dump().count("\n") == len(rules)
+    for rule in rules:
+        assert rule.unlimited or (rule.window_us >= 1_000_000 and 0 <= rule.lease <= rule.burst)
 
 
 @pytest.mark.parametrize(
