@@ -7,8 +7,8 @@ the holder of `server.admin_token`.
 from __future__ import annotations
 
 import hmac
-from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 
 import orjson
 from starlette.applications import Starlette
@@ -32,6 +32,9 @@ _SECURITY_HEADERS = (
 )
 
 
+Question = Callable[[Mapping[str, Sequence[str]]], Awaitable[object]]
+
+
 @dataclass(frozen=True, slots=True)
 class Pages:
     """What the application serves.
@@ -42,6 +45,8 @@ class Pages:
         ready: None when it takes traffic, else why not.
         documents: path → a JSON document, such as `/config`.
         query: SQL → JSON lines; raises `MixerError` with what the person did wrong.
+        questions: path of a document → what answers instead of it when there is a query string: its names and values →
+            a JSON document. It raises `MixerError` as `query` does.
     """
 
     metrics: Callable[[], bytes]
@@ -49,6 +54,7 @@ class Pages:
     ready: Callable[[], str | None]
     documents: Mapping[str, Callable[[], object]]
     query: Callable[[str], Awaitable[bytes]]
+    questions: Mapping[str, Question] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,9 +80,16 @@ def make_application(pages: Pages, access: Access) -> ASGIApp:
 
         return answer
 
-    def document(page: Callable[[], object]) -> Callable[[Request], Awaitable[Response]]:
-        async def answer(_request: Request) -> Response:
-            content = orjson.dumps(page(), option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE)
+    def document(path: str, page: Callable[[], object]) -> Callable[[Request], Awaitable[Response]]:
+        question = pages.questions.get(path)
+
+        async def answer(request: Request) -> Response:
+            asked = request.query_params if question is not None else None
+            if question is not None and asked:
+                shown = await question({name: asked.getlist(name) for name in asked})
+            else:
+                shown = page()
+            content = orjson.dumps(shown, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE)
             return Response(content, media_type="application/json")
 
         return answer
@@ -100,7 +113,7 @@ def make_application(pages: Pages, access: Access) -> ASGIApp:
         Route("/healthz/live", health(pages.live)),
         Route("/healthz/ready", health(pages.ready)),
         Route("/query", query, methods=["GET", "POST"]),
-        *(Route(path, document(page)) for path, page in pages.documents.items()),
+        *(Route(path, document(path, page)) for path, page in pages.documents.items()),
     ]
     return Starlette(
         routes=routes,

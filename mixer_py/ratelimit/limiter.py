@@ -16,7 +16,8 @@ from mixer_py.ratelimit.responses import RateLimitResponse, ResponseWriter
 from mixer_py.ratelimit.rules import Rules
 from mixer_py.ratelimit.settings import RateLimitSettings
 from mixer_py.ratelimit.statistics import Statistics
-from mixer_py.ratelimit.stores import CounterStore
+from mixer_py.ratelimit.stores import Charge, CounterStore
+from mixer_py.ratelimit.targets import Target
 
 
 class Limiter:
@@ -69,6 +70,29 @@ class Limiter:
         """
         asked = self._reader.read(request, authenticated=authenticated)
         return self._writer.write(asked, await self._charge(asked) if asked.charges else ())
+
+    async def look(self, request: RateLimitRequest) -> list[tuple[Target | None, Charge | None, Tally | None]]:
+        """What a request that brings no hits would be held against, and what stands there; it is not counted.
+
+        Args:
+            request: `envoy.service.ratelimit.v3.RateLimitRequest` whose descriptors have no hits and no limits.
+
+        Returns:
+            For each descriptor its target, and for one that is counted the look and what it found.
+
+        Raises:
+            InvalidRequestError: no domain, no descriptors, or too many of them.
+            CounterStoreError: the store is away.
+        """
+        asked = self._reader.read(request, authenticated=False)
+        tallies = await self._store.charge(asked.charges) if asked.charges else ()
+        looks = zip(asked.charges, tallies, strict=True)
+        targets = asked.targets or (None,) * len(request.descriptors)
+        counted = (target is not None and not (target.unlimited or target.replaced) for target in targets)
+        return [
+            (target, *(next(looks) if is_counted else (None, None)))
+            for target, is_counted in zip(targets, counted, strict=True)
+        ]
 
     async def _charge(self, asked: Asked) -> Sequence[Tally | None]:
         """What became of each charge; None for what could not be kept.

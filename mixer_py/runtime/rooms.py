@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from mixer_py.calls import ClientStreamHandler, UnaryHandler
 from mixer_py.instruments import Clock, Registry
 from mixer_py.policy.log_rules import result_of
+from mixer_py.ratelimit.descriptors import WrittenEntry
 from mixer_py.ratelimit.limiter import Limiter
+from mixer_py.ratelimit.looking import look
 from mixer_py.ratelimit.settings import RateLimitSettings
 from mixer_py.ratelimit.stores import CounterStore
 from mixer_py.ratelimit.stores.memory import MemoryStore
@@ -119,6 +121,14 @@ class Rooms:
             health="health" in named,
             reflection="reflection" in named,
         )
+
+    async def look(self, domain: str, descriptors: Sequence[Sequence[WrittenEntry]]) -> list[dict[str, object]]:
+        """What stands in the counters of descriptors now.
+
+        Raises:
+            CounterStoreError: the store is away.
+        """
+        return await look(self._rate_limit.limiter, domain, descriptors)
 
     async def drain_streams(self, grace: float) -> None:
         """Ends the access-log streams once what is on its way has arrived."""

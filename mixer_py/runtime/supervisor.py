@@ -27,6 +27,7 @@ from mixer_py.errors import ConfigurationError, Fault, MixerError, NotRunningErr
 from mixer_py.instruments import Registry, SystemClock
 from mixer_py.queries import open_reader
 from mixer_py.runtime.fetching import Fetching
+from mixer_py.runtime.limits_page import LimitsPage
 from mixer_py.runtime.logs import configure_logs
 from mixer_py.runtime.metrics import ProcessMetrics
 from mixer_py.runtime.places import refuse_taken
@@ -59,6 +60,7 @@ class Supervisor:
         socket = self._store.socket if self._store else None
         self._reader = open_reader(telemetry.clickhouse, socket) if telemetry.clickhouse else None
         self._workers = Workers(configuration, socket, folder, self._metrics, self._registry, self._clock)
+        self._limits = LimitsPage(self._workers)
         self._shadow = ShadowRole(folder, self._metrics, self._registry, self._clock)
         # From now on, so that a change while everything starts is not missed.
         self._changes = changes(path, lambda: self._workers.deployed.configuration)
@@ -190,8 +192,9 @@ class Supervisor:
             documents={
                 "/config": self._config_page,
                 "/policies": self._policies_page,
-                "/rlconfig": lambda: self._described("limits"),
+                "/rlconfig": self._limits.rules,
             },
+            questions={"/rlconfig": self._limits.counters},
             query=self._query,
         )
 

@@ -27,6 +27,7 @@ from mixer_py.config.configuration import Configuration
 from mixer_py.errors import ConfigurationError, Fault, MixerError, ProcessError
 from mixer_py.instruments import Registry, SystemClock, Table
 from mixer_py.policy.policy import load_engine
+from mixer_py.ratelimit.descriptors import WrittenEntry
 from mixer_py.runtime import arrow  # noqa: F401 (before any row is handled)
 from mixer_py.runtime.control import ControlChannel, Message, die_with_parent, refused
 from mixer_py.runtime.logs import configure_logs
@@ -76,7 +77,8 @@ class Worker:
                 if message is None:  # the supervisor is gone, so nobody would ever end this process
                     await self._drain()
                     return 1
-                await self._control.send(await self._obey(message))
+                answering = self._look if message["command"] == "look" else self._obey
+                await self._control.send(await answering(message))
         finally:
             beating.cancel()
             stopping.cancel()
@@ -112,6 +114,19 @@ class Worker:
             answer = refused([Fault(str(error))])
         _settle()
         return answer
+
+    async def _look(self, message: Message) -> Message:
+        """What stands in the counters that a person asks for; nothing else changes, so there is nothing to settle."""
+        if self._rooms is None:
+            return refused([Fault("nothing was started")])
+        descriptors = message["descriptors"]
+        if not isinstance(descriptors, list):
+            return refused([Fault("descriptors: a list is missing")])
+        written = [[WrittenEntry(key, value) for key, value in descriptor] for descriptor in descriptors]
+        try:
+            return {"event": "looked", "counters": await self._rooms.look(str(message["domain"]), written)}
+        except MixerError as error:
+            return refused([Fault(str(error))])
 
     async def _build_first(self, path: Path) -> dict[str, object]:
         order = read_private(path, WorkerOrder)

@@ -27,6 +27,9 @@ _ANSWER_SECONDS = 600.0
 _READY_SECONDS = 20.0
 """How long a reload waits for a worker that is just being replaced."""
 
+_LOOK_SECONDS = 2.0
+"""How long a person who looks at a counter waits for a reload."""
+
 _AGE_JITTER = 1.1
 """gRPC lets connections live up to a tenth longer than their age."""
 
@@ -187,6 +190,30 @@ class Workers:
             except ProcessError as error:
                 self._log.error("a worker ended before it handed over what it had counted", error=str(error))
         return await ask(successor, {"command": take, "order": str(counters or empty_bequest(self._folder))})
+
+    async def look(self, domain: str, descriptors: Sequence[Sequence[tuple[str, str]]]) -> object:
+        """What stands in the counters of descriptors now, asked of one worker: several share their counters.
+
+        Raises:
+            ProcessError: no worker is ready, or a reload is going on.
+            ConfigurationError: the worker cannot tell, as when the store is away.
+        """
+        try:
+            await asyncio.wait_for(self._turn.acquire(), _LOOK_SECONDS)
+        except TimeoutError:
+            raise ProcessError("the workers are being given something new; ask again when it is in force") from None
+        # To its end, also when nobody waits for it any more: its answer must not be taken for that of the next command.
+        return await asyncio.shield(asyncio.create_task(self._look(domain, descriptors)))
+
+    async def _look(self, domain: str, descriptors: Sequence[Sequence[tuple[str, str]]]) -> object:
+        try:
+            child = next((role.child for role in self._roles if role.ready), None)
+            if child is None:
+                raise ProcessError("no worker is ready")
+            answer = await ask(child, {"command": "look", "domain": domain, "descriptors": descriptors})
+            return answer["counters"]
+        finally:
+            self._turn.release()
 
     async def stop(self, grace: float) -> bool:
         """Drains and ends all.

@@ -1,12 +1,12 @@
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 
 import httpx
 import pytest
 
 from mixer_py.admin import Access, Pages, make_application
-from mixer_py.errors import NotRunningError, QueryRefusedError
+from mixer_py.errors import InvalidRequestError, NotRunningError, QueryRefusedError
 
 LOCAL = Access(loopback=True)
 REMOTE = Access(loopback=False)
@@ -24,12 +24,18 @@ async def run(sql: str) -> bytes:
     return b'{"sql":"%s"}\n' % sql.encode()
 
 
+async def ask(asked: Mapping[str, Sequence[str]]) -> object:
+    if "domain" not in asked:
+        raise InvalidRequestError("name a domain")
+    return asked
+
+
 def client(
     access: Access = LOCAL, fault: str | None = None, address: tuple[str, int] | None = ("10.0.0.1", 1)
 ) -> httpx.AsyncClient:
     pages = Pages(
         metrics=lambda: b"# metrics\n", live=lambda: None, ready=lambda: fault,
-        documents={"/config": lambda: {"revision": "r"}}, query=run,
+        documents={"/config": lambda: {"revision": "r"}}, query=run, questions={"/config": ask},
     )  # fmt: skip
     transport = httpx.ASGITransport(make_application(pages, access), raise_app_exceptions=False, client=address)
     if address is None:
@@ -112,3 +118,14 @@ async def test_every_answer_has_the_security_headers() -> None:
             assert headers["x-content-type-options"] == "nosniff"
             assert headers["cache-control"] == "no-store"
             assert "content-security-policy" in headers
+
+
+async def test_a_document_may_answer_questions() -> None:
+    async with client() as http:
+        answer = await http.get("/config?domain=shop&descriptor=a=b,c=d%26e&descriptor=f")
+        assert answer.json() == {"domain": ["shop"], "descriptor": ["a=b,c=d&e", "f"]}
+        refused = await http.get("/config?descriptor=a=b")
+        assert (refused.status_code, refused.json()) == (400, {"error": "name a domain"})
+        assert (await http.get("/config")).json() == {"revision": "r"}
+    async with client(REMOTE) as http:
+        assert (await http.get("/config?domain=shop")).status_code == 403
