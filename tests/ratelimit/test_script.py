@@ -21,9 +21,11 @@ from mixer_py.ratelimit.stores.redis.script import (
     records,
     tallies_of,
 )
-from tests.parts.valkey import Valkey
+from tests.parts.presence import find_server
+from tests.parts.valkey import Valkey, find_valkey
 
 NOW = 1_700_000_000 * SECOND
+PARTS = {"valkey": find_valkey, "redis": lambda: find_server("redis")}
 Group = tuple[bool, list[Charge]]
 
 
@@ -57,9 +59,9 @@ class Server:
         self._connection.close()
 
 
-@pytest.fixture(scope="module")
-def server(module_programs, ports) -> Iterator[Server]:
-    connection = Server(Valkey(module_programs, ports))
+@pytest.fixture(scope="module", params=[pytest.param(part, marks=getattr(pytest.mark, part)) for part in PARTS])
+def server(request: pytest.FixtureRequest, module_programs, ports) -> Iterator[Server]:
+    connection = Server(Valkey(module_programs, ports, program=PARTS[request.param]()))
     yield connection
     connection.close()
 
@@ -121,7 +123,6 @@ WAITS = st.sampled_from([0, 1, 3, 400_000, SECOND, 59 * SECOND, 3600 * SECOND, -
 STEPS = st.lists(st.tuples(WAITS, GROUPS), min_size=1, max_size=12)
 
 
-@pytest.mark.valkey
 @settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(STEPS)
 def test_it_counts_as_the_algorithms_do(server: Server, steps: list[tuple[int, list[Group]]]) -> None:

@@ -20,12 +20,12 @@ from tests.ratelimit.store_kinds import KINDS, Kind, Settings
 ALGORITHMS = sorted(COUNT)
 _PREFIXES = itertools.count()
 
-pytestmark = pytest.mark.valkey
-
 OpenStore = Callable[..., Any]
 
 
-@pytest.fixture(scope="module", params=KINDS, ids=lambda kind: kind.name)
+@pytest.fixture(
+    scope="module", params=[pytest.param(kind, marks=getattr(pytest.mark, kind.part), id=kind.name) for kind in KINDS]
+)
 def kind(request: pytest.FixtureRequest) -> Kind:
     return request.param
 

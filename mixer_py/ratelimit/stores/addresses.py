@@ -64,10 +64,13 @@ def parse_store(uri: str) -> RedisAddress | None:
     scheme, separator, rest = uri.partition("://")
     if not separator or (scheme not in _PORTS and scheme != "unix"):
         raise ValueError(f"{_shown(uri)!r} is no address of a counter store; write {_FORMS}")
-    authority, _, _ = rest.partition("/")
-    if ":" in authority.rpartition("@")[0]:
+    if scheme != "unix" and ":" in rest.rpartition("@")[0]:
         raise ValueError("a password does not belong into the address; write redis: {password: {file: path}} beside it")
-    parts = urlsplit(uri)
+    try:
+        parts = urlsplit(uri)
+    except ValueError as error:
+        raise ValueError(f"{_shown(uri)!r}: {error}") from None
+    uri = _shown(uri)
     if parts.fragment or (parts.query and scheme != "unix"):
         raise ValueError(f"{uri!r}: nothing may follow the database")
     return _unix(uri, parts) if scheme == "unix" else _servers(uri, scheme, parts)
@@ -125,4 +128,4 @@ def _database(uri: str, text: str) -> int:
 
 def _shown(uri: str) -> str:
     """An address without what may be a password."""
-    return re.sub(r"(?<=://)[^/\s]*@", "…@", uri)
+    return re.sub(r"(?<=://).*@", "…@", uri, flags=re.DOTALL)

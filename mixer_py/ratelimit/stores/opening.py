@@ -59,17 +59,24 @@ def check_store(settings: RateLimitSettings) -> None:
 
 
 def _open_redis(address: RedisAddress, settings: RateLimitSettings, registry: Registry, clock: Clock) -> CounterStore:
-    from mixer_py.ratelimit.stores.redis.node import Limits  # noqa: PLC0415 (redis-py takes long to import)
+    from mixer_py.ratelimit.stores.redis.cluster import ClusterStore  # noqa: PLC0415 (redis-py takes long to import)
+    from mixer_py.ratelimit.stores.redis.node import Limits  # noqa: PLC0415 (idem)
     from mixer_py.ratelimit.stores.redis.store import RedisStore  # noqa: PLC0415 (idem)
 
     connector = _connector(address, settings)
     redis = settings.redis
     limits = Limits(settings.timeout, redis.calls, redis.queue, redis.expiry_jitter, settings.time == "caller")
-    if address.kind == "unix":
+    if address.kind == "cluster":
+        return ClusterStore(address.hosts, redis.prefix, connector, limits, registry, clock)
+    at_close = None
+    if address.kind == "sentinel":
+        sentinels = connector.sentinels(address.hosts)
+        opening, at_close = partial(connector.master, sentinels, address.master), sentinels.aclose
+    elif address.kind == "unix":
         opening = partial(connector.unix, address.path)
     else:
         opening = partial(connector.tcp, *address.hosts[0])
-    return RedisStore(address.name, redis.prefix, opening, limits, registry, clock)
+    return RedisStore(address.name, redis.prefix, opening, limits, registry, clock, at_close)
 
 
 def _connector(address: RedisAddress, settings: RateLimitSettings) -> Connector:

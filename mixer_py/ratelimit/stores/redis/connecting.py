@@ -7,10 +7,13 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from redis.asyncio.connection import AbstractConnection, Connection, SSLConnection, UnixDomainSocketConnection
+from redis.asyncio.retry import Retry
+from redis.asyncio.sentinel import Sentinel
+from redis.backoff import NoBackoff
 from redis.exceptions import AuthenticationError, RedisError, ResponseError
 from redis.exceptions import ConnectionError as LostError
 from redis.exceptions import TimeoutError as LateError
@@ -41,7 +44,12 @@ class Connector:
         """
         self._timeout = settings.connect_timeout
         password = settings.password.reveal() if settings.password is not None else None
-        common = {"socket_connect_timeout": self._timeout, "socket_timeout": self._timeout, "protocol": _RESP2}
+        common = {
+            "socket_connect_timeout": self._timeout,
+            "socket_timeout": self._timeout,
+            "protocol": _RESP2,
+            "driver_info": None,  # CLIENT SETINFO would be one more thing for a user to be allowed
+        }
         self._class: type[Connection] = SSLConnection if address.secure else Connection
         tls = _tls(settings) if address.secure else {}
         user = settings.username or address.user
@@ -49,14 +57,15 @@ class Connector:
             SSLConnection(**tls).ssl_context.get()  # certificates that cannot be read are told now
         self._arguments = {**common, **tls, "username": user, "password": password, "db": address.database}
         sentinel = settings.sentinel_password.reveal() if settings.sentinel_password is not None else None
-        self.sentinel_arguments: Mapping[str, Any] = {
+        self._sentinel_arguments: Mapping[str, Any] = {
             **common,
             **tls,
             "ssl": address.secure,
             "username": settings.sentinel_username,
             "password": sentinel,
+            "retry": Retry(NoBackoff(), 0),
+            "max_connections": 1,
         }
-        """What redis-py's Sentinel clients are given."""
 
     async def unix(self, path: str) -> Opened:
         """Opens a connection to a unix socket.
@@ -73,6 +82,22 @@ class Connector:
             CounterStoreError: it could not be opened, or the script does not run there.
         """
         return await self._prepared(self._class(host=host, port=port, **self._arguments), f"{host}:{port}")
+
+    async def master(self, sentinels: Sentinel, name: str) -> Opened:
+        """Opens a connection to the master that the Sentinels name now.
+
+        Raises:
+            CounterStoreError: they name none, or it could not be opened, or the script does not run there.
+        """
+        try:
+            host, port = await sentinels.discover_master(name)
+        except (RedisError, OSError) as error:
+            raise CounterStoreError(f"the Sentinels: {error}", "no_master") from None
+        return await self.tcp(host, port)
+
+    def sentinels(self, hosts: Sequence[tuple[str, int]]) -> Sentinel:
+        """What asks the Sentinels."""
+        return Sentinel(hosts, sentinel_kwargs=self._sentinel_arguments)  # type: ignore[no-untyped-call]  # idem
 
     async def ask(self, host: str, port: int, *words: str) -> Any:  # noqa: ANN401 (whatever a server answers)
         """Asks one question over a connection of its own.

@@ -111,6 +111,7 @@ class Node:
         limits: Limits,
         instruments: StoreInstruments,
         clock: Clock,
+        on_away: Callable[[], None] = lambda: None,
         *,
         declared: bool,
     ) -> None:
@@ -122,6 +123,7 @@ class Node:
             limits: what bounds the calls.
             instruments: what is counted.
             clock: of counters that go by the caller's time.
+            on_away: told when the breaker opens.
             declared: whether the keys of a call are told to be keys.
         """
         self.name = name
@@ -129,6 +131,7 @@ class Node:
         self._limits = limits
         self._instruments = instruments
         self._clock = clock
+        self._on_away = on_away
         self._declared = declared
         self._loop = asyncio.get_running_loop()
         self._log = structlog.get_logger("ratelimit").bind(store=name)
@@ -145,6 +148,11 @@ class Node:
         self._away = ""
         """Why the breaker is open; empty when it is not."""
         self._closed = False
+
+    @property
+    def is_away(self) -> bool:
+        """Whether the breaker is open."""
+        return bool(self._away)
 
     def start(self) -> None:
         """Connects, in the background."""
@@ -303,6 +311,7 @@ class Node:
             self._instruments.up(self.name, now=False)
         self._away = f"the counter store {self.name} is away: {words}"
         self._fail_all(reason, words)
+        self._on_away()
         self.start()
 
     def _fail_all(self, reason: str, words: str) -> None:

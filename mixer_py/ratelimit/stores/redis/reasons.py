@@ -8,6 +8,7 @@ from typing import Final
 
 _REASONS: Final[Mapping[str, str]] = MappingProxyType(
     {
+        "AWAY": "away",
         "BUSY": "busy",
         "CLUSTERDOWN": "cluster_down",
         "LOADING": "loading",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 
 from mixer_py.errors import CounterStoreError
 from mixer_py.instruments import Clock, Registry
@@ -18,7 +18,14 @@ class RedisStore:
     """A CounterStore in one server, for one event loop."""
 
     def __init__(
-        self, name: str, prefix: str, open_connection: Open, limits: Limits, registry: Registry, clock: Clock
+        self,
+        name: str,
+        prefix: str,
+        open_connection: Open,
+        limits: Limits,
+        registry: Registry,
+        clock: Clock,
+        at_close: Callable[[], Awaitable[None]] | None = None,
     ) -> None:
         """Prepares; `open` connects.
 
@@ -29,7 +36,9 @@ class RedisStore:
             limits: what bounds the calls.
             registry: see `StoreInstruments`.
             clock: of counters that go by the caller's time.
+            at_close: gives back what else was needed to find the server.
         """
+        self._at_close = at_close
         self._prefix = prefix
         self._instruments = StoreInstruments(registry)
         self._node = Node(name, open_connection, limits, self._instruments, clock, declared=True)
@@ -54,3 +63,5 @@ class RedisStore:
     async def close(self) -> None:
         """See `CounterStore.close`."""
         await self._node.close()
+        if self._at_close is not None:
+            await self._at_close()

@@ -1,0 +1,209 @@
+"""Counters in a cluster: each at the node that holds its slot, and one call a node for all that wait in one turn.
+
+A script may reach all slots of its node, so a request is charged at as many nodes as its counters lie on. What is
+charged `together` at several nodes is charged at each of them whole or not at all, and given back where another one
+refuses: for that moment others may find a counter fuller than it is, and none ever passes its limit.
+Not for: which node holds which slot (`topology.py`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Final
+
+from redis.crc import key_slot
+
+from mixer_py.errors import CounterStoreError
+from mixer_py.instruments import Clock, Registry
+from mixer_py.ratelimit.algorithms import Tally
+from mixer_py.ratelimit.stores import Charge
+from mixer_py.ratelimit.stores.redis.connecting import Connector
+from mixer_py.ratelimit.stores.redis.instruments import StoreInstruments
+from mixer_py.ratelimit.stores.redis.node import Charged, Limits, Node
+from mixer_py.ratelimit.stores.redis.reasons import reason_of
+from mixer_py.ratelimit.stores.redis.script import key_of, records
+from mixer_py.ratelimit.stores.redis.topology import Place, Topology
+
+_AWAY: Final = "AWAY "
+"""What the words begin with of a failure that is a whole node's."""
+
+
+@dataclass(slots=True)
+class _Part:
+    """What one request charges at one node.
+
+    Attributes:
+        node: which.
+        places: of the charges in the request.
+        keys: of their counters.
+        charges: themselves.
+    """
+
+    node: Node
+    places: list[int] = field(default_factory=list)
+    keys: list[bytes] = field(default_factory=list)
+    charges: list[Charge] = field(default_factory=list)
+
+
+class ClusterStore:
+    """A CounterStore in a cluster, for one event loop."""
+
+    def __init__(
+        self,
+        seeds: Sequence[Place],
+        prefix: str,
+        connector: Connector,
+        limits: Limits,
+        registry: Registry,
+        clock: Clock,
+    ) -> None:
+        """Prepares; `open` connects.
+
+        Args:
+            seeds: some nodes.
+            prefix: of all keys.
+            connector: of the nodes.
+            limits: what bounds the calls of each node.
+            registry: see `StoreInstruments`.
+            clock: of counters that go by the caller's time.
+        """
+        self._prefix = prefix
+        self._connector = connector
+        self._limits = limits
+        self._clock = clock
+        self._instruments = StoreInstruments(registry)
+        self._loop = asyncio.get_running_loop()
+        self._topology = Topology(seeds, connector, self._make_node)
+
+    def open(self) -> None:
+        """See `CounterStore.open`."""
+        self._topology.open()
+
+    async def close(self) -> None:
+        """See `CounterStore.close`."""
+        await self._topology.close()
+
+    async def charge(self, charges: Sequence[Charge], *, together: bool = False) -> Sequence[Tally | None]:
+        """See `CounterStore.charge`."""
+        if not charges:
+            return ()
+        begun = self._loop.time()
+        keys = [key_of(self._prefix, charge.identity) for charge in charges]
+        tallies: list[Tally | None] = [None] * len(charges)
+        if not self._topology.is_known:
+            await self._learn()
+        failed = await self._charge(range(len(charges)), keys, charges, tallies, together=together)
+        moved = [place for place, words in failed.items() if reason_of(words) == "moved"]
+        if moved:  # nothing was charged there: once more, at the node that has the slot now
+            again = range(len(charges)) if together else moved
+            try:
+                async with asyncio.timeout_at(begun + self._limits.timeout):
+                    await self._topology.renewed()
+                    failed |= await self._charge(again, keys, charges, tallies, together=together)
+            except TimeoutError:
+                failed |= dict.fromkeys(again, "MOVED and not found again in time")
+        failed = {place: words for place, words in failed.items() if tallies[place] is None}
+        for words in failed.values():
+            if not words.startswith(_AWAY):  # its node has counted it
+                self._instruments.failed(reason_of(words))
+        if len(failed) == len(charges):
+            raise CounterStoreError(next(iter(failed.values())).removeprefix(_AWAY))
+        return tallies
+
+    async def _learn(self) -> None:
+        """Finds out which nodes there are.
+
+        Raises:
+            CounterStoreError: no node tells, or not in time.
+        """
+        try:
+            async with asyncio.timeout(self._limits.timeout):
+                await self._topology.known()
+        except TimeoutError:
+            self._instruments.failed("timeout")
+            raise CounterStoreError("no node of the cluster has told yet which nodes there are", "timeout") from None
+        except CounterStoreError as error:
+            self._instruments.failed(error.reason)
+            raise
+
+    def _make_node(self, place: Place) -> Node:
+        host, port = place
+        name = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+        connect = partial(self._connector.tcp, host, port)
+        return Node(name, connect, self._limits, self._instruments, self._clock, self._topology.renew, declared=False)
+
+    async def _charge(
+        self,
+        places: Sequence[int],
+        keys: Sequence[bytes],
+        charges: Sequence[Charge],
+        tallies: list[Tally | None],
+        *,
+        together: bool,
+    ) -> dict[int, str]:
+        """Charges those at `places`, each at its node; why some were not charged, by their places."""
+        parts: dict[Node, _Part] = {}
+        failed: dict[int, str] = {}
+        for place in places:
+            node = self._topology.node_of(key_slot(keys[place]))
+            tallies[place] = None
+            if node is None:
+                failed[place] = "CLUSTERDOWN no node has the slot"
+                continue
+            part = parts.get(node)
+            if part is None:
+                part = parts[node] = _Part(node)
+            part.places.append(place)
+            part.keys.append(keys[place])
+            part.charges.append(charges[place])
+        if together and failed:
+            return dict.fromkeys(places, "CLUSTERDOWN no node has the slot")
+        outcomes = await asyncio.gather(*(_send(part, part.charges, together=together) for part in parts.values()))
+        for part, outcome in zip(parts.values(), outcomes, strict=True):
+            _put(part, outcome, tallies, failed)
+        if together and len(parts) > 1:
+            await self._give_back_if_refused(list(parts.values()), tallies, failed)
+        return failed
+
+    async def _give_back_if_refused(
+        self, parts: Sequence[_Part], tallies: list[Tally | None], failed: dict[int, str]
+    ) -> None:
+        """Where one node refused, takes back what the others have charged."""
+        charged = [part for part in parts if all(_is_admitted(tallies[place]) for place in part.places)]
+        if len(charged) == len(parts):
+            return
+        returned = [[one._replace(hits=-max(one.hits, 0)) for one in part.charges] for part in charged]
+        outcomes = await asyncio.gather(
+            *(_send(part, back, together=True) for part, back in zip(charged, returned, strict=True))
+        )
+        for part, outcome in zip(charged, outcomes, strict=True):
+            _put(part, outcome, tallies, failed)
+            if isinstance(outcome, CounterStoreError):
+                self._instruments.failed("not_given_back")
+
+
+async def _send(part: _Part, charges: Sequence[Charge], *, together: bool) -> Charged | CounterStoreError:
+    try:
+        return await part.node.charge(part.keys, records(charges, together=together))
+    except CounterStoreError as error:
+        return error
+
+
+def _put(
+    part: _Part, outcome: Charged | CounterStoreError, tallies: list[Tally | None], failed: dict[int, str]
+) -> None:
+    """Puts what a node answered where it belongs."""
+    if isinstance(outcome, CounterStoreError):
+        failed.update(dict.fromkeys(part.places, f"{_AWAY}{outcome}"))
+        return
+    for place, tally in zip(part.places, outcome.tallies, strict=True):
+        tallies[place] = tally
+    for failure in outcome.failures:
+        failed[part.places[failure.number]] = failure.words
+
+
+def _is_admitted(tally: Tally | None) -> bool:
+    return tally is not None and tally.admitted

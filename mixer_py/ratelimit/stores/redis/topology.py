@@ -1,0 +1,189 @@
+"""Which node of a cluster holds which slot: asked at the start, when a key has moved, and while a node is away."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import random
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, Final, NamedTuple
+
+import structlog
+
+from mixer_py.errors import CounterStoreError
+from mixer_py.ratelimit.stores.redis.connecting import Connector
+from mixer_py.ratelimit.stores.redis.node import Node
+
+SLOTS: Final = 16384
+_SHORTEST_PAUSE: Final = 0.01
+_LONGEST_PAUSE: Final = 1.0
+"""Seconds between two questions."""
+
+Place = tuple[str, int]
+"""Host and port."""
+
+
+class Range(NamedTuple):
+    """Slots that one master holds, the last one too."""
+
+    first: int
+    last: int
+    place: Place
+
+
+class Topology:
+    """The masters of a cluster, for one event loop."""
+
+    def __init__(self, seeds: Sequence[Place], connector: Connector, make_node: Callable[[Place], Node]) -> None:
+        """Prepares; `open` asks.
+
+        Args:
+            seeds: some nodes.
+            connector: of the nodes.
+            make_node: makes a master's node.
+        """
+        self._seeds = seeds
+        self._connector = connector
+        self._make_node = make_node
+        self._nodes: dict[Place, Node] = {}
+        self._slots: list[Node | None] = [None] * SLOTS
+        self._waiting: list[asyncio.Future[None]] = []
+        self._wanted = asyncio.Event()
+        self._asking: asyncio.Task[None] | None = None
+        self._retiring: set[asyncio.Task[None]] = set()
+        self._away = ""
+        self._log = structlog.get_logger("ratelimit").bind(store=",".join(f"{host}:{port}" for host, port in seeds))
+
+    def open(self) -> None:
+        """Asks for the first time."""
+        if self._asking is None:
+            self._wanted.set()
+            self._asking = asyncio.get_running_loop().create_task(self._ask_for_ever())
+
+    async def close(self) -> None:
+        """Ends the connections to all nodes."""
+        if self._asking is not None:
+            self._asking.cancel()
+            await asyncio.wait({self._asking})
+        for waiting in self._waiting:
+            waiting.cancel()
+        await asyncio.gather(*self._retiring, *(node.close() for node in self._nodes.values()))
+
+    def node_of(self, slot: int) -> Node | None:
+        """The node that holds a slot, as far as is known."""
+        return self._slots[slot]
+
+    @property
+    def is_known(self) -> bool:
+        """Whether any node is known."""
+        return bool(self._nodes)
+
+    async def known(self) -> None:
+        """Returns once it is known which nodes there are.
+
+        Raises:
+            CounterStoreError: no node told, the last time that they were asked.
+        """
+        if not self._away:
+            self.open()
+            await self.renewed()
+        if not self._nodes:
+            raise CounterStoreError(self._away, "cluster_down")
+
+    def renew(self) -> None:
+        """Asks again soon."""
+        self._wanted.set()
+
+    async def renewed(self) -> None:
+        """Returns when the nodes were asked again."""
+        waiting = asyncio.get_running_loop().create_future()
+        self._waiting.append(waiting)
+        self._wanted.set()
+        await waiting
+
+    async def _ask_for_ever(self) -> None:
+        pause = _SHORTEST_PAUSE
+        while True:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(pause if self._unsettled() else None):
+                    await self._wanted.wait()
+            self._wanted.clear()
+            waiting, self._waiting = self._waiting, []
+            try:
+                self._take(await self._ask())
+            except CounterStoreError as error:
+                if not self._away:
+                    self._log.error("no node of the cluster tells which nodes there are", words=str(error))
+                self._away = f"the cluster of the counter store is away: {error}"
+            for one in waiting:
+                if not one.done():
+                    one.set_result(None)
+            pause = min(pause * 2, _LONGEST_PAUSE) if self._unsettled() else _SHORTEST_PAUSE
+            await asyncio.sleep(_SHORTEST_PAUSE)  # so that keys that move do not ask on and on
+
+    def _unsettled(self) -> bool:
+        """Whether something is amiss that another answer may mend."""
+        return bool(self._away) or any(node.is_away for node in self._nodes.values())
+
+    async def _ask(self) -> Sequence[Range]:
+        """Asks nodes until one tells.
+
+        Raises:
+            CounterStoreError: none did.
+        """
+        able = [place for place, node in self._nodes.items() if not node.is_away]
+        others = list({*self._nodes, *self._seeds}.difference(able))
+        random.shuffle(able)
+        random.shuffle(others)
+        failed = CounterStoreError("no node is known")
+        for place in (*able, *others):
+            try:
+                return ranges_of(await self._connector.ask(*place, "CLUSTER", "SLOTS"), place[0])
+            except CounterStoreError as error:
+                failed = error
+        raise failed
+
+    def _take(self, ranges: Iterable[Range]) -> None:
+        slots: list[Node | None] = [None] * SLOTS
+        before, self._nodes = self._nodes, {}
+        for first, last, place in ranges:
+            node = self._nodes.get(place) or before.pop(place, None) or self._make_node(place)
+            if place not in self._nodes:
+                self._nodes[place] = node
+                node.start()
+            slots[first : last + 1] = [node] * (last + 1 - first)
+        self._slots = slots
+        for node in before.values():
+            retiring = asyncio.get_running_loop().create_task(node.close())
+            self._retiring.add(retiring)
+            retiring.add_done_callback(self._retiring.discard)
+        if self._away:
+            self._log.info("the nodes of the cluster are known")
+        self._away = ""
+
+
+def ranges_of(answer: Any, asked: str) -> Sequence[Range]:  # noqa: ANN401 (whatever a server answers)
+    """What CLUSTER SLOTS tells of masters.
+
+    Args:
+        answer: lists of first slot, last slot, and nodes, the master first: host, port and more.
+        asked: host of the node that answered, which may not know its own.
+
+    Raises:
+        CounterStoreError: the answer has not that form, or names no node.
+    """
+    try:
+        ranges = [
+            Range(int(first), int(last), (_text(master[0]) or asked, int(master[1])))
+            for first, last, master, *_ in answer
+        ]
+    except (TypeError, ValueError, LookupError, AttributeError) as error:
+        raise CounterStoreError(f"CLUSTER SLOTS was answered with nonsense: {error}", "nonsense") from None
+    if not ranges or not all(0 <= first <= last < SLOTS for first, last, _ in ranges):
+        raise CounterStoreError("CLUSTER SLOTS names no slots", "cluster_down")
+    return ranges
+
+
+def _text(host: bytes | None) -> str:
+    name = (host or b"").decode()
+    return "" if name == "?" else name
