@@ -194,11 +194,15 @@ class Rules:
         """Compiles what was declared; several declarations of one domain are one, and must not overlap."""
         self._rules: list[Rule] = []
         roots: dict[str, Node] = {}
+        outline: list[object] = []
         for declared in declarations:
+            outline.append([declared.domain, _outline(declared.descriptors)])
             self._compile(declared, declared.descriptors, _Way(), roots.setdefault(declared.domain, Node()))
         self._domains = {name: Domain(name, root) for name, root in roots.items()}
-        shape = [{**rule, "place": ""} for rule in self.describe()]
-        self.revision = hashlib.sha256(orjson.dumps([sorted(self._domains), shape])).hexdigest()[:12]
+        limits = [{**rule, "place": ""} for rule in self.describe()]
+        # A descriptor without a limit counts too: it takes what would else fall to another one, and exempts it.
+        shape = orjson.dumps([outline, limits])
+        self.revision = hashlib.sha256(shape).hexdigest()[:12]
 
     @classmethod
     def load(cls, settings: RateLimitSettings) -> Rules:
@@ -326,6 +330,11 @@ class _Way:
             open=self.open + level if is_open else self.open,
             valued=self.valued + level if is_open and descriptor.value_to_metric else self.valued,
         )
+
+
+def _outline(descriptors: Iterable[DescriptorDeclaration]) -> list[object]:
+    """Key and value of every descriptor, nested as they are."""
+    return [[descriptor.key, descriptor.value, _outline(descriptor.descriptors)] for descriptor in descriptors]
 
 
 def _duplicates(declared: Iterable[DomainDeclaration]) -> Iterator[Fault]:

@@ -109,6 +109,9 @@ def test_revision_follows_the_rules_and_not_their_text() -> None:
     assert rules("# a comment\n" + TEXT, "other.yaml").revision == revision
     assert rules(TEXT.replace("unit: 5", "unit: 6")).revision != revision
     assert rules(TEXT.replace("domain: shop", "domain: shops")).revision != revision
+    exempt = TEXT + "  - {key: tenant, value: house}\n"
+    assert rules(exempt).revision != revision
+    assert rules(exempt.replace("value: house", "value: home")).revision != rules(exempt).revision
     for old, new in (
         ("quota_mode: true", "quota_mode: false"),
         ("value_to_metric: true", "detailed_metric: false"),
