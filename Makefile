@@ -65,6 +65,10 @@ bench: $(STAMP) ## measure (some minutes) and write benchmarks/reports/
 bench-authorization: $(STAMP) ## measure checks cached and evaluated, and as policies grow (some minutes)
 	$(BIN)/python benchmarks/authorization.py $(ARGS)
 
+.PHONY: bench-rate-limits
+bench-rate-limits: $(STAMP) ## measure requests for quota, and as they and their rules grow (some minutes)
+	$(BIN)/python benchmarks/rate_limits.py $(ARGS)
+
 .PHONY: build
 build: $(STAMP) ## the wheel, in dist/
 	$(BIN)/python -m build --wheel --no-isolation

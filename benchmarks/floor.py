@@ -1,4 +1,4 @@
-"""The floor of the transport: a grpc.aio server on uvloop that parses the CheckRequest and answers a constant.
+"""The floor of the transport: a grpc.aio server on uvloop that parses the request and answers a constant.
 
 It takes in access logs too, and throws them away unread. Whatever mixer does besides costs on top of this.
 Run as `python benchmarks/floor.py HOST:PORT`.
@@ -14,14 +14,17 @@ from collections.abc import AsyncIterator
 import grpc
 import uvloop
 from envoy.service.auth.v3.external_auth_pb2 import CheckRequest, CheckResponse
-from payloads import ACCESS_LOG_METHOD, CHECK_METHOD
+from envoy.service.ratelimit.v3.rls_pb2 import RateLimitRequest, RateLimitResponse
+from payloads import ACCESS_LOG_METHOD, CHECK_METHOD, RATE_LIMIT_METHOD
 
 
 class _Floor(grpc.GenericRpcHandler):
     def __init__(self) -> None:
         self._answer = CheckResponse(ok_response={}).SerializeToString()
+        self._within_limit = RateLimitResponse(overall_code=RateLimitResponse.OK).SerializeToString()
         self._handlers = {
             CHECK_METHOD: grpc.unary_unary_rpc_method_handler(self._check),
+            RATE_LIMIT_METHOD: grpc.unary_unary_rpc_method_handler(self._should_rate_limit),
             ACCESS_LOG_METHOD: grpc.stream_unary_rpc_method_handler(self._access_log),
         }
 
@@ -31,6 +34,10 @@ class _Floor(grpc.GenericRpcHandler):
     async def _check(self, message: bytes, _context: grpc.aio.ServicerContext) -> bytes:
         CheckRequest.FromString(message)
         return self._answer
+
+    async def _should_rate_limit(self, message: bytes, _context: grpc.aio.ServicerContext) -> bytes:
+        RateLimitRequest.FromString(message)
+        return self._within_limit
 
     async def _access_log(self, messages: AsyncIterator[bytes], _context: grpc.aio.ServicerContext) -> bytes:
         async for _ in messages:

@@ -1,6 +1,7 @@
 """The client of the benchmark, in a process of its own: a bounded number of calls, then figures as JSON on stdout.
 
     python benchmarks/load.py check HOST:PORT CALLS
+    python benchmarks/load.py limit HOST:PORT CALLS
     python benchmarks/load.py steady HOST:PORT SECONDS
     python benchmarks/load.py access-log HOST:PORT MESSAGES
 
@@ -14,14 +15,26 @@ import itertools
 import json
 import sys
 import time
+from collections.abc import Callable, Sequence
 
 import grpc
 import uvloop
 from envoy.service.auth.v3.external_auth_pb2 import CheckResponse
-from payloads import ACCESS_LOG_METHOD, CHECK_METHOD, ENTRIES_PER_MESSAGE, access_log_message, check_request
+from envoy.service.ratelimit.v3.rls_pb2 import RateLimitResponse
+from payloads import (
+    ACCESS_LOG_METHOD,
+    CHECK_METHOD,
+    ENTRIES_PER_MESSAGE,
+    RATE_LIMIT_METHOD,
+    access_log_message,
+    check_request,
+    rate_limit_request,
+)
 
 CONNECTIONS = 4
 IN_FLIGHT = 8
+CALLERS = 1000
+"""Tenants that ask for quota in turn, each with counters of its own."""
 STREAM_MESSAGES_AHEAD = 64
 """Messages that may be under way on a stream before the client pauses, as Envoy's flush interval would make it."""
 STEADY_RATE = 200
@@ -35,8 +48,28 @@ def _channel(address: str, number: int) -> grpc.aio.Channel:
 
 
 async def checks(address: str, calls: int) -> dict[str, object]:
-    """`calls` checks, `IN_FLIGHT` at a time over `CONNECTIONS` connections."""
-    request = check_request()
+    """Checks, all alike."""
+    return await _unary(address, calls, CHECK_METHOD, [check_request()], _is_allowed)
+
+
+async def limits(address: str, calls: int) -> dict[str, object]:
+    """Requests for quota with two descriptors each, of many callers in turn."""
+    requests = [rate_limit_request(2, number) for number in range(CALLERS)]
+    return await _unary(address, calls, RATE_LIMIT_METHOD, requests, _is_within_limit)
+
+
+def _is_allowed(answer: bytes) -> bool:
+    return bool(CheckResponse.FromString(answer).HasField("ok_response"))
+
+
+def _is_within_limit(answer: bytes) -> bool:
+    return bool(RateLimitResponse.FromString(answer).overall_code == RateLimitResponse.OK)
+
+
+async def _unary(
+    address: str, calls: int, method: str, requests: Sequence[bytes], is_good: Callable[[bytes], bool]
+) -> dict[str, object]:
+    """`calls` calls, `IN_FLIGHT` at a time over `CONNECTIONS` connections."""
     channels = [_channel(address, number) for number in range(CONNECTIONS)]
     latencies: list[float] = []
     allowed = 0
@@ -44,12 +77,13 @@ async def checks(address: str, calls: int) -> dict[str, object]:
 
     async def caller(number: int) -> None:
         nonlocal allowed
-        call = channels[number % CONNECTIONS].unary_unary(CHECK_METHOD)
-        while next(remaining) < calls:
+        call = channels[number % CONNECTIONS].unary_unary(method)
+        while (turn := next(remaining)) < calls:
+            request = requests[turn % len(requests)]
             begun = time.perf_counter()
             answer = await call(request, timeout=_DEADLINE, wait_for_ready=True)
             latencies.append(time.perf_counter() - begun)
-            allowed += CheckResponse.FromString(answer).HasField("ok_response")
+            allowed += is_good(answer)
 
     begun = time.perf_counter()
     await asyncio.gather(*(caller(number) for number in range(IN_FLIGHT)))
@@ -123,7 +157,7 @@ def main() -> None:
     kind, address, count = sys.argv[1], sys.argv[2], int(sys.argv[3])
     if not address.startswith("127."):
         raise SystemExit(f"{address} is not a loopback address")
-    work = {"check": checks, "steady": steady, "access-log": access_log}[kind]
+    work = {"check": checks, "limit": limits, "steady": steady, "access-log": access_log}[kind]
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         print(json.dumps(runner.run(work(address, count))))
 

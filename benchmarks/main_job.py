@@ -19,17 +19,19 @@ import subprocess
 import sys
 import textwrap
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
+from types import MappingProxyType
 
 from servers import HERE, TUTORIAL, Floor, Mixer, Server, cpu_seconds, memory
 
 PARTS = ("grpcio", "uvloop", "protobuf", "gordon-to-regorus", "ptars", "pyarrow", "chdb-core", "orjson")
 REPORT = HERE / "reports" / "main-job.md"
 README_MARKS = ("<!-- measured: begin -->", "<!-- measured: end -->")
+NOTHING_BESIDE: Mapping[str, int] = MappingProxyType({})
 _WARM_UP_CALLS = 1000
 _WARM_UP_MESSAGES = 60
 _SETTLE_SECONDS = 3.0
@@ -74,20 +76,27 @@ def run_load(kind: str, address: str, count: int) -> dict[str, float]:
     return figures
 
 
-def measure(series: Series, server: Server, kind: str, count: int, settle: Callable[[], None] | None = None) -> None:
-    """One round against one server."""
-    processes = server.processes()
+def measure(
+    series: Series,
+    server: Server,
+    kind: str,
+    count: int,
+    settle: Callable[[], None] | None = None,
+    beside: Mapping[str, int] = NOTHING_BESIDE,
+) -> None:
+    """One round against one server, weighed together with the processes that work for it."""
+    processes = {**server.processes(), **beside}
     before = {name: cpu_seconds(pid) for name, pid in processes.items()}
     figures = run_load(kind, server.address, count)
     if settle is not None:
         settle()
-    work = figures["calls"] if kind == "check" else figures["entries"]
-    if kind == "check" and figures["allowed"] != work:
-        raise SystemExit(f"{server.name} did not allow every check: {figures}")
+    work = figures["entries"] if kind == "access-log" else figures["calls"]
+    if kind != "access-log" and figures["allowed"] != work:
+        raise SystemExit(f"{server.name} did not let everything in: {figures}")
     for name, pid in processes.items():
         series.cpu.setdefault(name, []).append((cpu_seconds(pid) - before[name]) / work * 1e6)
     series.rate.append(work / figures["seconds"])
-    if kind == "check":
+    if kind != "access-log":
         series.latency.append((figures["p50"] * 1e3, figures["p99"] * 1e3))
 
 

@@ -1,4 +1,4 @@
-"""What Envoy would send: one CheckRequest, and access-log messages of some entries each."""
+"""What Envoy would send: a CheckRequest, RateLimitRequests, and access-log messages of some entries each."""
 
 from __future__ import annotations
 
@@ -7,8 +7,10 @@ import base64
 from envoy.data.accesslog.v3.accesslog_pb2 import HTTPAccessLogEntry
 from envoy.service.accesslog.v3.als_pb2 import StreamAccessLogsMessage
 from envoy.service.auth.v3.external_auth_pb2 import CheckRequest
+from envoy.service.ratelimit.v3.rls_pb2 import RateLimitRequest
 
 CHECK_METHOD = "/envoy.service.auth.v3.Authorization/Check"
+RATE_LIMIT_METHOD = "/envoy.service.ratelimit.v3.RateLimitService/ShouldRateLimit"
 ACCESS_LOG_METHOD = "/envoy.service.accesslog.v3.AccessLogService/StreamAccessLogs"
 ENTRIES_PER_MESSAGE = 16
 
@@ -50,6 +52,16 @@ def check_request() -> bytes:
             "x-tenant": "acme",
         }
     )
+    return request.SerializeToString()
+
+
+def rate_limit_request(descriptors: int, number: int = 0) -> bytes:
+    """A request of caller `number` with descriptors of two entries each: its tenant, and a service."""
+    request = RateLimitRequest(domain="mesh")
+    for index in range(descriptors):
+        descriptor = request.descriptors.add()
+        descriptor.entries.add(key="tenant", value=f"acme-{number}")
+        descriptor.entries.add(key="service", value=f"service-{index}")
     return request.SerializeToString()
 
 

