@@ -16,6 +16,7 @@ MixerError
 ├── MessageTooLargeError      a message above `max_message_bytes`
 ├── CounterStoreError         a rate-limit counter could not be kept
 ├── SinkError                 rows could not be written; they are kept and tried again
+├── SpoolError                a file of the spool cannot be read
 ├── QueryRefusedError         a query that a reader may not run
 ├── QueryFailedError          a query that the database refused
 ├── NotRunningError           no mixer, store or server answers where one was expected
@@ -192,6 +193,10 @@ class SinkError(MixerError):
     def __init__(self, message: str, reason: str = "invalid") -> None:
         super().__init__(message)
         self.reason = reason
+
+
+class SpoolError(MixerError):
+    """A file of the spool that cannot be read: no segment, or its header is damaged."""
 
 
 class QueryRefusedError(MixerError):

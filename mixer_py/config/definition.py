@@ -31,7 +31,6 @@ NOT_BUILT = (
     "telemetry.prometheus.max_label_sets",
     "telemetry.prometheus.metrics",
     "telemetry.retention",
-    "telemetry.spool",
 )
 """Keys that the design names and a later version builds; one of them is told from a slip of the pen."""
 

@@ -19,6 +19,7 @@ from mixer_py.instruments import Reading, SeriesDeclaration
 from mixer_py.runtime.vital_signs import PRIVATE
 
 ROWS = "mixer_rows_total"
+SPOOL_ROWS = "mixer_spool_rows"
 _ROWS_HELP = "Rows by table and what became of them."
 
 SeriesKey = tuple[str, tuple[tuple[str, str], ...]]
@@ -100,13 +101,18 @@ class _Collected(Collector):
 
 
 def _lost_rows(reading: Reading) -> Reading:
-    """Rows received that were neither written, dropped nor left in the spool, as dropped by `killed`."""
+    """Rows received that were neither written, dropped nor left in the spool, as dropped by `killed`.
+
+    Those in the spool are adopted by another process.
+    """
     held: dict[str, float] = defaultdict(float)
     for series, values in reading:
+        labels = dict(series.labels)
         if series.name == ROWS:
-            labels = dict(series.labels)
-            held[labels["table"]] += values[0] if labels["state"] == "received" else 0.0
+            held[labels["table"]] += values[0] if labels["state"] in {"received", "adopted"} else 0.0
             held[labels["table"]] -= values[0] if labels["state"] in {"written", "dropped"} else 0.0
+        elif series.name == SPOOL_ROWS:
+            held[labels["table"]] -= values[0]
     return [
         (
             SeriesDeclaration(

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from mixer_py.calls import ClientStreamHandler, UnaryHandler
+from mixer_py.errors import ConfigurationError, Fault
 from mixer_py.instruments import Clock, Registry
 from mixer_py.policy.log_rules import result_of
 from mixer_py.ratelimit.descriptors import WrittenEntry
@@ -22,12 +23,14 @@ from mixer_py.services.ext_authz import Authorization, AuthorizationService
 from mixer_py.services.rate_limit import RateLimitService
 from mixer_py.services.shadow_feed import ShadowFeed
 from mixer_py.telemetry.access_log.decoding import AccessLogDecoder
+from mixer_py.telemetry.columns import TABLES
 from mixer_py.telemetry.decision_log import DecisionLog
 from mixer_py.telemetry.decision_log_input import InputKeeper, InputSources
 from mixer_py.telemetry.istio_metrics import IstioMetrics
 from mixer_py.telemetry.recorder import Recorder
-from mixer_py.telemetry.settings import EmbeddedTarget, TelemetrySettings
+from mixer_py.telemetry.settings import EmbeddedTarget, SpoolSettings, TelemetrySettings
 from mixer_py.telemetry.sinks import Sink
+from mixer_py.telemetry.spool.spool import SpoolFolder
 from mixer_py.telemetry.store.client import StoreClient
 from mixer_py.transports import HandlerTable
 
@@ -59,7 +62,11 @@ class Rooms:
         self._policy = snapshot.policy
         settings = snapshot.configuration
         sink = _sink(settings.telemetry, store_socket)
-        self._recorder = Recorder(settings.telemetry.queue, registry, clock, sink)
+        spool = settings.telemetry.spool if sink is not None else None
+        self._recorder = Recorder(
+            settings.telemetry.queue, registry, clock, sink, _spool_folder(spool, candidate.parent.name),
+            spool_first=spool is not None and spool.mode == "always",
+        )  # fmt: skip
         self._decisions = (
             DecisionLog(self._recorder, settings.decision_log, _keeper(snapshot, registry), registry, clock)
             if sink is not None
@@ -171,6 +178,26 @@ def _sink(settings: TelemetrySettings, store_socket: Path | None) -> Sink | None
     from mixer_py.telemetry.sinks.clickhouse import ClickHouseSink  # noqa: PLC0415 (a driver that few processes need)
 
     return ClickHouseSink(target, clickhouse.password.reveal() if clickhouse.password else "")
+
+
+def _spool_folder(settings: SpoolSettings | None, life: str) -> SpoolFolder | None:
+    """This process's folder of the spool.
+
+    Args:
+        settings: of the spool.
+        life: names this run of the mixer, in all its processes.
+
+    Raises:
+        ConfigurationError: it cannot be made.
+    """
+    if settings is None:
+        return None
+    try:
+        return SpoolFolder(Path(settings.directory), life, tuple(TABLES), settings.bytes)
+    except OSError as error:
+        message = f"no folder for spooled rows can be made: {error}"
+        fault = Fault(message, str(settings.directory), field="telemetry.spool.directory")
+        raise ConfigurationError([fault]) from error
 
 
 def _keeper(snapshot: Snapshot, registry: Registry) -> InputKeeper:

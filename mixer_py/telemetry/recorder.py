@@ -1,54 +1,77 @@
 """Keeps rows until they are written, never longer than it may, and books every one of them.
 
-For each table, received = written + dropped + waiting holds whenever nothing is moving. Taking a row never waits and
-never raises. One block a table is on its way at a time; it keeps its token until it is written, so that a retry
-after an answer that was lost does not store it twice.
+For each table, received + adopted = written + dropped + waiting in memory + waiting on disk, whenever nothing is
+moving (`booking.py`). Taking a row never waits and never raises. One block a table is on its way at a time; it keeps
+its token until it is written, so that a retry after an answer that was lost does not store it twice.
+Not for: how a table's rows wait (`table_queue.py`, `spool/`).
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import random
-import uuid
-from collections import deque
+from concurrent.futures import ThreadPoolExecutor
+from typing import Final
 
 import pyarrow as pa
 import structlog
 
-from mixer_py.errors import SinkError
 from mixer_py.instruments import Clock, Registry
-from mixer_py.telemetry import validation
+from mixer_py.telemetry.booking import Booking
 from mixer_py.telemetry.columns import TABLES
 from mixer_py.telemetry.settings import QueueSettings
 from mixer_py.telemetry.sinks import Sink
+from mixer_py.telemetry.spool.spool import SpoolFolder
+from mixer_py.telemetry.spool.table_spool import TableSpool
+from mixer_py.telemetry.table_queue import TableQueue
 
-ROWS = "mixer_rows_total"
-INVALID = "invalid"
-"""Reason of rows that no sink will ever take."""
-_UNEXPECTED = "unexpected"
-_UNEXPECTED_ATTEMPTS = 5
-"""How often a block is tried with which a sink fails as it never should."""
-_BLOCK_BYTES = 16 << 20
-_FIRST_RETRY = 0.1
-_LONGEST_RETRY = 5.0
+_LOOK_SECONDS: Final = 30.0
+"""How often the spools of processes that ended are looked for; one that is replaced has its own found at once."""
 
 
 class Recorder:
-    """The queue in front of a sink."""
+    """The queues in front of a sink."""
 
-    def __init__(self, settings: QueueSettings, registry: Registry, clock: Clock, sink: Sink | None) -> None:
+    def __init__(
+        self,
+        settings: QueueSettings,
+        registry: Registry,
+        clock: Clock,
+        sink: Sink | None,
+        spool: SpoolFolder | None = None,
+        *,
+        spool_first: bool = False,
+    ) -> None:
         """Prepares a queue for every table.
 
         Args:
-            settings: how much may wait.
-            registry: gets `mixer_rows_total`, `mixer_queue_rows` and `mixer_store_errors_total`.
+            settings: how much may wait in memory.
+            registry: gets `mixer_rows_total`, `mixer_queue_rows`, `mixer_spool_rows`, `mixer_spool_bytes` and
+                `mixer_store_errors_total`.
             clock: for the age of a block.
             sink: where blocks go; None when nothing is configured to keep rows: they are then not received at all.
+            spool: where rows wait on disk; None to wait in memory only. It is closed at the end.
+            spool_first: every row goes to the spool before it goes to the sink.
         """
         self._sink = sink
-        self._queues = {name: _TableQueue(name, settings, registry, clock) for name in TABLES}
-        self._tasks: list[asyncio.Task[None]] = []
+        self._folder = spool
+        self._disk = ThreadPoolExecutor(1, thread_name_prefix="spool")
+        self._errors = registry.counter("mixer_store_errors_total", "Failures of stores by reason.", ("reason",))
+        self._booking = {name: Booking(name, registry) for name in TABLES}
+        self._spools = {
+            name: TableSpool(name, spool.spools[name], self._disk, self._booking[name], registry)
+            for name in (TABLES if spool is not None and sink is not None else ())
+            if spool is not None
+        }
+        self._queues = {
+            name: TableQueue(
+                name, settings, registry, clock, self._booking[name], self._spools.get(name), spool_first=spool_first
+            )
+            for name in TABLES
+        }
+        self._writing: list[asyncio.Task[None]] = []
+        self._spooling: list[asyncio.Task[None]] = []
+        self._log = structlog.get_logger("telemetry")
 
     def put(self, table: str, batch: pa.RecordBatch, *, promised: bool = False) -> None:
         """Takes rows; above the bound, the oldest that wait are dropped, unless these were promised room."""
@@ -60,7 +83,7 @@ class Recorder:
         return self._sink is None or self._queues[table].has_room(rows, size)
 
     async def freed(self, table: str) -> None:
-        """Waits until a block of the table's rows was written or dropped."""
+        """Waits until some of the table's rows have left memory."""
         await self._queues[table].freed()
 
     def count_dropped(self, table: str, rows: int, reason: str) -> None:
@@ -69,188 +92,59 @@ class Recorder:
             self._queues[table].count_dropped(rows, reason)
 
     def start(self) -> None:
-        """Begins to write, a task for each table."""
-        if self._sink is not None:
-            self._tasks = [asyncio.create_task(queue.run(self._sink)) for queue in self._queues.values()]
+        """Begins to write, a task for each table, and to look for spools of processes that ended."""
+        if self._sink is None:
+            return
+        self._writing = [asyncio.create_task(queue.run(self._sink)) for queue in self._queues.values()]
+        if self._spools:
+            self._spooling = [asyncio.create_task(queue.keep_spooling()) for queue in self._queues.values()]
+            self._writing.append(asyncio.create_task(self._take_over_for_ever()))
 
     async def drain(self, timeout: float) -> int:  # noqa: ASYNC109 (what is left at the end is a normal outcome)
-        """Writes what waits at once, and gives up after `timeout` seconds.
+        """Writes what waits at once, and gives up after `timeout` seconds; what is left goes to the spool.
 
         Returns:
-            Rows that could not be written; they are booked as dropped with reason `shutdown`.
+            Rows that could be neither written nor spooled; they are booked as dropped with reason `shutdown`.
         """
-        emptying = [queue.empty() for queue in self._queues.values()] if self._tasks else []
+        emptying = [queue.empty() for queue in self._queues.values()] if self._writing else []
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(asyncio.gather(*emptying), timeout)
-        for task in self._tasks:
+        for task in self._writing:
             task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        for queue in self._queues.values():
+            queue.stop_spooling()
+        await asyncio.gather(*self._writing, *self._spooling, return_exceptions=True)
         if self._sink is not None:
             await self._sink.close()
-        return sum(queue.give_up() for queue in self._queues.values())
+        lost = sum([await queue.give_up() for queue in self._queues.values()])
+        if self._folder is not None:
+            folder, self._folder = self._folder, None
+            await asyncio.get_running_loop().run_in_executor(self._disk, folder.close)
+        self._disk.shutdown()
+        return lost
 
-
-class _TableQueue:
-    """Rows of one table."""
-
-    def __init__(self, table: str, settings: QueueSettings, registry: Registry, clock: Clock) -> None:
-        self._table = table
-        self._settings = settings
-        self._clock = clock
-        self._batches: deque[tuple[pa.RecordBatch, int]] = deque()
-        self._rows = 0
-        self._bytes = 0
-        self._in_hand = 0
-        self._bytes_in_hand = 0
-        self._ending = False
-        self._oldest = 0.0
-        self._arrived = asyncio.Event()
-        self._emptied = asyncio.Event()
-        self._emptied.set()
-        self._hurry = asyncio.Event()
-        self._left = asyncio.Event()
-        self._booked = registry.counter(ROWS, "Rows by table and what became of them.", ("table", "state", "reason"))
-        self._received = self._booked.labels(table, "received", "")
-        self._written = self._booked.labels(table, "written", "")
-        self._full = self._booked.labels(table, "dropped", "queue_full")
-        self._invalid = self._booked.labels(table, "dropped", INVALID)
-        self._gauge = registry.gauge("mixer_queue_rows", "Rows that wait to be written.", ("table",)).labels(table)
-        self._errors = registry.counter("mixer_store_errors_total", "Failures of stores by reason.", ("reason",))
-        self._log = structlog.get_logger("telemetry").bind(table=table)
-
-    def has_room(self, rows: int, size: int) -> bool:
-        """Whether more than so many rows, of so many bytes, would fit."""
-        return (
-            self._rows + self._in_hand + rows < self._settings.rows
-            and self._bytes + self._bytes_in_hand + size < self._settings.bytes
-        )
-
-    async def freed(self) -> None:
-        """Waits until a block has left."""
-        self._left.clear()
-        await self._left.wait()
-
-    def put(self, batch: pa.RecordBatch, *, promised: bool = False) -> None:
-        rows = len(batch)
-        try:
-            validation.check(self._table, batch)
-        except (SinkError, pa.ArrowException) as error:
-            self._log.error("rows cannot be stored; they are dropped", rows=rows, error=str(error))
-            self.count_dropped(rows, INVALID)
-            return
-        self._received.add(rows)
-        if not self._batches:
-            self._oldest = self._clock.monotonic()
-        size = batch.nbytes
-        self._batches.append((batch, size))
-        self._rows += rows
-        self._bytes += size
-        while self._batches and self._is_full() and not promised:
-            self._full.add(len(self._pop()[0]))
-        self._show()
-        self._arrived.set()
-        if self._rows >= self._settings.block_rows:
-            self._hurry.set()
-
-    def count_dropped(self, rows: int, reason: str) -> None:
-        self._received.add(rows)
-        self._booked.labels(self._table, "dropped", reason).add(rows)
-
-    async def run(self, sink: Sink) -> None:
-        """Writes block after block, for ever. Ends by cancellation only."""
+    async def _take_over_for_ever(self) -> None:
         while True:
-            await self._arrived.wait()
-            await self._until_due()
-            block = self._take()
-            if block is not None:
-                written = await self._write(sink, block, uuid.uuid4().hex)
-                self._in_hand = self._bytes_in_hand = 0
-                (self._written if written else self._invalid).add(len(block))
-                self._left.set()
-                self._show()
+            await self._take_over()
+            await asyncio.sleep(_LOOK_SECONDS)
 
-    async def empty(self) -> None:
-        """Waits until nothing waits; from now on no block waits for more rows."""
-        self._ending = True
-        while self._rows + self._in_hand:
-            self._emptied.clear()
-            self._hurry.set()
-            await self._emptied.wait()
-
-    def give_up(self) -> int:
-        """Books what still waits as dropped."""
-        left = self._rows + self._in_hand
-        if left:
-            self._booked.labels(self._table, "dropped", "shutdown").add(left)
-            self._log.error("rows could not be written before the end", rows=left)
-        self._batches.clear()
-        self._rows = self._bytes = self._in_hand = self._bytes_in_hand = 0
-        self._show()
-        return left
-
-    def _is_full(self) -> bool:
-        return (
-            self._rows + self._in_hand > self._settings.rows or self._bytes + self._bytes_in_hand > self._settings.bytes
-        )
-
-    def _pop(self) -> tuple[pa.RecordBatch, int]:
-        """The oldest batch, no longer counted as waiting."""
-        batch, size = self._batches.popleft()
-        self._rows -= len(batch)
-        self._bytes -= size
-        return batch, size
-
-    async def _until_due(self) -> None:
-        """Waits until a block is large or old enough."""
-        if self._ending:
+    async def _take_over(self) -> None:
+        """Goes on with what processes that ended have left in their spools."""
+        if self._folder is None:
             return
-        age = self._clock.monotonic() - self._oldest
-        with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self._hurry.wait(), max(self._settings.block_interval - age, 0.0))
-
-    def _take(self) -> pa.RecordBatch | None:
-        """Takes whole batches for one block; None when they were all dropped meanwhile."""
-        taken: list[pa.RecordBatch] = []
-        while self._batches and self._in_hand < self._settings.block_rows and self._bytes_in_hand < _BLOCK_BYTES:
-            batch, size = self._pop()
-            taken.append(batch)
-            self._in_hand += len(batch)
-            self._bytes_in_hand += size
-        self._oldest = self._clock.monotonic()
-        if not self._batches:
-            self._arrived.clear()
-        if self._rows < self._settings.block_rows:
-            self._hurry.clear()
-        return pa.Table.from_batches(taken).combine_chunks().to_batches()[0] if self._in_hand else None
-
-    async def _write(self, sink: Sink, block: pa.RecordBatch, token: str) -> bool:
-        """Writes a block, however long that takes; False when the sink never will."""
-        delay, unexpected = _FIRST_RETRY, 0
-        while True:
-            error = await self._attempt(sink, block, token)
-            if error is None:
-                return True
-            self._errors.labels(error.reason).add()
-            unexpected += error.reason == _UNEXPECTED
-            if error.reason == INVALID or unexpected >= _UNEXPECTED_ATTEMPTS:
-                self._log.error("block refused; its rows are dropped", rows=len(block), error=str(error))
-                return False
-            self._log.warning("block not written; it is tried again", rows=len(block), error=str(error))
-            await asyncio.sleep(delay * random.uniform(0.5, 1.0))  # noqa: S311 (spreads retries; no secret)
-            delay = min(delay * 2, _LONGEST_RETRY)
-
-    async def _attempt(self, sink: Sink, block: pa.RecordBatch, token: str) -> SinkError | None:
         try:
-            await sink.write(self._table, block, token)
-        except SinkError as error:
-            return error
-        except Exception as error:  # noqa: BLE001 (a fault of a sink costs its block, never all that come later)
-            self._log.exception("a sink failed as it never should")
-            return SinkError(f"{type(error).__name__}: {error}", _UNEXPECTED)
-        return None
-
-    def _show(self) -> None:
-        waiting = self._rows + self._in_hand
-        self._gauge.set(waiting)
-        if not waiting:
-            self._emptied.set()
+            found = await asyncio.get_running_loop().run_in_executor(self._disk, self._folder.take_over)
+        except OSError as error:
+            self._errors.labels("spool").add()
+            self._log.error("spools of processes that ended cannot be read", error=str(error))
+            return
+        for table, rows in found.ours.items():
+            self._booking[table].adopted(rows)
+        for table, rows in found.earlier.items():
+            self._booking[table].received(rows)
+        for fault in found.faults:
+            self._errors.labels("spool_damaged").add()
+            self._log.error("a file of the spool is lost; it is kept with the ending .damaged", error=fault)
+        for table in {*found.ours, *found.earlier}:
+            self._spools[table].show()
+            self._queues[table].wake()

@@ -5,11 +5,12 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 from urllib.parse import SplitResult, parse_qs, quote, unquote, urlsplit
 
 from pydantic import Field, ValidationInfo, field_validator
 
-from mixer_py.settings import Duration, Secret, Settings, Size
+from mixer_py.settings import Duration, LocalPath, Secret, Settings, Size
 
 DEFAULT_DATABASE = "mesh"
 NATIVE_PORTS = {"clickhouse": 9000, "clickhouses": 9440}
@@ -75,6 +76,19 @@ class QueueSettings(Settings):
     """Or as soon as its first row has waited so long."""
 
 
+class SpoolSettings(Settings):
+    """Rows that wait on disk while ClickHouse is away."""
+
+    directory: LocalPath
+    """A folder for them, on a disk that outlives the machine; each process has one of its own in it."""
+    bytes: Size = Field(default=1 << 30, ge=1 << 20)
+    """Bytes that the rows of one table and one worker may take there; above it the oldest are dropped and counted."""
+    mode: Literal["overflow", "always"] = "overflow"
+    """`overflow`: rows go to disk when half of the queue in memory is taken; a killed process loses at most its queue.
+    `always`: every row goes to disk before it is written, and a killed process loses what came in the last
+    milliseconds."""
+
+
 class PrometheusSettings(Settings):
     """Istio's standard metrics; its keys come with a later version."""
 
@@ -86,6 +100,8 @@ class TelemetrySettings(Settings):
     """Where rows are written; without it there are metrics only."""
     queue: QueueSettings = QueueSettings()
     """Rows that wait to be written."""
+    spool: SpoolSettings | None = None
+    """Where rows wait on disk when there are too many for the queue; without it the oldest are dropped then."""
     prometheus: PrometheusSettings = PrometheusSettings()
     """Istio's standard metrics."""
 

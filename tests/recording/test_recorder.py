@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 
 from mixer_py.errors import SinkError
 from mixer_py.instruments import Registry, SystemClock
+from mixer_py.telemetry.booking import ROWS
 from mixer_py.telemetry.columns import DECISIONS
-from mixer_py.telemetry.recorder import ROWS, Recorder
+from mixer_py.telemetry.recorder import Recorder
 from mixer_py.telemetry.settings import QueueSettings
 
 QUICK = QueueSettings(rows=100, block_rows=10, block_interval="5ms")
@@ -205,7 +206,7 @@ async def test_a_sink_that_fails_oddly_goes_on_writing() -> None:
 
 
 async def test_a_block_that_no_sink_can_take_costs_itself(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("mixer_py.telemetry.recorder._LONGEST_RETRY", 0.001)
+    monkeypatch.setattr("mixer_py.telemetry.table_queue._LONGEST_RETRY", 0.001)
     registry, shelf = Registry(), Odd(5)
     recorder = Recorder(QUICK, registry, SystemClock(), shelf)
     recorder.start()
