@@ -42,6 +42,9 @@ class RowTaker(Protocol):
     def put(self, table: str, batch: pa.RecordBatch) -> None:
         """Takes rows; never raises, never waits."""
 
+    async def kept(self, table: str) -> None:
+        """Where every row goes to disk before it is written: waits until all that were put are there."""
+
     def count_dropped(self, table: str, rows: int, reason: str) -> None:
         """Books entries that became no rows as received and dropped."""
 
@@ -109,6 +112,9 @@ class AccessLogService:
                 raise
         finally:
             self._streams.discard(stream)
+        if not self._draining:
+            self.flush()
+            await self._rows.kept(REQUESTS.name)
         return EMPTY_RESPONSE
 
     def flush(self) -> None:

@@ -86,6 +86,11 @@ class Recorder:
         """Waits until some of the table's rows have left memory."""
         await self._queues[table].freed()
 
+    async def kept(self, table: str) -> None:
+        """Where every row goes to disk first (`spool_first`): waits until all of the table's that were put are there."""
+        if self._sink is not None:
+            await self._queues[table].kept()
+
     def count_dropped(self, table: str, rows: int, reason: str) -> None:
         """Books rows that never became any: received, and dropped for a reason such as `malformed`."""
         if self._sink is not None:

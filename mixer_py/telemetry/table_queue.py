@@ -118,6 +118,11 @@ class TableQueue:
         self._left.clear()
         await self._left.wait()
 
+    async def kept(self) -> None:
+        """Where every row goes to disk first: waits until all that were put are there."""
+        while self._spool_first and self._waiting:
+            await self.freed()
+
     def put(self, batch: pa.RecordBatch, *, promised: bool = False) -> None:
         """Takes rows; above the bound, the oldest that wait are dropped, unless these were promised room."""
         rows = len(batch)

@@ -21,6 +21,8 @@ class Rows:
         assert table == "requests"
         self.rows += batch.drop_columns(["timestamp"]).to_pylist()
 
+    async def kept(self, table: str) -> None: ...
+
     def count_dropped(self, table: str, rows: int, reason: str) -> None:
         self.dropped.append((table, rows, reason))
 

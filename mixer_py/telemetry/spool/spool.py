@@ -132,12 +132,17 @@ class Spool:
         self._writing: Segment | None = None
         self._sending: Segment | None = None
 
-    def has_room(self, size: int) -> bool:
-        """Whether so many bytes more would fit without dropping any rows."""
-        return self.bytes + size <= self._most_bytes
+    @property
+    def full(self) -> bool:
+        """Whether there is no more room."""
+        return self.bytes >= self._most_bytes
 
-    def append(self, batch: pa.RecordBatch) -> int:
+    def append(self, batch: pa.RecordBatch, *, evict: bool = True) -> int:
         """Adds rows behind all others.
+
+        Args:
+            batch: the rows.
+            evict: drop the oldest above the bound; else these rows may pass it.
 
         Returns:
             How many of the oldest rows were dropped for want of room.
@@ -155,7 +160,7 @@ class Spool:
         segment.append(batch)
         self.bytes += segment.size - before
         self.rows += len(batch)
-        return self._make_room()
+        return self._make_room() if evict else 0
 
     def append_begun(self, batch: pa.RecordBatch, token: str) -> int:
         """Adds the rows of a block that was tried already: before all others, and with its token.

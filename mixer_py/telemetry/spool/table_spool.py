@@ -65,9 +65,9 @@ class TableSpool:
         Raises:
             OSError: they were not added.
         """
-        if not evict and not self._spool.has_room(batch.nbytes):
+        if not evict and self._spool.full:
             return False
-        dropped = await self._on_disk(lambda: self._spool.append(batch))
+        dropped = await self._on_disk(lambda: self._spool.append(batch, evict=evict))
         self._booking.spooled(len(batch))
         self._book_dropped(dropped)
         return True
