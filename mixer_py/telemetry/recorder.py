@@ -87,7 +87,7 @@ class Recorder:
         await self._queues[table].freed()
 
     async def kept(self, table: str) -> None:
-        """Where every row goes to disk first (`spool_first`): waits until all of the table's that were put are there."""
+        """Where every row goes to disk first (`spool_first`): waits until all that were put are there."""
         if self._sink is not None:
             await self._queues[table].kept()
 
