@@ -35,7 +35,7 @@ async def measure(rules: int, descriptors: int, count: int) -> dict[str, object]
     load = time.thread_time() - begun
     memory = memory_now() - before
     clock, registry = SystemClock(), Registry()
-    limiter = Limiter(compiled, MemoryStore(clock, registry, 1_000_000), registry)
+    limiter = Limiter(compiled, MemoryStore(clock, registry, 1_000_000), registry, clock)
     service = RateLimitService(limiter, clock, registry)
     requests = [rate_limit_request(descriptors, number) for number in range(_CALLERS)]
     batches = []
