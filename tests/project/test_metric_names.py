@@ -14,13 +14,15 @@ _MAKERS = {"counter", "gauge", "histogram"}
 
 def constants(tree: ast.Module) -> dict[str, str]:
     """Names that a module gives to texts."""
-    return {
-        target.id: node.value.value
-        for node in tree.body
-        if isinstance(node, ast.Assign) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str)
-        for target in node.targets
-        if isinstance(target, ast.Name)
-    }
+    found = {}
+    for node in tree.body:
+        targets = (
+            node.targets if isinstance(node, ast.Assign) else [node.target] if isinstance(node, ast.AnnAssign) else []
+        )
+        value = node.value if targets and isinstance(node, ast.Assign | ast.AnnAssign) else None
+        if isinstance(value, ast.Constant) and isinstance(value.value, str):
+            found.update({target.id: value.value for target in targets if isinstance(target, ast.Name)})
+    return found
 
 
 def text_of(node: ast.expr, known: dict[str, str]) -> str | None:
