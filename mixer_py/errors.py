@@ -6,7 +6,8 @@ MixerError
 ├── RequestParseError         the request cannot be turned into an input document (HTTP 400)
 ├── EvaluationError           the policy could not be decided
 │   ├── UndefinedDecisionError
-│   └── ResultError           it was decided, but its result has a wrong shape
+│   ├── ResultError           it was decided, but its result has a wrong shape
+│   └── UnknownQuotaError     its result names a quota that is not configured
 ├── ExpressionError           an expression has no value for these attributes
 │   └── ExpressionBudgetError … because finding it would cost more than one expression may
 ├── InvalidRequestError       a message that its own protocol forbids
@@ -107,6 +108,10 @@ class UndefinedDecisionError(EvaluationError):
 
 class ResultError(EvaluationError):
     """The decision's value has a shape, a type or a header that the contract forbids."""
+
+
+class UnknownQuotaError(EvaluationError):
+    """The policy's result names a quota that `rate_limit.quotas` does not have."""
 
 
 class ExpressionError(MixerError):

@@ -23,6 +23,21 @@ NO_METADATA: Mapping[str, object] = MappingProxyType({})
 
 
 @dataclass(frozen=True, slots=True)
+class QuotaAsked:
+    """A quota that the policy wants charged.
+
+    Attributes:
+        name: of the quota, as `rate_limit.quotas` has it.
+        key: parts of the counter's key; None for those of the quota's own expressions.
+        hits: how many; None for the quota's own cost.
+    """
+
+    name: str
+    key: tuple[str, ...] | None = None
+    hits: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Decision:
     """A verdict, and what the policy wants done with the request or its answer.
 
@@ -44,6 +59,7 @@ class Decision:
         rule: reference of the rule that decided, such as `data.envoy.authz.allow`.
         cache_ttl: how long the policy allows the decision to be used again, in seconds, 0 for not at all; None when it
             does not say.
+        quotas: what the policy wants charged beside the quotas that match; allowed only.
     """
 
     allowed: bool
@@ -59,6 +75,7 @@ class Decision:
     reasons: tuple[str, ...] = ()
     rule: str = ""
     cache_ttl: float | None = None
+    quotas: tuple[QuotaAsked, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,7 @@ from typing import Final
 
 from mixer_py.errors import UndefinedDecisionError
 from mixer_py.policy.bundles.reading import Bundle
-from mixer_py.policy.decision import Decision, Pairs
+from mixer_py.policy.decision import Decision, Pairs, QuotaAsked
 from mixer_py.policy.engines.protocol import Engine
 
 MASK: Final = "system/log/mask"
@@ -84,6 +84,7 @@ def result_of(decision: object) -> object:
         "body": decision.body,
         "dynamic_metadata": dict(decision.dynamic_metadata),
         "reasons": list(decision.reasons),
+        "quotas": [_quota(asked) for asked in decision.quotas],
     }
     if not decision.allowed:
         fields["http_status"] = decision.http_status
@@ -96,3 +97,9 @@ def _by_name(pairs: Pairs) -> dict[str, list[str]]:
     for name, value in pairs:
         values.setdefault(name, []).append(value)
     return values
+
+
+def _quota(asked: QuotaAsked) -> dict[str, object]:
+    key = None if asked.key is None else list(asked.key)
+    fields = {"name": asked.name, "key": key, "hits": asked.hits}
+    return {name: value for name, value in fields.items() if value is not None}

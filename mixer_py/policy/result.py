@@ -1,4 +1,6 @@
-"""A decision's value, decoded and validated: opa-envoy-plugin's result document; beyond it `reasons` and `cache_ttl`.
+"""A decision's value, decoded and validated: opa-envoy-plugin's result document, and what goes beyond it.
+
+Beyond it are `reasons`, `cache_ttl` and `quotas`.
 
 Fields that do not apply to the verdict are ignored and not validated, as they are there.
 """
@@ -10,9 +12,13 @@ from collections.abc import Mapping
 from envoy.type.v3 import http_status_pb2
 
 from mixer_py.errors import ResultError
-from mixer_py.policy.decision import NO_METADATA, Decision, Pairs
+from mixer_py.policy.decision import NO_METADATA, Decision, Pairs, QuotaAsked
 from mixer_py.policy.headers import name_fault, value_fault
 from mixer_py.settings import parse_duration
+
+MOST_QUOTAS = 64
+"""Quotas that one result may name; a counter is charged for each."""
+MOST_HITS = 2**32 - 1
 
 OWN_METADATA = "decision_id"
 OWN_METADATA_PREFIX = "mixer_"
@@ -79,6 +85,7 @@ def read_result(value: object, rule: str) -> Decision:
         reasons=reasons,
         rule=rule,
         cache_ttl=cache_ttl,
+        quotas=_quotas(value["quotas"]) if "quotas" in value else (),
     )
 
 
@@ -189,3 +196,47 @@ def _cache_ttl(value: object) -> float:
     if not seconds >= 0:
         raise ResultError(f"result.cache_ttl: must be {wanted}, but is {value!r}")
     return seconds
+
+
+def _quotas(value: object) -> tuple[QuotaAsked, ...]:
+    """What is to be charged; whether there are such quotas is not known here."""
+    if not isinstance(value, list):
+        raise _wrong("quotas", "a list of objects {name, key, hits}", value)
+    if len(value) > MOST_QUOTAS:
+        raise ResultError(f"result.quotas: {len(value)} are more than {MOST_QUOTAS}")
+    return tuple(_quota(item, f"quotas[{index}]") for index, item in enumerate(value))
+
+
+def _quota(value: object, field: str) -> QuotaAsked:
+    if not isinstance(value, dict):
+        raise _wrong(field, "an object {name, key, hits}", value)
+    unknown = value.keys() - {"name", "key", "hits"}
+    if unknown:
+        raise ResultError(f"result.{field}: {min(map(str, unknown))!r} is none of name, key and hits")
+    name = value.get("name")
+    if not isinstance(name, str):
+        raise _wrong(f"{field}.name", "a string", name)
+    return QuotaAsked(
+        name,
+        _key(value["key"], f"{field}.key") if "key" in value else None,
+        _hits(value["hits"], f"{field}.hits") if "hits" in value else None,
+    )
+
+
+def _key(value: object, field: str) -> tuple[str, ...]:
+    parts = value if isinstance(value, list) else [value]
+    for part in parts:
+        if not isinstance(part, str):
+            raise _wrong(field, "a string or a list of strings", part)
+    return tuple(parts)
+
+
+def _hits(value: object, field: str) -> int:
+    """Whole hits from 0: negative ones would refill a quota by what a client sends."""
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise _wrong(field, "an integer", value)
+    if not 0 <= value <= MOST_HITS:
+        raise ResultError(f"result.{field}: {value} is not between 0 and {MOST_HITS}")
+    return value

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mixer_py.errors import ResultError
-from mixer_py.policy.decision import Decision
+from mixer_py.policy.decision import Decision, QuotaAsked
 from mixer_py.policy.headers import name_fault, value_fault
 from mixer_py.policy.result import STATUSES, read_result
 
@@ -108,3 +108,34 @@ def test_space_at_an_end_is_no_field_value(value: str) -> None:
 def test_statuses_are_those_that_go_and_envoy_know() -> None:
     assert {200, 401, 403, 404, 429, 503} <= STATUSES
     assert not {0, 99, 101, 103, 306, 418, 425, 451, 509, 600} & STATUSES
+
+
+def test_quotas_are_read_when_the_request_is_allowed() -> None:
+    quotas = [{"name": "a"}, {"name": "b", "key": "acme", "hits": 3}, {"name": "b", "key": ["acme", ""], "hits": 2.0}]
+    assert read_result({"allowed": True, "quotas": quotas}, RULE).quotas == (
+        QuotaAsked("a"), QuotaAsked("b", ("acme",), 3), QuotaAsked("b", ("acme", ""), 2),
+    )  # fmt: skip
+    assert read_result({"allowed": False, "quotas": "anything"}, RULE).quotas == ()
+
+
+@pytest.mark.parametrize(
+    ("quotas", "message"),
+    [
+        ("a", "result.quotas: must be a list of objects {name, key, hits}, but is of type string"),
+        (["a"], "result.quotas[0]: must be an object {name, key, hits}, but is of type string"),
+        ([{"name": "a"}, {"nme": "a"}], "result.quotas[1]: 'nme' is none of name, key and hits"),
+        ([{"key": "a"}], "result.quotas[0].name: must be a string, but is of type null"),
+        (
+            [{"name": "a", "key": 7}],
+            "result.quotas[0].key: must be a string or a list of strings, but is of type number",
+        ),
+        ([{"name": "a", "key": ["x", None]}], "result.quotas[0].key: must be a string or a list of strings"),
+        ([{"name": "a", "hits": True}], "result.quotas[0].hits: must be an integer, but is of type boolean"),
+        ([{"name": "a", "hits": 1.5}], "result.quotas[0].hits: must be an integer, but is of type number"),
+        ([{"name": "a", "hits": -1}], "result.quotas[0].hits: -1 is not between 0 and 4294967295"),
+        ([{"name": "a", "hits": 1 << 32}], "result.quotas[0].hits: 4294967296 is not between 0 and 4294967295"),
+        ([{"name": "a"}] * 65, "result.quotas: 65 are more than 64"),
+    ],
+)
+def test_quotas_of_a_wrong_shape_are_named(quotas: object, message: str) -> None:
+    assert str(read({"allowed": True, "quotas": quotas})).startswith(message)

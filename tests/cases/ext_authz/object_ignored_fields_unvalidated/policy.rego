@@ -1,3 +1,3 @@
 package envoy.authz
 
-allow := {"allowed": true, "body": 3, "http_status": "x", "cache_ttl": 5, "quotas": "later"}
+allow := {"allowed": true, "body": 3, "http_status": "x", "cache_ttl": 5}
