@@ -1,4 +1,4 @@
-"""How a decision came about, as lines for people and as JSON: `mixer check --explain`."""
+"""How a decision came about, and what it is charged for, as lines for people and as JSON: `mixer check --explain`."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ from typing import Any
 from mixer_py.policy.explaining.account import Account, Read
 from mixer_py.policy.explaining.held import RuleTrace
 from mixer_py.policy.reference import join
+from mixer_py.ratelimit.quota import Quota
+from mixer_py.ratelimit.quotas import Measured
 
 _MICROSECONDS = 1e6
 _SHOWN = 50
@@ -90,3 +92,37 @@ def _cache_words(account: Account) -> str:
         why = "" if point is None else point.why
         return f"not used: {why or 'the settings switch it off'}"
     return f"key {json.dumps(point.key, ensure_ascii=False)}"
+
+
+def quota_lines(measured: Measured | None) -> Iterator[str]:
+    """What a check is charged for, one quota a line; None charges nothing."""
+    for quota, charge, key in () if measured is None else measured.matched:
+        counted = f" for {json.dumps(key, ensure_ascii=False)}" if key else ""
+        mode = ", in shadow mode" if quota.shadow else ""
+        limit = f"{' '.join(quota.settings.limit.split())}, {quota.settings.algorithm}"
+        yield f"quota        {quota.name}: {charge.hits} of {limit}{counted}{mode}"
+    for one in () if measured is None else measured.failed:
+        consequence = "denied" if one.denies and not one.quota.shadow else "not charged"
+        yield f"quota        {one.quota.name}: {consequence}, its {one.part} has no value: {one.reason}"
+
+
+def quota_documents(measured: Measured | None) -> list[dict[str, Any]]:
+    """As JSON; `error` is null where it is known what to charge."""
+    if measured is None:
+        return []
+    matched = [
+        _quota_document(quota) | {"key": list(key), "hits": charge.hits, "error": None}
+        for quota, charge, key in measured.matched
+    ]
+    failed = [
+        _quota_document(one.quota) | {"key": None, "hits": None, "error": f"{one.part}: {one.reason}"}
+        for one in measured.failed
+    ]
+    return matched + failed
+
+
+def _quota_document(quota: Quota) -> dict[str, Any]:
+    settings = quota.settings
+    return {
+        "name": quota.name, "limit": settings.limit, "algorithm": settings.algorithm, "shadow": quota.shadow
+    }  # fmt: skip

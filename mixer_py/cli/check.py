@@ -19,17 +19,27 @@ from envoy.service.auth.v3.external_auth_pb2 import CheckRequest, CheckResponse
 from google.protobuf import json_format
 
 from mixer_py.calls import Call
-from mixer_py.cli.accounts import account_document, account_lines
+from mixer_py.cli.accounts import account_document, account_lines, quota_documents, quota_lines
 from mixer_py.cli.json_input import read_json
 from mixer_py.cli.main import BAD, GOOD, USAGE, complain
 from mixer_py.cli.options import add_configuration, add_format, load_configuration
 from mixer_py.cli.output import print_json, print_line, printable
 from mixer_py.config import Configuration
-from mixer_py.errors import ConfigurationError, EvaluationError, Fault, RequestParseError
+from mixer_py.errors import (
+    ConfigurationError,
+    CounterStoreError,
+    EvaluationError,
+    Fault,
+    RequestParseError,
+    UnknownQuotaError,
+)
 from mixer_py.instruments import Registry, SystemClock
+from mixer_py.policy.decision import Decision
 from mixer_py.policy.explaining.account import Account, account_for
 from mixer_py.policy.point import DecisionPoint
 from mixer_py.policy.policy import Policy
+from mixer_py.ratelimit.quotas import Measured, Quotas
+from mixer_py.ratelimit.stores.memory import MemoryStore
 from mixer_py.runtime.snapshot import build, read
 from mixer_py.services.ext_authz import Authorization, AuthorizationService
 from mixer_py.telemetry.decision_record import DecisionRecord
@@ -50,12 +60,14 @@ class Outcome:
         response: what it would have answered; None when the call would have failed.
         key: what the request is told apart by in the cache, with secrets hashed; None for one that is not kept.
         account: how it came about; None unless it was asked for.
+        measured: what the check is charged for; None unless it was asked for, or where nothing is charged.
     """
 
     record: DecisionRecord
     response: CheckResponse | None
     key: object = None
     account: Account | None = None
+    measured: Measured | None = None
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -106,19 +118,33 @@ async def decide(configuration: Configuration, request: CheckRequest, *, explain
     sources = read(configuration)
     snapshot = build(configuration, sources)
     settings = configuration.policy
-    authorization = Authorization(snapshot.policy, snapshot.revision, settings.on_error)
+    limits, clock, registry = configuration.rate_limit, SystemClock(), Registry()
+    counters = MemoryStore(clock, registry, limits.max_counters)  # of this check alone: nobody else is charged
+    quotas = Quotas(limits, counters, registry, clock) if limits.quotas else None
+    authorization = Authorization(snapshot.policy, snapshot.revision, settings.on_error, quotas=quotas)
     recorder = _Recorder()
-    service = AuthorizationService(authorization, recorder, Registry(), SystemClock())
-    response = account = None
+    service = AuthorizationService(authorization, recorder, registry, clock)
+    response = account = measured = None
     snapshot.policy.open()
     try:
-        with contextlib.suppress(EvaluationError):  # the record says what failed
+        with contextlib.suppress(EvaluationError, CounterStoreError):  # the record says what failed
             response = CheckResponse.FromString(await service.check(request.SerializeToString(), Call()))
         if explain:
             account = await account_for(settings, sources.bundle, snapshot.policy, request)
+            measured = _measure(quotas, request, recorder.records[0])
     finally:
         await snapshot.policy.close()
-    return Outcome(recorder.records[0], response, _cache_key(snapshot.policy, request), account)
+    return Outcome(recorder.records[0], response, _cache_key(snapshot.policy, request), account, measured)
+
+
+def _measure(quotas: Quotas | None, request: CheckRequest, record: DecisionRecord) -> Measured | None:
+    """What the check is charged for, where the policy allowed it."""
+    decision = record.result
+    if quotas is None or not isinstance(decision, Decision) or not decision.allowed:
+        return None
+    with contextlib.suppress(UnknownQuotaError):  # the record says so
+        return quotas.measure(request.attributes, decision.quotas)
+    return None
 
 
 def _cache_key(policy: Policy, request: CheckRequest) -> object:
@@ -167,8 +193,12 @@ def _document(outcome: Outcome) -> dict[str, Any]:
         "tier": record.tier,
         "cache_key": outcome.key,
         "response": response,
-        **({} if outcome.account is None else {"explain": account_document(outcome.account, record.duration)}),
+        **({} if outcome.account is None else {"explain": _explained(outcome, outcome.account)}),
     }
+
+
+def _explained(outcome: Outcome, account: Account) -> dict[str, Any]:
+    return account_document(account, outcome.record.duration) | {"quotas": quota_documents(outcome.measured)}
 
 
 def _reasons(record: DecisionRecord) -> list[str]:
@@ -192,6 +222,7 @@ def _summary(outcome: Outcome) -> Iterator[str]:
         yield from (f"response     {line}" for line in _answer(outcome.response))
     if outcome.account is not None:
         yield from account_lines(outcome.account, record.tier, record.duration)
+        yield from quota_lines(outcome.measured)
 
 
 def _answer(response: CheckResponse) -> Iterator[str]:

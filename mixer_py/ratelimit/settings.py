@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field, field_validator
 
+from mixer_py.ratelimit.quota_settings import QuotaSettings, check_names
 from mixer_py.ratelimit.stores.addresses import parse_store
 from mixer_py.ratelimit.stores.redis.settings import RedisSettings
 from mixer_py.settings import Duration, LocalPath, Settings
@@ -52,8 +53,8 @@ class RateLimitSettings(Settings):
     merge_domains: bool = False
     """Whether several files may declare parts of one domain, as the original's `MERGE_DOMAIN_CONFIG`. The same
     descriptor in two of them is a fault."""
-    quotas: tuple[object, ...] = ()
-    """Attribute quotas charged by checks; not built yet, so only an empty list is accepted."""
+    quotas: Annotated[tuple[QuotaSettings, ...], AfterValidator(check_names)] = ()
+    """Quotas that checks are charged for by their attributes, after the policy allowed them."""
     store: str = "memory://"
     """Where counters are kept. `memory://` is this process. `redis://user@host:6379/0` is a Redis or a Valkey,
     `rediss://` one with TLS, `unix:///path?db=0` one behind a unix socket; `redis+sentinel://host:26379,host:26379/master/0`
@@ -87,13 +88,6 @@ class RateLimitSettings(Settings):
     places are taken, a new one follows `on_error`."""
     redis: RedisSettings = RedisSettings()
     """How mixer speaks to the Redis or Valkey that `store` names."""
-
-    @field_validator("quotas")
-    @classmethod
-    def _no_quotas_yet(cls, quotas: tuple[object, ...]) -> tuple[object, ...]:
-        if quotas:
-            raise ValueError("rate_limit.quotas is not built yet in this version; remove its entries")
-        return quotas
 
     @field_validator("store")
     @classmethod

@@ -12,6 +12,7 @@ from mixer_py.policy.log_rules import result_of
 from mixer_py.ratelimit.descriptors import WrittenEntry
 from mixer_py.ratelimit.limiter import Limiter
 from mixer_py.ratelimit.looking import look
+from mixer_py.ratelimit.quotas import Quotas
 from mixer_py.ratelimit.settings import RateLimitSettings
 from mixer_py.ratelimit.stores import CounterStore
 from mixer_py.ratelimit.stores.memory import MemoryStore
@@ -77,7 +78,7 @@ class Rooms:
         self._shadow = ShadowFeed(candidate, self._decisions, registry, clock)
         self._shadow.activate(settings.policy.shadow)
         self._authorization = AuthorizationService(
-            _authorization(snapshot), self._decisions, registry, clock, self._decisions, self._shadow
+            self._authorize(snapshot), self._decisions, registry, clock, self._decisions, self._shadow
         )
         self._rate_limit = RateLimitService(self._limiter(snapshot), clock, registry)
         self._access_log = AccessLogService(
@@ -96,11 +97,11 @@ class Rooms:
 
         Returns once what the old policy held is given back: here and now, because its engine is freed in this thread.
         """
-        self._authorization.activate(_authorization(snapshot))
+        retired_counters = self._change_counters(snapshot.configuration.rate_limit)
+        self._authorization.activate(self._authorize(snapshot))
         self._shadow.activate(snapshot.configuration.policy.shadow)
         if self._decisions is not None:
             self._decisions.activate(snapshot.configuration.decision_log, _keeper(snapshot, self._registry))
-        retired_counters = self._change_counters(snapshot.configuration.rate_limit)
         self._rate_limit.limiter = self._limiter(snapshot)
         if retired_counters is not None:
             await retired_counters.close()
@@ -167,6 +168,13 @@ class Rooms:
         settings = snapshot.configuration.rate_limit
         return Limiter(snapshot.rules, self.counters, self._registry, self._clock, settings)
 
+    def _authorize(self, snapshot: Snapshot) -> Authorization:
+        settings = snapshot.configuration
+        limits = settings.rate_limit
+        quotas = Quotas(limits, self.counters, self._registry, self._clock) if limits.quotas else None
+        policy = snapshot.policy
+        return Authorization(policy, snapshot.revision, settings.policy.on_error, policy.bundle_revision, quotas)
+
 
 def _sink(settings: TelemetrySettings, store_socket: Path | None) -> Sink | None:
     clickhouse = settings.clickhouse
@@ -205,8 +213,3 @@ def _keeper(snapshot: Snapshot, registry: Registry) -> InputKeeper:
     policy = snapshot.policy
     sources = InputSources(policy.inputs.document, policy.inputs.attributes, result_of, policy.log_rules)
     return InputKeeper(snapshot.configuration.decision_log, sources, registry)
-
-
-def _authorization(snapshot: Snapshot) -> Authorization:
-    policy = snapshot.configuration.policy
-    return Authorization(snapshot.policy, snapshot.revision, policy.on_error, snapshot.policy.bundle_revision)

@@ -14,11 +14,13 @@ from envoy.config.core.v3.base_pb2 import HeaderValueOption
 from envoy.service.auth.v3.external_auth_pb2 import CheckResponse
 from google.protobuf.struct_pb2 import Struct
 
-from mixer_py.policy.decision import Decision
+from mixer_py.policy.decision import Decision, Pairs
 
 OK = 0
 PERMISSION_DENIED = 7
+RESOURCE_EXHAUSTED = 8
 BAD_REQUEST = 400
+TOO_MANY_REQUESTS = 429
 METADATA_BYTES = 4096
 """Bound on mixer's own metadata values; what is cut is the longest, the reasons."""
 
@@ -69,8 +71,9 @@ class Verdict:
         fields["mixer_decision"].string_value = self.decision[: METADATA_BYTES // 8]
         fields["mixer_rule"].string_value = self.rule[: METADATA_BYTES // 8]
         fields["mixer_reasons"].string_value = _cut(self.reasons, METADATA_BYTES // 2)
-        # No quota is charged by a check yet; the keys are there so that formatters need no default.
+        # What quotas say is put behind (`quota_answers.py`); the keys are there so that formatters need no default.
         fields["mixer_quota"].string_value = ""
+        fields["mixer_quota_code"].string_value = ""
         fields["mixer_quota_remaining"].string_value = ""
 
 
@@ -95,6 +98,10 @@ class Answer:
         Protobuf merges the parts of a message that comes twice, and the entries of a map, so the id is put behind.
         """
         return self._message + _ID_FIELD + decision_id.encode("ascii")
+
+    def with_fields(self, fields: bytes) -> Answer:
+        """The same answer with more metadata: a CheckResponse that holds nothing else, serialized."""
+        return Answer(self.verdict, self.http_status, self.passes, self._message + fields)
 
 
 def _answer(verdict: Verdict, response: CheckResponse, http_status: int) -> Answer:
@@ -130,6 +137,16 @@ def refuse(verdict: Verdict, http_status: int, body: str = "") -> Answer:
     response.denied_response.body = body
     verdict.fill(response.dynamic_metadata, {})
     return _answer(verdict, response, http_status)
+
+
+def refuse_by_quota(verdict: Verdict, decision: Decision, headers: Pairs) -> Answer:
+    """A denial by quota of what the policy allowed: 429 (RFC 6585 4), no body, and the policy's metadata."""
+    response = CheckResponse()
+    response.status.code = RESOURCE_EXHAUSTED
+    response.denied_response.status.code = TOO_MANY_REQUESTS
+    _set_headers(response.denied_response.headers, headers)
+    verdict.fill(response.dynamic_metadata, decision.dynamic_metadata)
+    return _answer(verdict, response, TOO_MANY_REQUESTS)
 
 
 def let_pass(verdict: Verdict) -> Answer:

@@ -1,7 +1,7 @@
 """Answer Envoy's checks: CheckRequest bytes in, CheckResponse bytes out (envoy.service.auth.v3.Authorization).
 
-Composes the policy with the answer, the candidate, the decision log and the counters. It holds what it needs from the
-current snapshot in one reference, so that a reload is one assignment and a check never sees two revisions.
+Composes the policy with quotas, the answer, the candidate, the decision log and the counters. It holds what it needs
+from the current snapshot in one reference, so that a reload is one assignment and a check never sees two revisions.
 """
 
 from __future__ import annotations
@@ -13,14 +13,17 @@ from envoy.service.auth.v3.external_auth_pb2 import CheckRequest
 from google.protobuf.message import DecodeError
 
 from mixer_py.calls import Call
-from mixer_py.errors import EvaluationError, InvalidRequestError, RequestParseError
+from mixer_py.errors import CounterStoreError, EvaluationError, InvalidRequestError, RequestParseError
 from mixer_py.instruments import Clock, Counter, Histogram, Registry
 from mixer_py.instruments.stages import stage_durations
 from mixer_py.policy.decision import BYPASS, Decision, Ruling
 from mixer_py.policy.policy import Policy
 from mixer_py.policy.selection import Point
+from mixer_py.ratelimit.quota_outcome import NO_QUOTA, QuotaOutcome
+from mixer_py.ratelimit.quotas import Quotas, unknown_quota
 from mixer_py.services.check_response import BAD_REQUEST, Answer, Verdict, let_pass, refuse, respond
 from mixer_py.services.decision_ids import DecisionIds
+from mixer_py.services.quota_answers import QuotaAnswers
 from mixer_py.telemetry.decision_record import DecisionRecord
 
 METHOD = "/envoy.service.auth.v3.Authorization/Check"
@@ -73,12 +76,14 @@ class Authorization:
         revision: of the snapshot.
         on_error: `error`, `deny` or `allow`.
         bundle_revision: what the manifests of the policy's bundles call it.
+        quotas: what checks are charged for; None where there are none.
     """
 
     policy: Policy
     revision: str
     on_error: str
     bundle_revision: str = ""
+    quotas: Quotas | None = None
 
 
 class AuthorizationService:
@@ -99,6 +104,7 @@ class AuthorizationService:
         self._room = room
         self._clock = clock
         self._new_id = DecisionIds().draw
+        self._quota_answers = QuotaAnswers()
         self._checks = registry.counter(
             "mixer_checks_total", "Checks by verdict.", ("decision", "verdict", "cache", "tier")
         )
@@ -125,6 +131,7 @@ class AuthorizationService:
         Raises:
             InvalidRequestError: the bytes are no CheckRequest.
             EvaluationError: the policy failed and `policy.on_error` is `error`.
+            CounterStoreError: a quota could not be counted and `rate_limit.on_error` is `error`.
         """
         clock = self._clock
         started, begun = clock.wall_ns(), clock.monotonic()
@@ -133,19 +140,22 @@ class AuthorizationService:
         point = authorization.policy.select(request)
         decision_id = self._new_id()
         tier, cache = point.tier, BYPASS
-        failure: EvaluationError | None = None
+        failure: EvaluationError | CounterStoreError | None = None
         said: Decision | None = None
+        quota = NO_QUOTA
         try:
             ruling = await point.decide(request)
+            tier, cache, said = ruling.tier, ruling.cache, ruling.decision
+            answer = self._answer(authorization, point, ruling)
+            if said.allowed and (authorization.quotas is not None or said.quotas):
+                quota = await _charge(authorization.quotas, request, said)
+                answer = self._quota_answers.answer(answer, said, quota, dry_run=point.dry_run)
         except RequestParseError as error:
             verdict = _verdict(authorization, point, "deny", "", f"request_parse_error: {error}")
             answer = refuse(verdict, BAD_REQUEST, verdict.reasons)
-        except EvaluationError as error:
+        except (EvaluationError, CounterStoreError) as error:
             failure = error
             answer = _failed(authorization, point, error)
-        else:
-            tier, cache, said = ruling.tier, ruling.cache, ruling.decision
-            answer = self._answer(authorization, point, ruling)
         verdict, room = answer.verdict, self._room
         if (
             room is not None
@@ -157,16 +167,17 @@ class AuthorizationService:
         duration = clock.monotonic() - begun
         self._count((point.name, verdict.name, cache, tier), duration)
         record = None
-        fails = failure is not None and authorization.on_error == "error"
+        fails = failure is not None and (authorization.on_error == "error" or isinstance(failure, CounterStoreError))
         if self._decisions is not None:
             status = 0 if fails else answer.http_status
             reasons, fault = (verdict.reasons, "") if failure is None else ("", verdict.reasons)
             record = DecisionRecord(
                 request, started, duration, verdict.name, decision_id, verdict.decision, verdict.rule,
                 reasons, fault, verdict.revision, status, tier, cache, point.dry_run, said,
-                point.path, bundle_revision=authorization.bundle_revision,
+                point.path, bundle_revision=authorization.bundle_revision, quota_name=quota.name,
+                quota_code=quota.code, quota_remaining=quota.remaining,
             )  # fmt: skip
-        self._remember(message, point.name, verdict.name, record)
+        self._remember(message, point.name, "allow" if quota.code else verdict.name, record)
         if fails and failure is not None:
             raise type(failure)(f"{failure} (decision {decision_id})") from failure
         return answer.bytes_for(decision_id)
@@ -214,10 +225,21 @@ def _decided(authorization: Authorization, point: Point, decision: Decision) -> 
     return respond(verdict, decision, enforce=not point.dry_run)
 
 
-def _failed(authorization: Authorization, point: Point, error: EvaluationError) -> Answer:
-    """What a failed evaluation is answered with, unless it fails the call."""
+async def _charge(quotas: Quotas | None, request: CheckRequest, decision: Decision) -> QuotaOutcome:
+    """What came of the quotas that match, and of those that the policy names.
+
+    Raises:
+        UnknownQuotaError: the policy names a quota that there is not.
+    """
+    if quotas is None:
+        raise unknown_quota(decision.quotas[0].name, ())
+    return await quotas.charge(request.attributes, decision.quotas)
+
+
+def _failed(authorization: Authorization, point: Point, error: EvaluationError | CounterStoreError) -> Answer:
+    """What a failed evaluation is answered with, unless it fails the call, as a store that is away does."""
     verdict = _verdict(authorization, point, "error", "", str(error))
-    if authorization.on_error == "allow":
+    if authorization.on_error == "allow" and isinstance(error, EvaluationError):
         return let_pass(verdict)
     return refuse(verdict, FORBIDDEN)
 

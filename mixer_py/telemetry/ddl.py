@@ -22,7 +22,7 @@ _DECIDED: Final = tuple(
     name
     for name in DECISIONS.names
     if name in {"timestamp", "decision_id", "verdict", "decision", "rule", "reasons", "error", "policy_revision",
-                "http_status", "tier", "cache", "dry_run", "duration_us"}
+                "http_status", "quota_name", "quota_code", "quota_remaining", "tier", "cache", "dry_run", "duration_us"}
 )  # fmt: skip
 """Columns of `decisions` that the view shows, each with the prefix `decided_`."""
 

@@ -52,6 +52,9 @@ class DecisionRecord:
         path: of the decision, for `system.log`.
         shadow: what the candidate said.
         bundle_revision: what the manifests of the policy's bundles call it.
+        quota_name: the quota that decided, or had the least left; empty when none was charged.
+        quota_code: `OK`, `OVER_LIMIT`, `SHADOW_OVER_LIMIT` or `ERROR`; empty when none was charged.
+        quota_remaining: what was left of it; None when nobody knows.
     """
 
     request: CheckRequest
@@ -72,11 +75,19 @@ class DecisionRecord:
     path: str = ""
     shadow: ShadowOutcome = NO_SHADOW
     bundle_revision: str = ""
+    quota_name: str = ""
+    quota_code: str = ""
+    quota_remaining: int | None = None
+
+    @property
+    def policy_verdict(self) -> str:
+        """What the policy alone decided: quotas are charged only for what it allows."""
+        return "allow" if self.quota_code else self.verdict
 
     @property
     def differs(self) -> bool:
-        """Whether a candidate decided otherwise."""
-        return self.shadow.verdict not in {"", "timeout", "dropped", self.verdict}
+        """Whether a candidate decided otherwise; it is a policy, and charges no quotas."""
+        return self.shadow.verdict not in {"", "timeout", "dropped", self.policy_verdict}
 
 
 @dataclass(frozen=True, slots=True)

@@ -184,9 +184,9 @@ def test_anchors_and_merges_work(folder):
 
 
 def test_what_is_not_built_is_refused_at_its_line(folder):
-    text = "rate_limit:\n  quotas: [{name: a}]\nserver:\n  workers: 2\n"
+    text = "server:\n  workers: 2\ntelemetry:\n  spool: {}\n"
     path = write(folder, text)
-    wanted = {2: "rate_limit.quotas", 4: "server.workers"}
+    wanted = {2: "server.workers", 4: "telemetry.spool"}
     found = faults(path, {})
     assert len(found) == len(wanted)
     for fault, (line, field) in zip(found, wanted.items(), strict=True):

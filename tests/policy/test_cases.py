@@ -22,6 +22,9 @@ from mixer_py.errors import UNKNOWN, EvaluationError
 from mixer_py.instruments import FakeClock, Registry
 from mixer_py.policy.policy import Policy
 from mixer_py.policy.settings import PolicySettings
+from mixer_py.ratelimit.quotas import Quotas
+from mixer_py.ratelimit.settings import RateLimitSettings
+from mixer_py.ratelimit.stores.memory import MemoryStore
 from mixer_py.services.ext_authz import Authorization, AuthorizationService
 from mixer_py.telemetry.decision_record import DecisionRecord
 from tests.parts.opa_server import Opa
@@ -65,20 +68,23 @@ def assert_part(part: Any, whole: Any, where: str) -> None:
         assert whole == part, where
 
 
-async def assert_answer(folder: Path, settings: PolicySettings) -> None:
+async def assert_answer(folder: Path, settings: PolicySettings, limits: RateLimitSettings | None = None) -> None:
     policy = Policy.load(settings)
     try:
-        await assert_policy_answers(folder, settings, policy)
+        await assert_policy_answers(folder, settings, policy, limits or RateLimitSettings())
     finally:
         await policy.close()
 
 
-async def assert_policy_answers(folder: Path, settings: PolicySettings, policy: Policy) -> None:
+async def assert_policy_answers(
+    folder: Path, settings: PolicySettings, policy: Policy, limits: RateLimitSettings
+) -> None:
     request = json_format.Parse((folder / "request.json").read_text(), CheckRequest())
     want = json.loads((folder / "want.json").read_text())
-    recorder, registry = Recorder(), Registry()
-    authorization = Authorization(policy, policy.revision, settings.on_error)
-    service = AuthorizationService(authorization, recorder, registry, FakeClock())
+    recorder, registry, clock = Recorder(), Registry(), FakeClock()
+    quotas = Quotas(limits, MemoryStore(clock, registry, limits.max_counters), registry, clock)
+    authorization = Authorization(policy, policy.revision, settings.on_error, quotas=quotas)
+    service = AuthorizationService(authorization, recorder, registry, clock)
 
     if "error" in want:
         with pytest.raises(EvaluationError, match=re.escape(want["error"]["contains"])) as caught:
@@ -132,11 +138,13 @@ async def test_sample(folder: Path) -> None:
     sample = folder.parents[1]
     config = re.search(r"```yaml\n(.*?)```", (sample / "README.md").read_text(), re.DOTALL)
     assert config is not None
-    keys = yaml.safe_load(config[1])["policy"]
+    whole = yaml.safe_load(config[1])
+    keys, limits = whole["policy"], RateLimitSettings(**whole.get("rate_limit", {}))
     bundles = keys.pop("bundles")
     assert bundles[0] == f"policies/{sample.name}/bundle"
     root = sample.parents[1]
-    await assert_answer(folder, PolicySettings(bundles=tuple(str(root / bundle) for bundle in bundles), **keys))
+    settings = PolicySettings(bundles=tuple(str(root / bundle) for bundle in bundles), **keys)
+    await assert_answer(folder, settings, limits)
 
 
 def test_the_page_about_moving_names_cases_that_exist() -> None:

@@ -69,13 +69,12 @@ def test_its_configurations_are_accepted(sample: str, tmp_path: Path) -> None:
 
 
 def test_the_limits_of_the_quotas_sample_are_those_of_its_plans() -> None:
-    folder = ROOT / "policies" / "quotas_from_policy"
-    plans = yaml.safe_load((folder / "bundle" / "data.json").read_text())["plans"]
-    limits = yaml.safe_load((folder / "limits.yaml").read_text())
-    assert Rules.load(RateLimitSettings(config=(str(folder / "limits.yaml"),)))
-    assert {
-        one["value"]: one["descriptors"][0]["rate_limit"]["requests_per_unit"] for one in limits["descriptors"]
-    } == {name: plan["per_minute"] for name, plan in plans.items()}
+    plans = yaml.safe_load((ROOT / "policies" / "quotas_from_policy" / "bundle" / "data.json").read_text())["plans"]
+    (configuration,) = [block for block in yaml_blocks("quotas_from_policy") if "rate_limit" in block]
+    quotas = RateLimitSettings(**configuration["rate_limit"]).quotas
+    assert {quota.name: (quota.match, quota.terms.limit) for quota in quotas} == {
+        name: ("false", plan["per_minute"]) for name, plan in plans.items()
+    }
 
 
 def test_envoy_accepts_the_rate_limits_of_the_quotas_sample(tmp_path: Path) -> None:

@@ -239,7 +239,6 @@ def test_any_values_at_the_known_keys_are_rules_or_faults(descriptors: list[dict
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"quotas": [{"name": "per-tenant"}]}, "rate_limit.quotas is not built yet in this version"),
         ({"store": "memory"}, "'memory' is no address of a counter store; write memory://"),
         ({"on_error": "ignore"}, "Input should be 'error', 'allow' or 'deny'"),
         ({"merge_domains": "perhaps"}, "valid boolean"),

@@ -22,6 +22,7 @@ KEYS = {
     "mixer_rule",
     "mixer_reasons",
     "mixer_quota",
+    "mixer_quota_code",
     "mixer_quota_remaining",
 }
 

@@ -150,6 +150,7 @@ def row(entry, identity, now: int) -> dict:  # noqa: PLR0912, PLR0915 (everythin
         "rule": text(entry, ext_authz, "mixer_rule"),
         "reasons": text(entry, ext_authz, "mixer_reasons"),
         "quota_name": text(entry, ext_authz, "mixer_quota"),
+        "quota_code": text(entry, ext_authz, "mixer_quota_code"),
         "quota_remaining": count(entry, ext_authz, "mixer_quota_remaining"),
         "limit_name": text(entry, ratelimit, "mixer_limit"),
         "limit_code": text(entry, ratelimit, "mixer_code"),
@@ -220,7 +221,7 @@ scalars = st.one_of(words, st.floats(), st.integers(0, 100).map(float), st.boole
                     st.lists(words, max_size=2), st.dictionaries(words, words, max_size=1))  # fmt: skip
 KEYS = [
     "decision_id", "mixer_verdict", "mixer_revision", "mixer_decision", "mixer_rule", "mixer_reasons", "mixer_quota",
-    "mixer_quota_remaining", "mixer_limit", "mixer_code", "mixer_remaining", "other",
+    "mixer_quota_code", "mixer_quota_remaining", "mixer_limit", "mixer_code", "mixer_remaining", "other",
 ]  # fmt: skip
 namespaces = st.dictionaries(
     st.sampled_from(["envoy.filters.http.ext_authz", "envoy.filters.http.ratelimit", "other", ""]),

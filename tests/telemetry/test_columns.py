@@ -16,7 +16,7 @@ from mixer_py.telemetry.columns import DECISIONS, REQUESTS, TABLES, Derived, Met
 # Columns that no attribute stands behind: the contract's own (DESIGN 3.5), and Envoy's.
 OWN = {
     "timestamp", "decision_id", "verdict", "decision", "policy_revision", "rule", "reasons", "quota_name",
-    "quota_remaining", "limit_name", "limit_code", "limit_remaining", "reporter", "response_flags",
+    "quota_code", "quota_remaining", "limit_name", "limit_code", "limit_remaining", "reporter", "response_flags",
     "response_code_details", "upstream_cluster", "upstream_transport_failure_reason", "route_name",
     "protocol_version", "source_port", "error", "http_status", "tier", "cache", "dry_run", "duration_us",
     "shadow_verdict", "shadow_rule", "shadow_reasons", "shadow_revision", "bundle_revision", "input", "masked",

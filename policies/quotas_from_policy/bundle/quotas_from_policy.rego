@@ -20,7 +20,10 @@ cost := max({1} | {price.hits |
 
 result["allowed"] := allow
 
-# Envoy's rate limit filter reads these: see README.md.
+# What mixer charges: a quota of the plan's name counts its customers apart.
+result["quotas"] := [{"name": customer.plan, "key": customer.name, "hits": cost}] if allow
+
+# For the access log, and for filters behind this one.
 result["dynamic_metadata"] := {"quota_customer": customer.name, "quota_plan": customer.plan, "quota_cost": cost} if allow
 
 result["headers"] := {"x-customer": customer.name, "x-quota-plan": customer.plan} if allow

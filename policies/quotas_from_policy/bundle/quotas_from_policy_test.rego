@@ -31,6 +31,7 @@ test_what_a_request_costs[name] if {
 	}
 	answer := decide(asked[0], asked[1], {"x-api-key": "key-of-acme"})
 	answer.allowed
+	answer.quotas == [{"name": "gold", "key": "acme", "hits": asked[2]}]
 	answer.dynamic_metadata == {"quota_customer": "acme", "quota_plan": "gold", "quota_cost": asked[2]}
 }
 

@@ -1,0 +1,3 @@
+package envoy.authz
+
+allow := input.attributes.request.http.method == "GET"

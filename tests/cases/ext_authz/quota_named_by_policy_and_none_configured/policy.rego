@@ -1,0 +1,3 @@
+package envoy.authz
+
+allow := {"allowed": true, "quotas": [{"name": "unknown-one"}]}
