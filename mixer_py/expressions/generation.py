@@ -165,7 +165,7 @@ class _Writer:
         match node:
             case tree.Constant(_, value):
                 return f"({value!r})"
-            case tree.Prepared(_, value):
+            case tree.Prepared(_, value, _):
                 return self._name(value)
             case tree.Variable(_, _, number):
                 return f"x{number}"
@@ -224,18 +224,19 @@ class _Writer:
     def _apply(self, node: tree.Apply) -> str:
         arguments = [self.value(argument) for argument in node.arguments]
         if self._in_loop and node.overload.weighs:
-            constant = [isinstance(argument, (tree.Constant, tree.Prepared)) for argument in node.arguments]
+            cost = max(argument.cost if isinstance(argument, tree.Prepared) else 1 for argument in node.arguments)
+            known = [isinstance(argument, (tree.Constant, tree.Prepared)) for argument in node.arguments]
             arguments = [
-                text if known else self._charged(text, argument.type)
-                for text, known, argument in zip(arguments, constant, node.arguments, strict=True)
+                text if constant else self._charged(text, argument.type, cost)
+                for text, constant, argument in zip(arguments, known, node.arguments, strict=True)
             ]
         return node.overload.template.format(*arguments, t=self._new("t"))
 
-    def _charged(self, value: str, kind: Type) -> str:
+    def _charged(self, value: str, kind: Type, cost: int) -> str:
         """The same value, after the steps that looking at it takes were counted."""
         if kind == STRING:
             found = self._new()
-            size = f"(len({found} := {value}) // {limits.STEP_CHARACTERS})"
+            size = f"(len({found} := {value}) * {cost} // {limits.STEP_CHARACTERS})"
         elif kind.parameters:
             found = self._new()
             size = f"weight({found} := {value})"

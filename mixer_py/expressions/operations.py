@@ -137,11 +137,6 @@ def _plain(digits: str, exponent: int) -> str:
     return whole + ("." + digits[exponent + 1 :] if len(digits) > exponent + 1 else "")
 
 
-def contains(text: str, part: str) -> bool:
-    """Whether a part stands anywhere in a text."""
-    return part in text
-
-
 def lower_ascii(text: str) -> str:
     """The letters A to Z in lower case."""
     return text.lower() if text.isascii() else text.translate(_LOWER)
@@ -168,12 +163,11 @@ def character(text: str, index: int) -> str:
     return text[index : index + 1]
 
 
-def substring(text: str, start: int, end: int = -1) -> str:
+def substring(text: str, start: int, end: int | None = None) -> str:
     """The characters from `start`, and up to `end` where it is given."""
-    if end == -1:
-        _check_index(text, start)
-        return text[start:]
     _check_index(text, start)
+    if end is None:
+        return text[start:]
     _check_index(text, end)
     if start > end:
         raise ExpressionError("the part of the string ends before it starts", "range")

