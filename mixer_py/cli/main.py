@@ -27,6 +27,7 @@ COMMANDS = {
     "check": "decide one CheckRequest offline",
     "test": "run the tests of policies",
     "limits": "say which rate limit a descriptor matches, and why",
+    "why": "tell the story of a request, by its id",
     "query": "read requests and decisions with a SELECT",
     "version": "print the versions of mixer-py and its parts",
 }

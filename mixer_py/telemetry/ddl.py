@@ -44,11 +44,11 @@ def create_statements(database: str) -> tuple[str, ...]:
 
 def _column(column: Column) -> str:
     codec = f" CODEC({column.kind.codec})" if column.kind.codec else ""
-    return f"    {column.name} {column.kind.clickhouse}{codec} COMMENT {_literal(column.meaning)}"
+    return f"    {column.name} {column.kind.clickhouse}{codec} COMMENT {literal(column.meaning)}"
 
 
-def _literal(text: str) -> str:
-    """A string in SQL."""
+def literal(text: str) -> str:
+    """A string as SQL writes it, whatever is in it."""
     escaped = text.replace("\\", "\\\\").replace("'", "\\'")
     return f"'{escaped}'"
 
@@ -61,7 +61,7 @@ def _table(database: str, table: TableOfColumns) -> str:
         + ",\n".join(lines)
         + f"\n) ENGINE = MergeTree ORDER BY {table.order_by}\n"
         f"SETTINGS non_replicated_deduplication_window = {DEDUPLICATION_WINDOW}\n"
-        f"COMMENT {_literal(table.meaning)}"
+        f"COMMENT {literal(table.meaning)}"
     )
 
 
