@@ -1,0 +1,66 @@
+"""How far leases can move a limit, up and down: arithmetic that `/rlconfig`, the documents and the tests share.
+
+A leased hit is charged in the shared store *before* it is used, so no hit is used that no limit had room for. What a
+lease moves is time: a hit charged at one moment is used a little later. From this follows everything here.
+
+- *Any algorithm.* What is used in a stretch of time was charged in it, or before it and was still held when it began.
+  A worker never holds more than its lease, what is on its way to it included. So in any stretch at most
+  `workers x lease` hits are used beyond those that were charged in it.
+- *Fixed window.* A lease ends with its window. What is used in a window was charged in it: nothing beyond the limit.
+- *Sliding window.* A lease ends with the aligned window that it was charged in. So the limit holds in every aligned
+  window and twice the limit in any stretch as long, as without leases. Against the estimate that the algorithm makes
+  of the last window at most `workers x lease` are used late, and never more than one window's limit.
+- *Token bucket.* A lease ends after `lasting()`, at most a window. So what was held when a stretch began came out of
+  the bucket in the window before it, and that is at most `burst + limit`.
+
+What is not used makes a limit stricter until it has been given back, has ended or has come back by itself: a worker
+that is killed takes at most its lease with it. Not for: taking leases (`stores/leases.py`).
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from mixer_py.ratelimit.algorithms import FIXED_WINDOW, SECOND, SLIDING_WINDOW, Terms
+
+LONGEST_LEASE: Final = 10 * SECOND
+"""Microseconds after which hits that were taken ahead are used no more."""
+LARGEST_PART: Final = 4
+"""No more than one part in so many of what is left of a quota is taken ahead at once: near the limit leases shrink to
+nothing, so that a quota is used to its last hit by whichever worker is asked."""
+
+
+def lasting(terms: Terms) -> int:
+    """Microseconds for which hits may be used after they were charged, if their window does not end before."""
+    return min(LONGEST_LEASE, terms.window)
+
+
+def most_held(terms: Terms, lease: int) -> int:
+    """Hits that a worker can hold at one time, what is on its way to it included."""
+    return min(lease, terms.burst)
+
+
+def over_admission(terms: Terms, lease: int, workers: int) -> int:
+    """Hits that a window may let in beyond what the algorithm itself lets in, however the workers fare.
+
+    Args:
+        terms: of the rule.
+        lease: hits that a worker may hold of it; 0 for none.
+        workers: processes that decide by the rule, on all machines, each dead one whose hits are still held included
+            (a dead worker uses none, so this is no matter of restarts).
+    """
+    if terms.algorithm == FIXED_WINDOW:
+        return 0
+    charged_before = terms.limit if terms.algorithm == SLIDING_WINDOW else terms.burst + terms.limit
+    return min(workers * most_held(terms, lease), charged_before)
+
+
+def under_admission(terms: Terms, lease: int, workers: int) -> int:
+    """Hits that a window may refuse although they would have fit: those that workers hold, or held when they died.
+
+    Args:
+        terms: of the rule.
+        lease: hits that a worker may hold of it; 0 for none.
+        workers: that hold hits without being asked for them, and those that died in this window.
+    """
+    return min(workers * most_held(terms, lease), terms.burst)
