@@ -13,7 +13,6 @@ from typing import Literal
 
 from mixer_py.ratelimit.identity import counter_identity, window_name
 from mixer_py.ratelimit.rules import Branch, Entry, Node, Rule, Rules, matches
-from mixer_py.ratelimit.targets import rule_terms
 
 How = Literal["exact", "pattern", "any"]
 
@@ -104,7 +103,7 @@ def explain(rules: Rules, domain_name: str, entries: Sequence[Entry]) -> Explana
     counter: tuple[str, ...] = ()
     if not node.rule.unlimited:
         _, flat = domain.match(entries)
-        identity = counter_identity(domain_name, window_name(rule_terms(node.rule)), flat)
+        identity = counter_identity(domain_name, window_name(node.rule.terms), flat)
         counter = tuple(part.hex() if isinstance(part, bytes) else part for part in identity)
     return Explanation(domain_name, tuple(levels), node.rule, counter=counter)
 

@@ -29,6 +29,9 @@ LARGEST_PART: Final = 4
 """No more than one part in so many of what is left of a quota is taken ahead at once: near the limit leases shrink to
 nothing, so that a quota is used to its last hit by whichever worker is asked."""
 
+_ANY_NUMBER: Final = 2**32
+"""Of workers: more than there are."""
+
 
 def lasting(terms: Terms) -> int:
     """Microseconds for which hits may be used after they were charged, if their window does not end before."""
@@ -64,3 +67,17 @@ def under_admission(terms: Terms, lease: int, workers: int) -> int:
         workers: that hold hits without being asked for them, and those that died in this window.
     """
     return min(workers * most_held(terms, lease), terms.burst)
+
+
+def describe_bounds(terms: Terms, lease: int) -> dict[str, object]:
+    """Both bounds for `/rlconfig`: hits a window that each worker may add, and how many all of them at most."""
+    return {
+        name: {"each_worker": bound(terms, lease, 1), "at_most": bound(terms, lease, _ANY_NUMBER)}
+        for name, bound in (("over_admission", over_admission), ("under_admission", under_admission))
+    }
+
+
+def describe_over_admission(terms: Terms, lease: int) -> str:
+    """The same in words, for people."""
+    each, most = over_admission(terms, lease, 1), over_admission(terms, lease, _ANY_NUMBER)
+    return f"{each} each worker up to {most}" if each else "none"

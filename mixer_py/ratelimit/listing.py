@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from mixer_py.ratelimit.algorithms import FIXED_WINDOW, SECOND
+from mixer_py.ratelimit.lease_bounds import describe_bounds, describe_over_admission
 from mixer_py.settings import format_duration
 
 if TYPE_CHECKING:
@@ -24,6 +25,7 @@ def describe(rule: Rule) -> dict[str, object]:
         "algorithm": rule.algorithm,
         "burst": rule.burst,
         "lease": rule.lease,
+        "lease_bounds": describe_bounds(rule.terms, rule.lease) if rule.lease else {},
         "unlimited": rule.unlimited,
         "shadow_mode": rule.shadow_mode,
         "quota_mode": rule.quota_mode,
@@ -54,6 +56,7 @@ def dump(rule: Rule) -> str:
         "algorithm": "" if rule.algorithm == FIXED_WINDOW else rule.algorithm,
         "burst": "" if rule.burst == rule.requests_per_unit else rule.burst,
         "lease": rule.lease,
+        "over_admission": describe_over_admission(rule.terms, rule.lease) if rule.lease else "",
     }
     key = ".".join((rule.domain, *(f"{key}_{value}" if value else key for key, value in rule.path)))
     return (

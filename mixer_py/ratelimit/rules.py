@@ -16,7 +16,7 @@ import orjson
 
 from mixer_py.errors import ConfigurationError, Fault
 from mixer_py.ratelimit import files, listing
-from mixer_py.ratelimit.algorithms import Algorithm
+from mixer_py.ratelimit.algorithms import Algorithm, Terms
 from mixer_py.ratelimit.parsing import DescriptorDeclaration, DomainDeclaration, parse
 from mixer_py.ratelimit.settings import RateLimitSettings
 from mixer_py.ratelimit.yaml_tree import Json
@@ -77,6 +77,11 @@ class Rule:
     def __post_init__(self) -> None:
         """Writes `share` once."""
         object.__setattr__(self, "shared_levels", f"share {','.join(map(str, self.share))}" if self.share else "")
+
+    @property
+    def terms(self) -> Terms:
+        """What its hits are held against."""
+        return Terms(self.algorithm, self.window_us, self.requests_per_unit, self.burst)
 
     def values(self, entries: Sequence[str]) -> tuple[str, ...]:
         """The values of the levels in `valued`, from what `Domain.match` gave."""

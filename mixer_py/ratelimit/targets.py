@@ -68,7 +68,7 @@ def rule_target(rule: Rule, statistics: Statistics, near_ratio: float) -> Target
     metadata = Struct() if rule.metadata else None
     if metadata is not None:
         metadata.update(rule.metadata)
-    terms = rule_terms(rule)
+    terms = rule.terms
     return Target(
         name=rule.name,
         domain=rule.domain,
@@ -91,11 +91,6 @@ def rule_target(rule: Rule, statistics: Statistics, near_ratio: float) -> Target
         near_room=near_room(terms, near_ratio),
         policy=policy_label(rule.limit_name, terms),
     )
-
-
-def rule_terms(rule: Rule) -> Terms:
-    """What the hits of a configured rule are held against."""
-    return Terms(rule.algorithm, rule.window_us, rule.requests_per_unit, rule.burst)
 
 
 def override_target(

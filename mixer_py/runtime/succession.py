@@ -2,7 +2,8 @@
 
 Twice: all of them while it still answers, and what it has charged since once it has stopped. So the successor starts
 with the counts that there are, and no hit is lost; while both answer, each knows only its own hits of that moment.
-Counters that several processes share are where they were for the successor too: of them nothing is handed on.
+Counters that several processes share are where they were for the successor too: of them nothing is handed on, and the
+hits that were taken ahead of them are given back.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from pathlib import Path
 from typing import BinaryIO, Final
 
 from mixer_py.ratelimit.stores import Charge, CounterStore
+from mixer_py.ratelimit.stores.leases import LeasingStore
 from mixer_py.ratelimit.stores.memory import Held, MemoryStore
 
 _SLICE: Final = 2_000
@@ -35,7 +37,9 @@ async def hand_on(store: CounterStore, folder: Path) -> Path:
 
 
 async def hand_on_rest(store: CounterStore, folder: Path) -> Path:
-    """Writes what was charged since the counters were handed on."""
+    """Writes what was charged since the counters were handed on, and gives back what a shared store has leased."""
+    if isinstance(store, LeasingStore):
+        await store.give_back()
     return await _write(store.charged_since(), folder) if isinstance(store, MemoryStore) else empty_bequest(folder)
 
 

@@ -64,6 +64,7 @@ class Wire:
     calls: list[tuple[int, ...]] = field(default_factory=list)
     charged: list[tuple[float, int]] = field(default_factory=list)
     """When hits that a caller waited for were admitted, and how many."""
+    opened: bool = False
     closed: bool = False
 
     async def charge(self, charges: Sequence[Charge], *, together: bool = False) -> Sequence[Tally | None]:
@@ -76,6 +77,9 @@ class Wire:
             await self.serve(message)
             self.answer(message)
         return await message.reply
+
+    def open(self) -> None:
+        self.opened = True
 
     async def close(self) -> None:
         self.closed = True

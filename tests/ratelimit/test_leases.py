@@ -334,8 +334,9 @@ async def test_reset_and_retry_are_the_stores_less_the_time_since(worker, clock)
     assert (tally.admitted, tally.remaining, tally.retry) == (False, 0, 53 * SECOND)
 
 
-async def test_started_it_ends_what_nobody_asks_for_by_itself(worker, store, clock) -> None:
-    worker.store.start()
+async def test_open_it_ends_what_nobody_asks_for_by_itself(worker, store, clock) -> None:
+    worker.store.open()
+    assert worker.wire.opened
     await ask(worker, leased())
     clock.advance(11)
     async with asyncio.timeout(30):

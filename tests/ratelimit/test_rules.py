@@ -61,6 +61,7 @@ def test_describe_says_everything() -> None:
         "algorithm": "fixed_window",
         "burst": 7,
         "lease": 0,
+        "lease_bounds": {},
         "unlimited": False,
         "shadow_mode": True,
         "quota_mode": False,
@@ -82,6 +83,10 @@ def test_describe_says_everything() -> None:
         "algorithm": "token_bucket",
         "burst": 20,
         "lease": 2,
+        "lease_bounds": {
+            "over_admission": {"each_worker": 2, "at_most": 120},
+            "under_admission": {"each_worker": 2, "at_most": 20},
+        },
         "unlimited": False,
         "shadow_mode": False,
         "quota_mode": True,
@@ -98,7 +103,7 @@ def test_dump_has_the_originals_form() -> None:
         "shop.house: unit=UNKNOWN requests_per_unit=0, shadow_mode: false, unlimited: true",
         (
             "shop.model_small-*.user: unit=UNKNOWN requests_per_unit=100, shadow_mode: false, quota_mode: true, "
-            "window: 90s, algorithm: token_bucket, burst: 20, lease: 2"
+            "window: 90s, algorithm: token_bucket, burst: 20, lease: 2, over_admission: 2 each worker up to 120"
         ),
     ]
 

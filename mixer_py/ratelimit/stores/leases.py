@@ -94,8 +94,9 @@ class LeasingStore:
             share.taken.left + (share.following.left if share.following else 0) for share in self._shares.values()
         )
 
-    def start(self) -> None:
-        """Begins to look for hits that have lasted their time."""
+    def open(self) -> None:
+        """Opens the shared store, and begins to look for hits that have lasted their time."""
+        self._shared.open()
         self._ticking = asyncio.create_task(self._tick())
 
     async def charge(self, charges: Sequence[Charge], *, together: bool = False) -> Sequence[Tally | None]:
@@ -116,14 +117,21 @@ class LeasingStore:
         answers: list[Tally | None] = []
         asked: list[int] = []
         met: list[_Drawn] = []
+        leased = False
         for position, charge in enumerate(charges):
-            share = self._shares.get(charge.identity) if charge.lease > 0 else None
-            tally = None if share is None else self._meet(share, charge, now)
+            tally = share = None
+            if charge.lease:
+                leased = True
+                share = self._shares.get(charge.identity)
+                if share is not None:
+                    tally = self._meet(share, charge, now)
             if tally is None:
                 asked.append(position)
             elif share is not None:
                 met.append(_Drawn(position, share, share.taken, charge.hits))
             answers.append(tally)
+        if not leased:
+            return await self._shared.charge(charges, together=together)
         if asked:
             return await self._ask(charges, answers, asked, met, now, together=together)
         self._count_met(met)
@@ -148,7 +156,7 @@ class LeasingStore:
             await self._shared.close()
 
     def sweep(self) -> None:
-        """Ends what has lasted its time; `start` has it done four times a second."""
+        """Ends what has lasted its time; `open` has it done four times a second."""
         now = self._clock.monotonic()
         ends = self._ends
         while ends and ends[0][0] <= now:

@@ -12,6 +12,7 @@ from mixer_py.instruments import Clock, Registry
 from mixer_py.ratelimit.settings import RateLimitSettings
 from mixer_py.ratelimit.stores import CounterStore
 from mixer_py.ratelimit.stores.addresses import RedisAddress, parse_store
+from mixer_py.ratelimit.stores.leases import LeasingStore
 from mixer_py.ratelimit.stores.memory import MemoryStore
 
 if TYPE_CHECKING:
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
 
 def open_store(settings: RateLimitSettings, registry: Registry, clock: Clock) -> CounterStore:
     """The store; call it in the event loop that charges, and then its `open`.
+
+    One that several processes share has leases before it; counters in this process would not be faster for them.
 
     Args:
         settings: its address, and how it is spoken to.
@@ -32,7 +35,7 @@ def open_store(settings: RateLimitSettings, registry: Registry, clock: Clock) ->
     address = parse_store(settings.store)
     if address is None:
         return MemoryStore(clock, registry, settings.max_counters)
-    return _open_redis(address, settings, registry, clock)
+    return LeasingStore(_open_redis(address, settings, registry, clock), clock, registry)
 
 
 def opened_by(settings: RateLimitSettings) -> Hashable:
