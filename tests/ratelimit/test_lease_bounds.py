@@ -113,7 +113,7 @@ class Schedule:
         worker.collect()
         for task, _, _ in worker.asking:
             task.cancel()
-        for task in worker.store._tasks:
+        for task in (*worker.store._takes, *worker.store._returns._tasks):
             task.cancel()
         await asyncio.gather(*(task for task, _, _ in worker.asking), return_exceptions=True)
         worker.asking.clear()

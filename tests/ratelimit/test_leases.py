@@ -181,6 +181,20 @@ async def test_hits_end_with_their_window(worker, store, clock) -> None:
     assert await used(store, leased()) == 21
 
 
+async def test_hits_of_a_sliding_window_end_with_the_aligned_window_that_they_were_charged_in(worker, clock) -> None:
+    """Used later they would pass the limit of the next one, which knows them only as a part of the window before."""
+    charge = leased(algorithm="sliding_window")
+    clock.advance(55)
+    await ask(worker, charge)
+    clock.advance(4.9)
+    await ask(worker, charge)
+    assert worker.wire.calls == [(1,), (20,)]
+    clock.advance(0.2)
+    await ask(worker, charge)
+    assert worker.wire.calls[2] == (1,)
+    assert worker.hits("expired") == 19
+
+
 async def test_hits_that_nobody_asks_for_go_back(worker, store, clock) -> None:
     await ask(worker, leased())
     clock.advance(10)

@@ -21,7 +21,7 @@ Not for: counters in this process, which a lease could make no faster.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from heapq import heappop, heappush
 from itertools import count
 from typing import Final, NamedTuple
@@ -32,6 +32,7 @@ from mixer_py.ratelimit.algorithms import Tally
 from mixer_py.ratelimit.lease_bounds import LARGEST_PART
 from mixer_py.ratelimit.stores import Charge, CounterStore, Identity
 from mixer_py.ratelimit.stores.lease_metrics import LeaseMetrics
+from mixer_py.ratelimit.stores.returns import Returns
 from mixer_py.ratelimit.stores.shares import Share, Taken
 
 MOST_LEASED: Final = 100_000
@@ -40,8 +41,6 @@ _TRIES: Final = 4
 """How often a smaller part is tried when others were faster, before the counter is left to be asked each time."""
 _PAUSE: Final = 0.25
 """Seconds for which no more is taken of a counter after the store has failed."""
-_SLICE: Final = 500
-"""Counters that are given back in one call."""
 _TICK: Final = 0.25
 """Seconds between two looks for hits that have lasted their time."""
 
@@ -82,8 +81,8 @@ class LeasingStore:
         self._ends: list[tuple[float, int, Share]] = []
         """Shares by when some of their hits are over, the nearest first (a heap); each once."""
         self._numbers = count()
-        self._back: list[Charge] = []
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._returns = Returns(shared, self._metrics)
+        self._takes: set[asyncio.Task[None]] = set()
         self._ticking: asyncio.Task[None] | None = None
         self._closed = False
 
@@ -139,11 +138,12 @@ class LeasingStore:
 
     async def give_back(self) -> None:
         """Gives back all that is held and can go back; what is needed afterwards is taken anew."""
-        await self._settle()
+        if self._takes:
+            await asyncio.wait(set(self._takes))
         now = self._clock.monotonic()
         for share in list(self._shares.values()):
             self._drop(share, now)
-        await self._settle()
+        await self._returns.settle()
 
     async def close(self) -> None:
         """Gives back what is held, and closes the shared store."""
@@ -284,7 +284,9 @@ class LeasingStore:
             return
         share.coming = max(share.wanted(now), 0)
         if share.coming:
-            self._run(self._take(share))
+            task = asyncio.create_task(self._take(share))
+            self._takes.add(task)
+            task.add_done_callback(self._takes.discard)
         else:
             share.taken.take_no_more()
 
@@ -360,9 +362,7 @@ class LeasingStore:
         if back < hits:
             self._metrics.expired.add(hits - back)
         if back:
-            self._back.append(Charge(share.identity, share.terms, -back))
-            if len(self._back) == 1:
-                self._run(self._return())
+            self._returns.add(Charge(share.identity, share.terms, -back))
 
     def _drop(self, share: Share, now: float) -> None:
         """Forgets a counter, and lets go of all that is held of it."""
@@ -374,33 +374,10 @@ class LeasingStore:
                 self._retire(share, taken, now)
         self._metrics.counters.set(len(self._shares))
 
-    async def _return(self) -> None:
-        """Gives back what was let go of in this turn of the loop; what fails is lost until it is over."""
-        await asyncio.sleep(0)
-        back, self._back = self._back, []
-        for start in range(0, len(back), _SLICE):
-            some = back[start : start + _SLICE]
-            try:
-                tallies: Sequence[Tally | None] = await self._shared.charge(some)
-            except CounterStoreError:
-                tallies = [None] * len(some)
-            for charge, tally in zip(some, tallies, strict=True):
-                (self._metrics.lost if tally is None else self._metrics.given_back).add(-charge.hits)
-
     def _watch(self, share: Share, now: float) -> None:
         """Has a share looked at again when the first of its hits are over."""
         until = max(share.taken.until, now + _TICK)
         heappush(self._ends, (until, next(self._numbers), share))
-
-    def _run(self, work: Coroutine[None, None, None]) -> None:
-        task = asyncio.create_task(work)
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
-
-    async def _settle(self) -> None:
-        """Waits for what is on its way now."""
-        if self._tasks:
-            await asyncio.wait(set(self._tasks))
 
     async def _tick(self) -> None:
         while True:
