@@ -28,6 +28,7 @@ COMMANDS = {
     "test": "run the tests of policies",
     "limits": "say which rate limit a descriptor matches, and why",
     "why": "tell the story of a request, by its id",
+    "tail": "show requests as they end, live",
     "query": "read requests and decisions with a SELECT",
     "version": "print the versions of mixer-py and its parts",
 }
