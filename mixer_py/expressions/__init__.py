@@ -7,7 +7,6 @@ from mixer_py.expressions.compiling import Expression, Reference, compile_expres
 from mixer_py.expressions.faults import Place
 from mixer_py.expressions.generation import Attributes
 from mixer_py.expressions.scope import CHECK, VOCABULARY, Scope
-from mixer_py.expressions.selection import Selected, Selection
 from mixer_py.expressions.types import BOOL, DOUBLE, DURATION, INT, STRING, TIMESTAMP, Type
 
 __all__ = [
@@ -24,8 +23,6 @@ __all__ = [
     "Place",
     "Reference",
     "Scope",
-    "Selected",
-    "Selection",
     "Type",
     "compile_expression",
 ]

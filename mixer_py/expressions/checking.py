@@ -46,6 +46,9 @@ _UNSUPPORTED: Final = {
     "bytes": "use the string itself",
     "dyn": "every type is known here; leave dyn out",
     "type": "every type is known here; leave the comparison out",
+    "max": "use math.greatest",
+    "min": "use math.least",
+    "ip": "compare the string, or use cidr(…).containsIP(…)",
     "now": "the time of the request is request.time",
 }
 
@@ -194,6 +197,8 @@ class Checker:
             return macros.loop(self, node, node.target)
         if name in {"&&", "||"} and node.target is None:
             return self._logic(node)
+        node = _with_dotted_name(node)
+        name = node.function
         operands = node.arguments if node.target is None else (node.target, *node.arguments)
         typed = tuple(self.check(operand) for operand in operands)
         generic = self._generic(node, typed)
@@ -277,6 +282,17 @@ class Checker:
         raise MistakeError(node.at, f"no function is called {name}", way_out)
 
 
+def _with_dotted_name(node: Call) -> Call:
+    """A function whose name has a dot, such as `math.least`, in place of a method of `math`."""
+    match node:
+        case Call(at, name, Name(_, prefix), arguments) if f"{prefix}.{name}" in FUNCTIONS:
+            return Call(at, f"{prefix}.{name}", None, arguments)
+        case Call(at, name, Name(_, "math")):
+            raise MistakeError(at, f"no function is called math.{name}", did_you_mean(f"math.{name}", FUNCTIONS))
+        case _:
+            return node
+
+
 def _dotted(node: Node) -> str | None:
     """The name that selections from a name spell, or None when they begin elsewhere."""
     fields: list[str] = []
@@ -319,7 +335,8 @@ def _conversion(one: Type, other: Type) -> str:
     if kinds == {INT, DOUBLE}:
         return "convert one, as in double(…)"
     if STRING in kinds and len(kinds) > 1:
-        return f"convert one, as in {(kinds - {STRING}).pop()}(…)" if not any(k.parameters for k in kinds) else ""
+        (name,) = (str(kind) for kind in kinds - {STRING})
+        return f"convert one, as in {name}(…)" if name in FUNCTIONS else ""
     return ""
 
 

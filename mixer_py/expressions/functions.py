@@ -13,10 +13,11 @@ from types import MappingProxyType
 from typing import Final
 
 from mixer_py.expressions import limits
+from mixer_py.expressions.networks import network
 from mixer_py.expressions.operations import LEAST, MOST
 from mixer_py.expressions.patterns import pattern
 from mixer_py.expressions.times import zone
-from mixer_py.expressions.types import BOOL, DOUBLE, DURATION, INT, STRING, TIMESTAMP, Type, list_of
+from mixer_py.expressions.types import BOOL, DOUBLE, DURATION, INT, NETWORK, STRING, TIMESTAMP, Type, list_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +57,10 @@ def _pattern(text: str) -> tuple[object, int]:
 
 def _zone(name: str) -> tuple[object, int]:
     return zone(name), 1
+
+
+def _network(text: str) -> tuple[object, int]:
+    return network(text), 1
 
 
 def _orders() -> Iterator[tuple[str, Overload]]:
@@ -141,6 +146,19 @@ def _times() -> Iterator[tuple[str, Overload]]:
     yield "getMilliseconds", Overload((DURATION,), INT, "quotient(remainder({0}, 1000000000), 1000000)")
 
 
+def _extensions() -> Iterator[tuple[str, Overload]]:
+    """Of cel-go's extensions math and network what a quota has use for."""
+    for name, function in (("math.greatest", "max"), ("math.least", "min")):
+        for count in (2, 3, 4):
+            slots = ", ".join(f"{{{index}}}" for index in range(count))
+            yield name, Overload((INT,) * count, INT, f"{function}({slots})")
+    yield "cidr", Overload((STRING,), NETWORK, "{0}", prepare=_network)
+
+
+def _networks() -> Iterator[tuple[str, Overload]]:
+    yield "containsIP", Overload((NETWORK, STRING), BOOL, "contains_ip({0}, {1})", fails=True)
+
+
 def _table(*rows: Iterator[tuple[str, Overload]]) -> Table:
     table: dict[str, list[Overload]] = {}
     for name, overload in (row for group in rows for row in group):
@@ -150,9 +168,9 @@ def _table(*rows: Iterator[tuple[str, Overload]]) -> Table:
 
 OPERATORS: Final = _table(_orders(), _arithmetic())
 """Operators by their sign."""
-FUNCTIONS: Final = _table(_conversions())
-"""Functions by name."""
-METHODS: Final = _table(_texts(), _times())
+FUNCTIONS: Final = _table(_conversions(), _extensions())
+"""Functions by name; a name may have a dot."""
+METHODS: Final = _table(_texts(), _times(), _networks())
 """Methods by name; the object they belong to is their first parameter."""
 
 EQUAL: Final = Overload((), BOOL, "({0} == {1})", weighs=True)

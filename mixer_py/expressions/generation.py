@@ -18,7 +18,7 @@ from typing import Any, Final, Protocol
 
 from mixer_py.attributes.bag import Value
 from mixer_py.errors import ExpressionBudgetError, ExpressionError
-from mixer_py.expressions import limits, operations, times, tree
+from mixer_py.expressions import limits, networks, operations, times, tree
 from mixer_py.expressions.types import DURATION, STRING, Type
 
 
@@ -32,7 +32,7 @@ class Attributes(Protocol):
 _INDENTATION: Final = 80  # levels; Python reads 100
 _NAMES: Final[dict[str, object]] = {
     name: value
-    for module in (operations, times)
+    for module in (operations, times, networks)
     for name, value in vars(module).items()
     if callable(value) and not name.startswith("_") and getattr(value, "__module__", "") == module.__name__
 } | {"UTC": UTC, "ExpressionError": ExpressionError, "ExpressionBudgetError": ExpressionBudgetError}

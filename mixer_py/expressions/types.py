@@ -49,6 +49,8 @@ TIMESTAMP: Final = Type("timestamp")
 """In evaluation an int: nanoseconds since the epoch."""
 DURATION: Final = Type("duration")
 """In evaluation an int: nanoseconds."""
+NETWORK: Final = Type("net.CIDR")
+"""A network of IP addresses."""
 NOTHING: Final = Type("nothing")
 """The element of an empty list; it fits every type."""
 KEYS: Final = frozenset((BOOL, INT, STRING, NOTHING))

@@ -102,23 +102,6 @@ def test_what_is_read_is_known() -> None:
     }
 
 
-def test_constants_that_a_conjunction_asks_for_are_known() -> None:
-    expression = compile_expression(
-        'request.method in ["GET", "POST"] && "gold" == request.headers["x-tenant"] && request.size > 1 '
-        '&& (request.host == "a" || request.host == "b") && request.method in ["POST", "PUT"]'
-    )
-    assert dict(expression.equalities) == {
-        Reference("request.method"): {"POST"},
-        Reference("request.headers", "x-tenant"): {"gold"},
-    }
-
-
-def test_only_a_conjunction_asks_for_constants() -> None:
-    assert not compile_expression('request.method == "GET" || request.host == "a"').equalities
-    assert not compile_expression('!(request.method == "GET")').equalities
-    assert not compile_expression('request.method != "GET" && true').equalities
-
-
 def test_an_expression_says_its_type() -> None:
     assert compile_expression("request.size > 1").type == BOOL
     assert compile_expression("request.size").type == INT
