@@ -12,7 +12,7 @@ from mixer_py.expressions import limits, tree
 from mixer_py.expressions.checking import Checker
 from mixer_py.expressions.faults import MistakeError, Place
 from mixer_py.expressions.functions import EQUAL, FUNCTIONS, Overload
-from mixer_py.expressions.generation import Attributes, NestedTooDeeplyError, function_of
+from mixer_py.expressions.generation import Attributes, NestedTooDeeplyError, Python, function_of, python_of
 from mixer_py.expressions.parser import parse
 from mixer_py.expressions.scope import CHECK, Scope
 from mixer_py.expressions.types import DURATION, STRING, Type
@@ -71,17 +71,33 @@ def compile_expression(
     Raises:
         ConfigurationError: with what is wrong in the text.
     """
+    root, python = _python(text, wanted, place, scope, as_text=as_text)
+    return Expression(text, root.type, _reads(root), _equalities(root), function_of(python))
+
+
+def check_expression(
+    text: str, wanted: Type | None = None, place: Place = _NOWHERE, scope: Scope = CHECK, *, as_text: bool = False
+) -> None:
+    """Finds every fault that `compile_expression` would, in about half its time.
+
+    Raises:
+        ConfigurationError: with what is wrong in the text.
+    """
+    _python(text, wanted, place, scope, as_text=as_text)
+
+
+def _python(text: str, wanted: Type | None, place: Place, scope: Scope, *, as_text: bool) -> tuple[tree.Typed, Python]:
+    """The tree of a text, and the Python that evaluates it."""
     try:
         root = Checker(scope).check(parse(text))
         root = _as_text(root) if as_text else root
         _check_type(root.type, wanted)
-        evaluate = function_of(tree.Apply(DURATION, _SECONDS, (root,)) if root.type == DURATION else root)
+        return root, python_of(tree.Apply(DURATION, _SECONDS, (root,)) if root.type == DURATION else root)
     except MistakeError as mistake:
         raise ConfigurationError([mistake.fault(text, place)]) from mistake
     except NestedTooDeeplyError as error:
         message = f"macros, and && and || in turn, stand in one another more than {limits.BLOCKS} deep"
         raise ConfigurationError([MistakeError(0, message, "write it flatter").fault(text, place)]) from error
-    return Expression(text, root.type, _reads(root), _equalities(root), evaluate)
 
 
 def _as_text(root: tree.Typed) -> tree.Typed:

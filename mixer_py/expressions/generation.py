@@ -11,14 +11,17 @@ holds on to it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from datetime import UTC
+from types import CodeType
 from typing import Any, Final, Protocol
 
 from mixer_py.attributes.bag import Value
 from mixer_py.errors import ExpressionBudgetError, ExpressionError
 from mixer_py.expressions import limits, networks, operations, times, tree
+from mixer_py.expressions.failing import fails, needs_statements, reads_only
 from mixer_py.expressions.types import DURATION, STRING, Type
 
 
@@ -43,8 +46,21 @@ class NestedTooDeeplyError(Exception):
     """Python would not compile what was written: it has too many blocks within one another."""
 
 
-def python_of(root: tree.Typed) -> tuple[str, dict[str, object]]:
-    """The text of a function `evaluate(attributes)`, and the names that it refers to.
+@dataclass(frozen=True, slots=True)
+class Python:
+    """The text of a function `evaluate(attributes)`.
+
+    Attributes:
+        text: its lines.
+        names: objects that it refers to, apart from those that every expression may call.
+    """
+
+    text: str
+    names: Mapping[str, object]
+
+
+def python_of(root: tree.Typed) -> Python:
+    """The Python of a tree.
 
     Raises:
         NestedTooDeeplyError: macros or logical operators stand in one another too deeply.
@@ -52,69 +68,20 @@ def python_of(root: tree.Typed) -> tuple[str, dict[str, object]]:
     writer = _Writer()
     value = writer.value(root)
     writer.line(f"return {value}")
-    start = [f"    steps = {limits.STEPS}"] if writer.loops else []
-    return "\n".join(
-        ["def evaluate(attributes):", "    get = attributes.get", *start, *writer.lines, ""]
-    ), _NAMES | writer.names
+    head = ["def evaluate(attributes):", "    get = attributes.get"]
+    if writer.loops:
+        head.append(f"    steps = {limits.STEPS}")
+    return Python("\n".join([*head, *writer.lines, ""]), writer.names)
 
 
-def function_of(root: tree.Typed) -> Callable[[Attributes], Any]:
-    """The function that evaluates a tree.
-
-    Raises:
-        NestedTooDeeplyError: as `python_of`.
-    """
-    text, names = python_of(root)
-    exec(compile(text, "<expression>", "exec"), names)  # noqa: S102 (written here from a checked tree)
+def function_of(python: Python) -> Callable[[Attributes], Any]:
+    """The function that was written. It knows no names but those it uses, so that ten thousand of them stay small."""
+    module = compile(python.text, "<expression>", "exec")
+    (body,) = (part for part in module.co_consts if isinstance(part, CodeType))
+    names = {name: _NAMES[name] for name in body.co_names if name in _NAMES} | dict(python.names)
+    exec(module, names)  # noqa: S102 (written here from a checked tree)
     evaluate: Callable[[Attributes], Any] = names["evaluate"]  # type: ignore[assignment]
     return evaluate
-
-
-def _fails_itself(node: tree.Typed) -> bool:
-    """The same for a node apart from what stands in it, and apart from the budget, which nothing absorbs."""
-    match node:
-        case tree.Attribute() | tree.Entry():
-            return True
-        case tree.Apply(_, overload, _):
-            return overload.fails
-        case tree.Mapping():
-            return True
-        case _:
-            return False
-
-
-def _fails(node: tree.Typed) -> bool:
-    """Whether evaluating a node, and so what stands in it, may raise ExpressionError."""
-    if isinstance(node, tree.HasKey) and isinstance(node.map, tree.Attribute):
-        return _fails(node.key)
-    return _fails_itself(node) or any(map(_fails, tree.children(node)))
-
-
-def _needs_statements(node: tree.Typed) -> bool:
-    """Whether a value cannot be written as one Python expression."""
-    return any(
-        isinstance(part, tree.Loop) or (isinstance(part, tree.Logic) and any(map(_fails, part.operands)))
-        for part in tree.walk(node)
-    )
-
-
-def _reads_only(node: tree.Typed) -> bool:  # noqa: PLR0911 (one answer a kind)
-    """Whether everything in it is evaluated always, and the only failure is that something is absent."""
-    match node:
-        case tree.Attribute(kind, _):
-            return kind != DURATION
-        case tree.Entry(_, container, key):
-            return isinstance(container, tree.Attribute) and isinstance(key, tree.Constant)
-        case tree.Constant() | tree.Prepared() | tree.Variable() | tree.HasAttribute():
-            return True
-        case tree.HasKey(_, container, key):
-            return isinstance(container, tree.Attribute) and isinstance(key, tree.Constant)
-        case tree.Apply(_, overload, arguments):
-            return not overload.fails and all(map(_reads_only, arguments))
-        case tree.Among(_, value, _):
-            return _reads_only(value)
-        case _:
-            return False
 
 
 class _Writer:
@@ -247,11 +214,11 @@ class _Writer:
     # Logic.
 
     def _logic(self, node: tree.Logic) -> str:
-        if not any(map(_fails, node.operands)) and not any(map(_needs_statements, node.operands)):
+        if not any(map(fails, node.operands)) and not any(map(needs_statements, node.operands)):
             return f"({(' and ' if node.conjunction else ' or ').join(map(self.value, node.operands))})"
         goes_on = "" if node.conjunction else "not "
         result, aside = self._new("r"), self._new("e")
-        absorbs = any(map(_fails, node.operands[:-1]))
+        absorbs = any(map(fails, node.operands[:-1]))
         if absorbs:
             self.line(f"{aside} = None")
         for index, operand in enumerate(node.operands):
@@ -268,9 +235,9 @@ class _Writer:
 
     def _operand(self, node: tree.Typed, result: str, aside: str, *, neutral: bool, last: bool) -> None:
         """One operand's value into `result`; a failure goes aside, and `result` is then what decides nothing."""
-        if last or not _fails(node):
+        if last or not fails(node):
             self.line(f"{result} = {self.value(node)}")
-        elif _reads_only(node) and self._guards is None:
+        elif reads_only(node) and self._guards is None:
             self._guards = []
             value = self.value(node)
             guards, self._guards = self._guards, None
@@ -297,7 +264,7 @@ class _Writer:
 
     def _choice(self, node: tree.Choice) -> str:
         condition = self.value(node.condition)
-        if not _needs_statements(node.yes) and not _needs_statements(node.no):
+        if not needs_statements(node.yes) and not needs_statements(node.no):
             return f"({self.value(node.yes)} if {condition} else {self.value(node.no)})"
         result = self._new("r")
         with self._block(f"if {condition}:"):
@@ -312,7 +279,7 @@ class _Writer:
         over = self.value(node.range)
         result, test, aside = self._new("r"), self._new("b"), self._new("e")
         decides = node.kind in {"all", "exists"}
-        absorbs = decides and node.test is not None and _fails(node.test)
+        absorbs = decides and node.test is not None and fails(node.test)
         starts = {"all": "True", "exists": "False", "exists_one": "0"}
         self.loops = True
         self.line(f"{result} = {starts.get(node.kind, '[]')}")

@@ -12,9 +12,9 @@ from typing import Annotated
 from pydantic import AfterValidator
 
 from mixer_py.errors import ConfigurationError
-from mixer_py.expressions.compiling import Expression, compile_expression
+from mixer_py.expressions.compiling import Expression, check_expression, compile_expression
 from mixer_py.expressions.faults import Place
-from mixer_py.expressions.types import BOOL, INT, STRING
+from mixer_py.expressions.types import BOOL, INT, STRING, Type
 
 _UNKNOWN = Place()
 
@@ -46,12 +46,12 @@ def amount(text: str, place: Place = _UNKNOWN) -> Expression:
     return compile_expression(text, INT, place)
 
 
-def _checked(compiled: Callable[[str], Expression]) -> Callable[[str], str]:
-    """A validator: the text itself, once it was seen to compile."""
+def _checked(wanted: Type, *, as_text: bool = False) -> Callable[[str], str]:
+    """A validator: the text itself, once it was seen to have no faults."""
 
     def check(text: str) -> str:
         try:
-            compiled(text)
+            check_expression(text, wanted, as_text=as_text)
         except ConfigurationError as error:  # place and key are added by what reads the configuration
             raise ValueError("; ".join(map(str, error.faults))) from error
         return text
@@ -59,9 +59,9 @@ def _checked(compiled: Callable[[str], Expression]) -> Callable[[str], str]:
     return check
 
 
-Condition = Annotated[str, AfterValidator(_checked(condition))]
+Condition = Annotated[str, AfterValidator(_checked(BOOL))]
 """CEL over the attributes of a check, true or false."""
-Key = Annotated[str, AfterValidator(_checked(key))]
+Key = Annotated[str, AfterValidator(_checked(STRING, as_text=True))]
 """CEL over the attributes of a check, of any type but lists and maps; its value is taken as text."""
-Amount = Annotated[str, AfterValidator(_checked(amount))]
+Amount = Annotated[str, AfterValidator(_checked(INT))]
 """CEL over the attributes of a check whose value is an int."""

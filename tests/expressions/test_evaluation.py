@@ -5,10 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from mixer_py.attributes import Bag
+from mixer_py.attributes import ATTRIBUTES, Attribute, Bag, ValueType
 from mixer_py.errors import ExpressionError
 from mixer_py.expressions import BOOL, INT, STRING, Reference, compile_expression
+from mixer_py.expressions.operations import double_of_text, text_of_double
 from tests.expressions.conftest import value
 
 
@@ -116,3 +119,40 @@ def test_an_expression_says_its_type() -> None:
 def test_a_value_taken_as_text_is_what_string_makes_of_it(text: str, wanted: str, bag: Bag) -> None:
     assert compile_expression(text, STRING, as_text=True).evaluate(bag) == wanted
     assert compile_expression(f"string({text})", STRING).evaluate(bag) == wanted
+
+
+INT64S = st.integers(-(2**63), 2**63 - 1)
+OF_TYPE: dict[ValueType, st.SearchStrategy[Any]] = {
+    ValueType.STRING: st.text(),
+    ValueType.IP_ADDRESS: st.ip_addresses().map(str),
+    ValueType.INT64: INT64S,
+    ValueType.BOOL: st.booleans(),
+    ValueType.TIMESTAMP: st.integers(0, 2**62),
+    ValueType.DURATION: st.integers(0, 10**15).map(lambda nanoseconds: nanoseconds / 1e9),
+    ValueType.STRING_MAP: st.dictionaries(st.text(), st.text(), max_size=3),
+}
+
+
+@pytest.mark.parametrize("attribute", ATTRIBUTES, ids=lambda attribute: attribute.name)
+@settings(deadline=None, max_examples=5)
+@given(data=st.data())
+def test_an_attribute_by_itself_is_its_value(attribute: Attribute, data: st.DataObject) -> None:
+    held = data.draw(OF_TYPE[attribute.value_type])
+    found = value(attribute.name, {attribute.name: held})
+    assert type(found) is type(held)
+    assert found == (pytest.approx(held, abs=1e-9) if isinstance(held, float) else held)
+
+
+@settings(deadline=None)
+@given(st.text(), INT64S, st.integers(-(10**18), 10**18))
+def test_what_string_makes_is_read_back(text: str, number: int, nanoseconds: int) -> None:
+    row = {"request.method": text, "request.size": number, "request.time": nanoseconds}
+    assert value("string(request.method) == request.method", row)
+    assert value("int(string(request.size)) == request.size", row)
+    assert value("timestamp(string(request.time)) == request.time", row)
+    assert value("duration(string(request.time - timestamp(0))) == request.time - timestamp(0)", row)
+
+
+@given(st.floats(allow_nan=False))
+def test_a_double_as_text_is_the_same_double(number: float) -> None:
+    assert double_of_text(text_of_double(number)) == number
