@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterator
 from typing import Any
 
+from mixer_py.policy.engines.embedded import INTERPRETER
 from mixer_py.policy.explaining.account import Account, Read
 from mixer_py.policy.explaining.held import RuleTrace
 from mixer_py.policy.reference import join
@@ -13,6 +14,7 @@ from mixer_py.ratelimit.quota import Quota
 from mixer_py.ratelimit.quotas import Measured
 
 _MICROSECONDS = 1e6
+_STOPPED = "the engine's virtual machine did not finish this request, so it was evaluated again"
 _SHOWN = 50
 """Bodies of rules that a person is shown of each kind."""
 
@@ -36,7 +38,8 @@ def account_lines(account: Account, tier: str, first: float) -> Iterator[str]:
     if point is not None:
         if account.reads is None:
             yield "read         input as a whole"
-        yield f"tier         {tier}{f': {account.why_tier}' if account.why_tier else ''}"
+        why = account.why_tier or (_STOPPED if tier != point.tier and tier == INTERPRETER else "")
+        yield f"tier         {tier}{f': {why}' if why else ''}"
         yield f"cache        {_cache_words(account)}"
     times = [("first", first), ("again", account.again), ("from the cache", account.cached)]
     yield "time         " + ", ".join(f"{name} {seconds * _MICROSECONDS:.0f} µs" for name, seconds in times if seconds)

@@ -23,7 +23,7 @@ from mixer_py.cli.accounts import account_document, account_lines, quota_documen
 from mixer_py.cli.json_input import read_json
 from mixer_py.cli.main import BAD, GOOD, USAGE, complain
 from mixer_py.cli.options import add_configuration, add_format, load_configuration
-from mixer_py.cli.output import print_json, print_line, printable
+from mixer_py.cli.output import print_json, print_line, printable, shorten_paths
 from mixer_py.config import Configuration
 from mixer_py.errors import (
     ConfigurationError,
@@ -34,10 +34,14 @@ from mixer_py.errors import (
     UnknownQuotaError,
 )
 from mixer_py.instruments import Registry, SystemClock
+from mixer_py.policy.bundles.bundle import Bundle
 from mixer_py.policy.decision import Decision
 from mixer_py.policy.explaining.account import Account, account_for
+from mixer_py.policy.explaining.interpreter import parse
 from mixer_py.policy.point import DecisionPoint
 from mixer_py.policy.policy import Policy
+from mixer_py.policy.rego.attributes_data import check_decision
+from mixer_py.policy.settings import PolicySettings
 from mixer_py.ratelimit.quotas import Measured, Quotas
 from mixer_py.ratelimit.stores.memory import MemoryStore
 from mixer_py.runtime.snapshot import build, read
@@ -59,6 +63,7 @@ class Outcome:
         record: what it would have logged.
         response: what it would have answered; None when the call would have failed.
         key: what the request is told apart by in the cache, with secrets hashed; None for one that is not kept.
+        advice: what may be wrong where the policy failed; empty when nobody knows.
         account: how it came about; None unless it was asked for.
         measured: what the check is charged for; None unless it was asked for, or where nothing is charged.
     """
@@ -66,6 +71,7 @@ class Outcome:
     record: DecisionRecord
     response: CheckResponse | None
     key: object = None
+    advice: str = ""
     account: Account | None = None
     measured: Measured | None = None
 
@@ -96,7 +102,7 @@ def run(arguments: argparse.Namespace) -> int:
         print_json(_document(outcome))
     else:
         for line in _summary(outcome):
-            print_line(printable(line))
+            print_line(printable(shorten_paths(line)))
     verdict = outcome.record.verdict
     if arguments.expect is not None and verdict != arguments.expect:
         complain(f"expected {arguments.expect}, got {verdict}")
@@ -134,7 +140,9 @@ async def decide(configuration: Configuration, request: CheckRequest, *, explain
             measured = _measure(quotas, request, recorder.records[0])
     finally:
         await snapshot.policy.close()
-    return Outcome(recorder.records[0], response, _cache_key(snapshot.policy, request), account, measured)
+    record = recorder.records[0]
+    advice = _advice(settings, sources.bundle, record.path) if record.error else ""
+    return Outcome(record, response, _cache_key(snapshot.policy, request), advice, account, measured)
 
 
 def _measure(quotas: Quotas | None, request: CheckRequest, record: DecisionRecord) -> Measured | None:
@@ -145,6 +153,14 @@ def _measure(quotas: Quotas | None, request: CheckRequest, record: DecisionRecor
     with contextlib.suppress(UnknownQuotaError):  # the record says so
         return quotas.measure(request.attributes, decision.quotas)
     return None
+
+
+def _advice(settings: PolicySettings, bundle: Bundle, path: str) -> str:
+    """Says so when no policy defines what was asked for."""
+    if settings.engine != "embedded":
+        return ""
+    way_out = check_decision(parse(bundle.modules), bundle.data_at([()]), list(settings.data), path)
+    return "" if way_out is None else str(Fault(f"no policy defines {path}", way_out=way_out))
 
 
 def _cache_key(policy: Policy, request: CheckRequest) -> object:
@@ -210,6 +226,8 @@ def _summary(outcome: Outcome) -> Iterator[str]:
     yield f"verdict      {record.verdict}"
     if record.error:
         yield f"error        {record.error}"
+    if outcome.advice:
+        yield f"error        {outcome.advice}"
     for reason in _reasons(record):
         yield f"reason       {reason}"
     if record.rule:

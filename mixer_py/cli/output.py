@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import sys
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 
 # What a terminal obeys: C0 (a tab too, which would break a table), DEL, C1, and what turns the direction of text.
 _CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069\u2028\u2029\ud800-\udfff]")
@@ -14,6 +16,12 @@ _CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069
 def printable(text: str) -> str:
     r"""The text with control characters as `\xNN`, so that data cannot move the cursor or hide itself."""
     return _CONTROL.sub(lambda match: match[0].encode("unicode_escape", "surrogatepass").decode(), text)
+
+
+def shorten_paths(text: str) -> str:
+    """The text with files below the working directory as a person would type them."""
+    folder = Path.cwd()
+    return text if folder == Path(folder.root) else text.replace(f"{folder}{os.sep}", "")
 
 
 def print_line(text: str) -> None:

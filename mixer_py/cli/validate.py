@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from functools import partial
 
 from mixer_py.cli.options import add_configuration, add_format
-from mixer_py.cli.output import print_json, print_line, printable
+from mixer_py.cli.output import print_json, print_line, printable, shorten_paths
 from mixer_py.config import Configuration, find_file, load, secret_faults
 from mixer_py.errors import ConfigurationError, Fault
 from mixer_py.policy.bundles.advice import advice
@@ -55,9 +55,11 @@ def run(arguments: argparse.Namespace) -> int:
     else:
         for kind, found in (("error", report.faults), ("warning", report.warnings)):
             for fault in found:
-                print_line(printable(f"{kind}: {fault}"))
+                print_line(printable(shorten_paths(f"{kind}: {fault}")))
         count = len(report.faults)
-        print_line(printable(f"{checked}: {'good' if not count else f'{count} fault' + 's' * (count > 1)}"))
+        print_line(
+            printable(shorten_paths(f"{checked}: {'good' if not count else f'{count} fault' + 's' * (count > 1)}"))
+        )
     return 1 if report.faults else 0
 
 

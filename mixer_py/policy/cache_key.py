@@ -9,7 +9,7 @@ from typing import Final
 import orjson
 
 _SECRET: Final = re.compile(
-    r"authorization|cookie|token|secret|passw|credential|session|signature|assertion|jwt|api[-_]?key|^key$|^code$|^sig$",
+    r"authorization|cookie|token|secret|passw|credential|session|signature|assertion|jwt$|api[-_]?key|^key$|^code$|^sig$",
     re.IGNORECASE,
 )
 """Names of headers, query parameters and fields whose values are secrets."""
@@ -44,9 +44,16 @@ def _hide(value: object) -> object:
 def _hide_member(name: str, value: object) -> object:
     if name in _BODIES and isinstance(value, str):
         return hash_secret(value)
-    if _SECRET.search(name) and value not in ("", {}, []):
-        return hash_secret(value)
-    return _hide(value)
+    return _hash_leaves(value) if _SECRET.search(name) else _hide(value)
+
+
+def _hash_leaves(value: object) -> object:
+    """A secret of several parts keeps its shape, so that what is read of it is seen to be there."""
+    if isinstance(value, dict):
+        return {name: _hash_leaves(member) for name, member in value.items()}
+    if isinstance(value, list):
+        return [_hash_leaves(item) for item in value]
+    return value if value in ("", None) else hash_secret(value)
 
 
 def _hide_parameters(text: str) -> str:

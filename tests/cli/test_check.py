@@ -111,6 +111,53 @@ def test_the_rules_that_held_and_no_secret(mixer, configuration, request_file):
     assert '"Bearer eve' not in result.out
 
 
+def test_files_here_are_named_as_a_person_would(mixer, configuration, request_file, tmp_path):
+    words = ("check", "-c", configuration, "--request", request_file(ALLOWED), "--explain")
+    assert "held         data.envoy.authz.allow  policies/authz.rego:6" in mixer(*words).out
+    assert json.loads(mixer(*words, "--format", "json").out)["explain"]["rules"][0]["file"].startswith(str(tmp_path))
+
+
+def test_a_negation_is_shown_as_it_is_written(mixer, configuration, request_file, tmp_path):
+    (tmp_path / "policies" / "authz.rego").write_text(
+        "package envoy.authz\n\ndefault allow := false\n\n"
+        'allow if {\n\tname := "x"\n\tnot startswith(data.names[name], "a")\n}\n\n'
+        'allow if not input.attributes.request.http.method == "GET"\n\nnames := 1\n'
+    )
+    (tmp_path / "policies" / "data.json").write_text('{"names": {"x": "abc"}}')
+    shown = mixer("check", "-c", configuration, "--request", request_file(DENIED), "--explain").out
+    assert 'stopped at line 7: not startswith(data.names[name], "a")' in shown
+    assert 'stopped at line 10: not input.attributes.request.http.method == "GET"' in shown
+    assert "mixer_" not in shown
+
+
+def test_why_another_tier_than_usual_evaluated(mixer, configuration, request_file, tmp_path):
+    (tmp_path / "policies" / "authz.rego").write_text(
+        "package envoy.authz\n\ndefault allow := false\n\n"
+        "allow if count([x | some x in numbers.range(1, 30000); x > 1]) > count(input.parsed_path)\n"
+    )
+    shown = mixer("check", "-c", configuration, "--request", request_file(DENIED), "--explain").out
+    assert "tier         interpreter: the engine's virtual machine did not finish this request" in shown
+
+
+def test_claims_are_read_and_secrets_hashed_within_them(mixer, configuration, request_file, tmp_path):
+    (tmp_path / "policies" / "authz.rego").write_text(
+        "package envoy.authz\n\ndefault allow := false\n\n"
+        'jwt := input.attributes.metadataContext.filterMetadata["envoy.filters.http.jwt_authn"].jwt_payload\n\n'
+        'allow if {\n\tjwt.sub == "ann"\n\tjwt.session.id == "s3cret"\n}\n'
+    )
+    claims = {"jwt_payload": {"sub": "ann", "session": {"id": "s3cret"}}}
+    request = {
+        "attributes": {
+            "request": {"http": {"path": "/"}},
+            "metadataContext": {"filterMetadata": {"envoy.filters.http.jwt_authn": claims}},
+        }
+    }
+    shown = mixer("check", "-c", configuration, "--request", request_file(request), "--explain").out
+    assert 'jwt_payload.sub: "ann"' in shown
+    assert 'jwt_payload.session.id: "sha256:' in shown
+    assert "s3cret" not in shown
+
+
 def test_of_many_rules_some_are_shown(mixer, configuration, request_file, tmp_path):
     rules = "".join(f'allow if input.parsed_path[0] == "{index}"\n\n' for index in range(60))
     (tmp_path / "policies" / "authz.rego").write_text(f"package envoy.authz\n\ndefault allow := false\n\n{rules}")
@@ -181,7 +228,9 @@ def test_an_undefined_decision_is_bad(mixer, configuration, request_file):
     assert (found["verdict"], found["response"]) == ("error", None)
     assert found["error"]
     assert mixer(*words, "--expect", "deny").code == 1
-    assert "failure_mode_allow" in mixer(*words).out
+    shown = mixer(*words).out
+    assert "failure_mode_allow" in shown
+    assert "error        no policy defines envoy/authz/none" in shown
     denied = json.loads(mixer(*words, "--set", "policy.on_error=deny", "--format", "json").out)
     assert denied["verdict"] == "error"
     assert "deniedResponse" in denied["response"]

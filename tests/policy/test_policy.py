@@ -61,8 +61,8 @@ def test_without_a_bundle_everything_is_denied_and_says_why(make_request) -> Non
             "lacks the builtin rego.metadata",
         ),
         ("package envoy.authz\n\nallow if missing(3)\n", 3, "function missing is not defined"),
-        ("package envoy.authz\n\nallow if count(3, 4, 5) > 1\n", 3, "builtin count takes 1 arguments, 3 are given"),
-        ("package envoy.authz\n\nallow if b\n\nb if allow\n", 3, "recursion"),
+        ("package envoy.authz\n\nallow if count(3, 4, 5) > 1\n", 3, "builtin count takes 1 argument, 3 are given"),
+        ("package envoy.authz\n\nallow if b\n\nb if allow\n", 3, "is recursive"),
     ],
 )
 def test_what_cannot_work_is_refused_at_load_with_its_place(load, text: str, line: int, message: str) -> None:

@@ -10,6 +10,8 @@ from typing import Any
 
 import pytest
 import yaml
+from envoy.service.auth.v3.external_auth_pb2 import CheckRequest
+from google.protobuf import json_format
 
 from mixer_py.config.loading import load
 from mixer_py.demo.envoy import find_envoy
@@ -54,6 +56,16 @@ def test_what_evaluates_it_is_what_the_page_says(sample: str) -> None:
     point = Policy.load(settings).points[-1]
     said = point.explain()  # type: ignore[union-attr]
     assert rows(ROOT / "docs" / "policies.md")[sample][1:] == [said.tier, "yes" if said.cached else "no"]
+
+
+@pytest.mark.parametrize("sample", SAMPLES)
+async def test_no_request_of_its_cases_is_evaluated_by_a_slower_tier(sample: str) -> None:
+    folder = ROOT / "policies" / sample
+    settings = PolicySettings(bundles=(str(folder / "bundle"),), decision="envoy/authz/result")
+    point = Policy.load(settings).points[-1]
+    for case in folder.glob("cases/*/request.json"):
+        ruling = await point.decide(json_format.Parse(case.read_bytes(), CheckRequest()))
+        assert ruling.tier == point.tier, case
 
 
 @pytest.mark.parametrize("sample", SAMPLES)

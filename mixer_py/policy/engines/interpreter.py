@@ -20,10 +20,12 @@ from mixer_py.policy.engines.parsing import ready_modules
 from mixer_py.policy.engines.tolerant import EXTENSION, Attempts, can_rewrite, functions_module, rewrite, trials_module
 from mixer_py.policy.reference import reference
 from mixer_py.policy.rego.calls import Functions, check_calls, find_calls
+from mixer_py.policy.rego.definitions import check_definitions
 from mixer_py.policy.rego.faults import OWN_FILES, engine_fault, error_text
 from mixer_py.policy.rego.overlaps import check_overlaps, package_paths
 from mixer_py.policy.rego.panics import PanicError, guarded
 from mixer_py.policy.rego.parser import new_engine
+from mixer_py.policy.rego.recursion import check_recursion
 from mixer_py.policy.rego.refusals import check_refusals
 
 PACKAGE: Final = "mixer_decision"
@@ -57,9 +59,13 @@ class Interpreter:
         self._data = _load_data(bundle)
         pristine = _add_modules(self._data.clone(), ready_modules(bundle.modules), decisions)
         trees: list[Any] = orjson.loads(pristine.get_ast_as_json())
-        faults = (
-            check_calls(trees) + check_refusals(trees) + check_overlaps(trees, bundle.data_at(package_paths(trees)))
-        )
+        faults = [
+            *check_calls(trees),
+            *check_definitions(trees),
+            *check_recursion(trees),
+            *check_refusals(trees),
+            *check_overlaps(trees, bundle.data_at(package_paths(trees))),
+        ]
         if faults:
             raise PolicyLoadError(faults)
         self.trees = [tree for tree in trees if tree["source"]["file"] != _FILE]

@@ -14,6 +14,7 @@ from typing import Any, Final
 
 from mixer_py.policy.reference import join
 from mixer_py.policy.rego.calls import module_imports, package_path
+from mixer_py.policy.rego.negations import as_written
 from mixer_py.policy.rego.trees import ref_path
 
 MARK: Final = "mixer.mark"
@@ -95,8 +96,10 @@ def bodies_of(path: tuple[str, ...], rule: Any, tree: Any) -> Iterator[tuple[Bod
 
 
 def _statements(query: Any, text: bytes) -> Iterator[Statement]:  # noqa: ANN401 (JSON)
-    for start, end in places_of(query, text):
-        yield Statement(text.count(b"\n", 0, start) + 1, " ".join(text[start:end].decode().split()))
+    places = places_of(query, text)
+    written = as_written([" ".join(text[start:end].decode().split()) for start, end in places])
+    for (start, _), statement in zip(places, written, strict=True):
+        yield Statement(text.count(b"\n", 0, start) + 1, statement)
 
 
 def places_of(query: Any, text: bytes) -> list[tuple[int, int]]:  # noqa: ANN401 (JSON)

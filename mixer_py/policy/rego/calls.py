@@ -89,11 +89,14 @@ class Functions:
 
     def __init__(self, trees: Sequence[Any]) -> None:
         """Learn the functions that `trees`, all modules' syntax trees, define."""
-        self._own: set[tuple[str, ...]] = set()
+        self._own: dict[tuple[str, ...], int] = {}
         for tree in trees:
             module = tree["ast"]
             package = package_path(module)
-            self._own.update(package + path for path in map(_function_path, module["rules"]) if path is not None)
+            for rule in module["rules"]:
+                path = _function_path(rule)
+                if path is not None:
+                    self._own[package + path] = _arity(rule)
 
     def names(self) -> Iterator[str]:
         """The functions that the policies define, by their full names."""
@@ -101,11 +104,21 @@ class Functions:
 
     def builtin(self, call: Call, tree: Any) -> str | None:  # noqa: ANN401 (JSON)
         """Name of the builtin that a call in a module means; None when it means a function of the policies."""
-        if package_path(tree["ast"]) + call.path in self._own:
-            return None
-        target = module_imports(tree).get(call.path[0])
-        full = (*target, *call.path[1:]) if target is not None else call.path
+        full = self._full(call, tree)
         return None if full in self._own else ".".join(full)
+
+    def own(self, call: Call, tree: Any) -> tuple[str, int] | None:  # noqa: ANN401 (JSON)
+        """Name and number of arguments of the policies' function that a call means; None when it means a builtin."""
+        full = self._full(call, tree)
+        arity = self._own.get(full)
+        return None if arity is None else (".".join(full), arity)
+
+    def _full(self, call: Call, tree: Any) -> tuple[str, ...]:  # noqa: ANN401 (JSON)
+        within = package_path(tree["ast"]) + call.path
+        if within in self._own:
+            return within
+        target = module_imports(tree).get(call.path[0])
+        return (*target, *call.path[1:]) if target is not None else call.path
 
     def builtin_of(self, node: Any, tree: Any) -> str | None:  # noqa: ANN401 (JSON)
         """As `builtin`, of a call's node in the syntax tree."""
@@ -122,13 +135,27 @@ def check_calls(trees: Sequence[Any]) -> list[Fault]:
         calls = sorted(find_calls(tree["ast"]["rules"]), key=lambda call: call.start)
         for call in calls:
             name = functions.builtin(call, tree)
-            if name is None:
-                continue
-            fault = _fault(name, call, functions)
+            fault = _own_fault(functions.own(call, tree), call) if name is None else _fault(name, call, functions)
             if fault is not None:
                 message, way_out = fault
                 faults.append(Fault(message, file, call.line, way_out=way_out))
     return faults
+
+
+def _own_fault(function: tuple[str, int] | None, call: Call) -> tuple[str, str] | None:
+    """What is wrong with a call of a function of the policies, and the way out."""
+    if function is None or call.arguments in {function[1], function[1] + 1}:  # one more: the output as an argument
+        return None
+    name, arity = function
+    return f"function {name} takes {_arguments(arity)}, {call.arguments} {_are(call.arguments)} given", ""
+
+
+def _arguments(count: int) -> str:
+    return f"{count} argument{'' if count == 1 else 's'}"
+
+
+def _are(count: int) -> str:
+    return "is" if count == 1 else "are"
 
 
 def _fault(name: str, call: Call, functions: Functions) -> tuple[str, str] | None:
@@ -139,7 +166,7 @@ def _fault(name: str, call: Call, functions: Functions) -> tuple[str, str] | Non
     if arity is None:
         return f"function {name} is not defined", suggest(name, [*SUPPORTED, *functions.names()])
     if arity >= 0 and call.arguments not in {arity, arity + 1}:  # one more: the output as an argument
-        return f"builtin {name} takes {arity} arguments, {call.arguments} are given", ""
+        return f"builtin {name} takes {_arguments(arity)}, {call.arguments} {_are(call.arguments)} given", ""
     for index, (kind, kinds) in enumerate(zip(call.kinds, ARGUMENTS[name], strict=False), start=1):
         if _UNKNOWN not in (kind, kinds) and kinds != "*" and kind not in kinds:
             wanted = " or ".join(_KIND_NAMES[one] for one in kinds)
@@ -167,6 +194,11 @@ def module_imports(tree: Any) -> dict[str, tuple[str, ...]]:  # noqa: ANN401 (JS
         if path is not None and path[0] in {"data", "input"}:
             names[path[-1] if alias is None else text[alias["start"] : alias["end"]].decode()] = path
     return names
+
+
+def _arity(rule: Any) -> int:  # noqa: ANN401 (JSON)
+    """Number of arguments of the function that a rule defines."""
+    return len(rule["Spec"]["head"]["Func"]["args"] if "Spec" in rule else rule["Default"]["args"])
 
 
 def _function_path(rule: Any) -> tuple[str, ...] | None:  # noqa: ANN401 (JSON)

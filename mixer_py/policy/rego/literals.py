@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Final
 
 from mixer_py.policy.builtins.corrected import EXTENSIONS
-from mixer_py.policy.builtins.table import SPRINTF
+from mixer_py.policy.builtins.table import SPRINTF, SUPPORTED
 from mixer_py.policy.rego.calls import Functions, call_nodes
 from mixer_py.policy.rego.trees import span_of
 
@@ -31,7 +31,7 @@ def check_literals(tree: Any, functions: Functions) -> Iterator[Finding]:  # noq
     for call in call_nodes(tree["ast"]["rules"]):
         name = functions.builtin_of(call, tree) or ""
         found = _check_sets(name, call["params"])
-        if name in _CHECKS:
+        if name in _CHECKS and len(call["params"]) >= SUPPORTED[name]:  # else `rego.calls` has told
             found = found or _CHECKS[name](call["params"], text)
         if found is not None:
             yield (span_of(call["fcn"])["line"], *found)

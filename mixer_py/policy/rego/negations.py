@@ -16,6 +16,8 @@ from mixer_py.policy.rego.calls import module_imports, package_path
 from mixer_py.policy.rego.trees import objects_below, span_of
 
 _NOT: Final = re.compile(r"\bnot\b")
+_TAKEN: Final = re.compile(r"mixer_negated_[0-9]+")
+_ASSIGNED: Final = re.compile(rf"({_TAKEN.pattern}) := (.*)", re.DOTALL)
 _REFERENCES: Final = frozenset({"RefDot", "RefBrack"})
 _OPERATIONS: Final = frozenset({"ArithExpr", "BinExpr", "BoolExpr", "Membership"})
 _DOCUMENTS: Final = frozenset({"input", "data"})
@@ -39,6 +41,25 @@ class _Negation:
 def may_negate(text: str) -> bool:
     """Whether a module's text has a `not` at all."""
     return _NOT.search(text) is not None
+
+
+def as_written(statements: Sequence[str]) -> list[str]:
+    """Statements of a rule as their author wrote them: what was taken out of a negation is within it again.
+
+    Args:
+        statements: texts, in the order of the rule; those that take out stand as the negation that they belong to.
+    """
+    terms: dict[str, str] = {}
+    written: list[str] = []
+    for statement in statements:
+        assigned = _ASSIGNED.fullmatch(statement)
+        text = _TAKEN.sub(lambda name: terms.get(name[0], name[0]), statement if assigned is None else assigned[2])
+        if assigned is not None:
+            terms[assigned[1]] = text
+        written.append("" if assigned is not None else text)
+    for index in range(len(written) - 2, -1, -1):
+        written[index] = written[index] or written[index + 1]
+    return written
 
 
 class Negations:

@@ -21,6 +21,8 @@ from mixer_py.policy.explaining.held import stopped_at
 from mixer_py.policy.explaining.interpreter import Extensions, Watched, WatchedInterpreter, parse
 from mixer_py.policy.explaining.marking import CASE, MARK
 from mixer_py.policy.rego.calls import check_calls
+from mixer_py.policy.rego.definitions import check_definitions
+from mixer_py.policy.rego.recursion import check_recursion
 from mixer_py.policy.testing.suite import MarkedSuite, PolicyTest, Suite, mark_tests
 
 _CASE_ARGUMENTS: Final = 2
@@ -83,7 +85,7 @@ class Runner:
         """
         EmbeddedEngine(suite.bundle, [], NoWatch())
         trees = parse(suite.bundle.modules + suite.tests)
-        faults = check_calls(trees)
+        faults = [*check_calls(trees), *check_definitions(trees), *check_recursion(trees)]
         if faults:
             raise PolicyLoadError(faults)
         self._marked: MarkedSuite = mark_tests(trees)

@@ -10,8 +10,8 @@ allow if http_request.method in {"GET", "HEAD", "OPTIONS"}
 allow if {
 	some window in data.schedule.windows
 	weekday in window.days
-	clock >= window.from
-	clock < window.until
+	minute_of_day >= (window.from[0] * 60) + window.from[1]
+	minute_of_day < (window.until[0] * 60) + window.until[1]
 	not date in data.schedule.closed
 }
 
@@ -20,7 +20,7 @@ now := [input.attributes.request.time.seconds * 1000000000, data.schedule.zone]
 
 weekday := time.weekday(now)
 
-clock := [hour, minute] if [hour, minute, _] := time.clock(now)
+minute_of_day := (hour * 60) + minute if [hour, minute, _] := time.clock(now)
 
 date := time.format([now[0], now[1], "2006-01-02"])
 
