@@ -84,13 +84,14 @@ def _validate(arguments: argparse.Namespace) -> Report:
     for settings in policies:
         with suppress(ConfigurationError):  # told already
             warnings.extend(advice(settings))
-    for references in map(_check_references, policies):
+    for settings in policies:
+        references = _check_references(settings, "" if settings is configuration.policy else "of the candidate ")
         faults.extend(references.faults)
         warnings.extend(references.warnings)
     return Report(tuple(dict.fromkeys(faults)), tuple(dict.fromkeys(warnings)))
 
 
-def _check_references(policy: PolicySettings) -> Report:
+def _check_references(policy: PolicySettings, whose: str) -> Report:
     """What the policies refer to and nothing can define: attributes are faults, documents may come later."""
     if policy.engine != "embedded":  # what another engine loads, it judges
         return Report((), ())
@@ -109,7 +110,7 @@ def _check_references(policy: PolicySettings) -> Report:
     for field, path in {**fields, "policy.decision": policy.decision}.items():
         way_out = check_decision(trees, data, fetched, path)
         if way_out is not None:
-            undefined.append(Fault(f"no policy defines {path}", field=field, way_out=way_out))
+            undefined.append(Fault(f"no policy {whose}defines {path}", field=field, way_out=way_out))
     return Report((*attributes, *undefined), tuple(check_documents(trees, data, fetched)))
 
 

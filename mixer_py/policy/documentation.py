@@ -116,6 +116,11 @@ way out. That a policy may go to an OPA server by `engine: opa` is always one.
 | a default for a function whose name has several parts | `default p.f(x) := 1` |
 | `import future.keywords.not`, string interpolation, `and` and `or` within expressions | `$"{{input.a}}"` |
 
+What OPA's compiler refuses about rules is refused as well: variables without a value, rules that need their own value,
+calls of functions that are not there or take another number of arguments, several defaults, and rules of several kinds
+under one name. OPA's type checker has no counterpart here, nor have its complaints about variables that are declared
+and not used: `1 == "a"` loads, and is never true.
+
 ## What answers differently
 
 Each expression has another value in OPA 1.22, or has one in only one of the two.

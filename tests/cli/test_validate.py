@@ -12,7 +12,7 @@ def warnings(result):
 def test_a_good_configuration(mixer, configuration):
     result = mixer("validate", "-c", configuration)
     assert result.code == 0
-    assert result.out.splitlines()[-1] == f"{configuration}: good"
+    assert result.out.splitlines()[-1] == "mixer.yaml: good"
 
 
 def test_without_a_file_the_defaults_are_checked(mixer):
@@ -125,6 +125,15 @@ def test_a_recursion_of_functions_is_a_fault_and_ends_no_process(mixer, tmp_path
     assert result.code == 1
     circle = "data.envoy.authz.f -> data.envoy.authz.g -> data.envoy.authz.f"
     assert f"error: policies/authz.rego:5: the rule data.envoy.authz.f is recursive: {circle}" in result.out
+
+
+def test_a_decision_that_the_candidate_lacks_is_told_as_its_fault(mixer, configuration, tmp_path):
+    (tmp_path / "candidate").mkdir()
+    (tmp_path / "candidate" / "authz.rego").write_text("package envoy.other\n\nallow := true\n")
+    configuration.write_text("policy: {bundles: [policies], shadow: {bundles: [candidate]}}\n")
+    result = mixer("validate", "-c", configuration)
+    assert result.code == 1
+    assert "error: policy.decision: no policy of the candidate defines envoy/authz/allow" in result.out
 
 
 def test_data_that_nothing_defines_is_warned_of(mixer, tmp_path, configuration):

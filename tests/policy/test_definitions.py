@@ -69,6 +69,8 @@ TAKEN = {
     "arguments": 'f(a, [b, {"k": c}]) := [a, b, c]\nallow if f(1, [2, {"k": 3}])',
     "another rule": "allow := y if input.parsed_path\ny := 1",
     "an import": "allow := [path, roles]",
+    "bound by walk in a comprehension": "n := [y | walk(input.parsed_path, [_, y])]",
+    "bound as an index in a comprehension": "n := [[y, z] | z := input.parsed_path[y]]",
     "nested comprehensions": "n := [[[y, z] | some y in input.parsed_path] | z := 1]",
     "bound around a comprehension": "n := count([y | true]) if y := input.parsed_path",
     "declared by every": "allow if every y in input.parsed_path { count([y | true]) == 1 }",

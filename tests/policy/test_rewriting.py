@@ -9,9 +9,12 @@ import json
 
 import pytest
 
+from mixer_py.errors import PolicyLoadError
 from mixer_py.policy.bundles.bundle import Bundle, Module
 from mixer_py.policy.engines.interpreter import Interpreter
 from mixer_py.policy.engines.rvm import Machine, MachineStoppedError
+from mixer_py.policy.explaining.interpreter import parse
+from mixer_py.policy.rego.rewriting import write_decisions
 
 DECISION = "p/value"
 UNDEFINED = "<undefined>"
@@ -21,8 +24,8 @@ DATA = {"users": {"ann": ["admin"], "1": ["numbered"]}, "list": ["x", "y"]}
 
 
 def compile_both(text: str, data: object = DATA) -> tuple[Interpreter, Machine]:
-    module = Module("p.rego", f"package p\n{text}\n")
-    interpreter = Interpreter(Bundle((module,), data, (), ""), [DECISION], lambda _: None)  # type: ignore[arg-type]
+    modules = (Module("p.rego", f"package p\n{text}\n"), Module("other.rego", "package other.a\n\nx := 1\n"))
+    interpreter = Interpreter(Bundle(modules, data, (), ""), [DECISION], lambda _: None)  # type: ignore[arg-type]
     return interpreter, Machine(interpreter.trees, [DECISION], interpreter.read_data)
 
 
@@ -133,7 +136,7 @@ def test_the_interpreter_says_the_same(text: str, wanted: object) -> None:
         ('value := glob.match("a", [], "a")', "calls glob.match, a function in Python"),
         ('value if rand.intn("x", 2) == 1', "calls rand.intn"),
         ("value := data.p.q\nq.r.s := 1", "has a name of several parts"),
-        ("value := object.keys(data.p)\nother := 1", "reads data.p, a document made of rules"),
+        ("value := object.keys(data.other)", "reads data.other, a document made of rules"),
         ("value := f(2)\ndefault f(_) := 1\nf(1) := 2", "is a default of a function"),
         ("value := input.a if { other := 1; other == 1 }\nother := 2", "variable other, which is also"),
         ("value if 0, 1 in input.l", "asks for a key and a value by `in`"),
@@ -148,9 +151,12 @@ def test_what_is_not_written_anew_says_where_and_why(text: str, why: str) -> Non
 
 
 def test_a_rule_that_needs_itself_does_not_reach_the_machine() -> None:
-    """It would end the process."""
-    machine = compile_both("value if { input.zz; other }\nother if { input.zz; value }")[1]
-    assert machine.kept_off == {DECISION: "the rule data.p.value needs itself"}
+    """It would end the process; it is refused before, and would be kept off if it were not."""
+    text = "value if { input.zz; other }\nother if { input.zz; value }"
+    with pytest.raises(PolicyLoadError, match="recursive"):
+        compile_both(text)
+    written = write_decisions(parse([Module("p.rego", f"package p\n{text}\n")]), [DECISION], lambda _: False)
+    assert written.kept_off == {DECISION: "the rule data.p.value needs itself"}
 
 
 def test_a_program_too_large_stays_with_the_interpreter() -> None:

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 FILE: Final = ".signatures.json"
 _JSON_NAMES: Final = frozenset({"data.json", ".manifest"})
+_NAME_ONE: Final = "sign it again with `--claims-file`, and the name of one as the claim `keyid`"
 _WAY_OUT: Final = "sign it again with `opa sign`, or with `opa build --signing-key`"
 
 
@@ -53,7 +54,11 @@ class _Listed:
 
 
 class _UnverifiedError(Exception):
-    """Why a signature is not good."""
+    """Why a signature is not good, and the way out."""
+
+    def __init__(self, why: str, way_out: str = _WAY_OUT) -> None:
+        super().__init__(why)
+        self.way_out = way_out
 
 
 def verify(files: Mapping[str, bytes], signatures: bytes, keys: Mapping[str, Key], bundle: str) -> dict[str, bytes]:
@@ -79,7 +84,7 @@ def verify(files: Mapping[str, bytes], signatures: bytes, keys: Mapping[str, Key
         return {name: _verified(name, content, listed[name]) for name, content in files.items()}
     except _UnverifiedError as error:
         message = f"the signature of the bundle does not hold: {error}"
-        raise PolicyLoadError([Fault(message, bundle, way_out=_WAY_OUT)]) from None
+        raise PolicyLoadError([Fault(message, bundle, way_out=error.way_out)]) from None
 
 
 def _compare_names(files: Iterable[str], listed: Mapping[str, _Listed]) -> None:
@@ -146,7 +151,9 @@ def _key(name: object, keys: Mapping[str, Key]) -> Key:
         return next(iter(keys.values()))
     if not isinstance(name, str) or name not in keys:
         known = ", ".join(sorted(keys))
-        raise _UnverifiedError(f"it names the key {name or ''!r}, and policy.bundle_keys has {known}")
+        way_out = f"call the right one {name!r} there; OPA calls it 'default' unless `--claims-file` names another"
+        words = f"names the key {name!r}" if name else "names no key"
+        raise _UnverifiedError(f"it {words}, and policy.bundle_keys has {known}", way_out if name else _NAME_ONE)
     return keys[name]
 
 

@@ -67,7 +67,7 @@ def _unsafe_heads(trees: Sequence[Any]) -> Iterator[Fault]:
             declared = set(declared_in(rule, contents))
             found = {(name, line) for name, line in unbound_terms(rule) if name not in declared}
             for part in parts_of(rule):
-                found.update((use.name, use.line) for use in part.unbound(contents))
+                found.update(part.unbound())
             for name, line in sorted(found):
                 if name not in known:
                     way_out = f"give it one in the body, or define the rule {name}"

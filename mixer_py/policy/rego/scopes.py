@@ -57,14 +57,14 @@ class Part:
         local = self.arguments if self.query is None else self.arguments | _declared(self.query, contents)
         yield from _uses(list(self.terms), local, contents)
 
-    def unbound(self, contents: bytes) -> Iterator[Use]:
-        """References in the head to what is no argument and does not stand in the body, outside of comprehensions.
+    def unbound(self) -> Iterator[tuple[str, int]]:
+        """Name and line of what the head refers to that is no argument and does not stand in the body.
 
-        What stands there without a value the engine finds by itself.
+        What stands there without a value the engine finds by itself. Comprehensions are `unbound_terms`'.
         """
-        uses = [use for use in _uses(list(self.terms), self.arguments, contents) if not use.called]
-        bound = set(_names_outside_of_comprehensions(self.query)) if uses and self.query is not None else _NO_NAMES
-        return (use for use in uses if use.name not in bound)
+        found = [(name, line) for name, line in _outside_of_comprehensions(self.terms) if name not in self.arguments]
+        bound = {name for name, _ in _outside_of_comprehensions(self.query)} if found else _NO_NAMES
+        return ((name, line) for name, line in found if name not in bound)
 
 
 def declared_in(rule: Any, contents: bytes) -> Iterator[str]:  # noqa: ANN401 (JSON)
@@ -204,8 +204,9 @@ def _texts(spans: Sequence[Any], contents: bytes) -> Iterator[str]:
     return (contents[span["start"] : span["end"]].decode() for span in spans if span is not None)
 
 
-def _names_outside_of_comprehensions(query: Any) -> Iterator[str]:  # noqa: ANN401 (JSON)
-    pending: list[Any] = [query]
+def _outside_of_comprehensions(root: Any) -> Iterator[tuple[str, int]]:  # noqa: ANN401 (JSON)
+    """Names, with their lines, at which references begin; not those of functions, nor what only `some` declares."""
+    pending: list[Any] = [root]
     while pending:
         node = pending.pop()
         if isinstance(node, list):
@@ -213,8 +214,6 @@ def _names_outside_of_comprehensions(query: Any) -> Iterator[str]:  # noqa: ANN4
         elif isinstance(node, dict):
             kind = kind_of(node)
             if kind == "Var":
-                yield node["Var"]["value"]
-            elif kind == "SomeVars":
-                continue  # declares a name and binds none
-            elif kind not in _COMPREHENSIONS:
-                pending.extend(node.values())
+                yield node["Var"]["value"], node["Var"]["span"]["line"]
+            elif kind != "SomeVars" and kind not in _COMPREHENSIONS:
+                pending.extend(value for key, value in node.items() if key != "fcn")
