@@ -81,4 +81,4 @@ def test_two_quotas_of_one_name_are_a_fault(mixer, charging):
     charging.write_text(charging.read_text().replace("tried", "per-tenant"))
     result = mixer("validate", "-c", charging)
     assert result.code == 1
-    assert f"error: {charging}:4: rate_limit.quotas: quotas 0 and 2 are both called 'per-tenant'" in result.out
+    assert f"error: {charging.name}:4: rate_limit.quotas: quotas 0 and 2 are both called 'per-tenant'" in result.out
