@@ -86,6 +86,9 @@ class RateLimitSettings(Settings):
     max_counters: int = Field(default=500_000, ge=1)
     """How many live counters `memory://` keeps, at about 350 bytes each. A live counter is never dropped: when all
     places are taken, a new one follows `on_error`."""
+    local_cache: int = Field(default=0, ge=0)
+    """How many counters of a Redis or a Valkey each worker remembers that are over their limits, at about 500 bytes
+    each: it refuses by itself until a hit could fit. Such hits are not counted; 0 asks the store each time."""
     redis: RedisSettings = RedisSettings()
     """How mixer speaks to the Redis or Valkey that `store` names."""
 

@@ -65,6 +65,7 @@ KINDS = (
     Kind("memory", lambda programs, ports: {"store": "memory://"}, shared=False),
     Kind("single", lambda programs, ports: {"store": Valkey(programs, ports).uri}),
     Kind("unix", lambda programs, ports: {"store": f"unix://{Valkey(programs, ports).socket}?db=3"}),
+    Kind("cached", lambda programs, ports: {"store": Valkey(programs, ports).uri, "local_cache": 100}),
     Kind("redis with TLS", lambda programs, ports: secured(programs, ports)[1], part="redis"),
     Kind("sentinel", lambda programs, ports: {"store": Watched(programs, ports).uri}),
     Kind("cluster", lambda programs, ports: {"store": Cluster(programs, ports).uri}),

@@ -39,7 +39,7 @@ def reached(kind: Kind, module_programs, ports) -> Settings:
 @pytest.fixture
 async def open_one(reached: Settings, clock: FakeClock, registry: Registry) -> AsyncIterator[OpenStore]:
     """Opens the store, which goes by a clock that the test moves; every one of a test counts together."""
-    redis = {"prefix": f"test {next(_PREFIXES)} ", "expiry_jitter": "10m"}
+    redis = {"prefix": f"test {next(_PREFIXES)} ", "expiry_jitter": "10m", "connect_timeout": "30s"}
     settings: dict[str, Any] = {"time": "caller", "timeout": "10s", **reached}
     settings["redis"] = {**redis, **settings.get("redis", {})}
     async with AsyncExitStack() as stack:

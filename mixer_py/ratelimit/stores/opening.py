@@ -13,6 +13,7 @@ from mixer_py.ratelimit.settings import RateLimitSettings
 from mixer_py.ratelimit.stores import CounterStore
 from mixer_py.ratelimit.stores.addresses import RedisAddress, parse_store
 from mixer_py.ratelimit.stores.leases import LeasingStore
+from mixer_py.ratelimit.stores.local_cache import LocalCache
 from mixer_py.ratelimit.stores.memory import MemoryStore
 
 if TYPE_CHECKING:
@@ -35,7 +36,10 @@ def open_store(settings: RateLimitSettings, registry: Registry, clock: Clock) ->
     address = parse_store(settings.store)
     if address is None:
         return MemoryStore(clock, registry, settings.max_counters)
-    return LeasingStore(_open_redis(address, settings, registry, clock), clock, registry)
+    store = _open_redis(address, settings, registry, clock)
+    if settings.local_cache:
+        store = LocalCache(store, settings.local_cache, registry, clock)
+    return LeasingStore(store, clock, registry)
 
 
 def opened_by(settings: RateLimitSettings) -> Hashable:
@@ -47,7 +51,8 @@ def opened_by(settings: RateLimitSettings) -> Hashable:
         return None
     redis = settings.redis
     secrets = tuple(secret and secret.reveal() for secret in (redis.password, redis.sentinel_password))
-    return settings.store, settings.timeout, settings.time, redis.model_dump_json(), secrets
+    own = settings.store, settings.timeout, settings.time, settings.local_cache
+    return own, redis.model_dump_json(), secrets
 
 
 def check_store(settings: RateLimitSettings) -> None:
