@@ -59,8 +59,10 @@ class ServerSettings(Settings):
 
     listeners: tuple[ListenerSettings, ...] = (ListenerSettings(),)
     """The addresses that Envoy calls."""
-    workers: Annotated[int, Ge(1)] = 1
-    """Processes that answer; more than one is not built yet in this version."""
+    workers: Annotated[int, Ge(1), Le(256)] = 1
+    """Processes that answer, all at the same addresses; as many as there are cores for them. A connection stays with one
+    of them, so clients need several connections for each; see operations.md. With more than one, `memory://` as
+    `rate_limit.store` is a Valkey of mixer's own that all of them share."""
     admin: ListenAddress = Address("127.0.0.1", 15014)
     """Where metrics, health and the pages for people are: `host:port`."""
     socket: LocalPath | None = None
@@ -95,9 +97,20 @@ class ServerSettings(Settings):
 
     @field_validator("workers")
     @classmethod
-    def _one_worker(cls, workers: int) -> int:
-        if workers > 1:
-            raise ValueError("more than one worker is not built yet in this version; leave it at 1")
+    def _can_share(cls, workers: int, info: ValidationInfo) -> int:
+        if workers == 1:
+            return workers
+        for listener in info.data.get("listeners", ()):
+            if listener.address.is_unix:
+                raise ValueError(
+                    f"{workers} workers cannot share {listener.address}: the kernel spreads connections over processes"
+                    " on TCP ports only; listen on a loopback address instead, as 127.0.0.1:9091, or leave it at 1"
+                )
+            if not listener.address.port:
+                raise ValueError(
+                    f"{workers} workers cannot share {listener.address}: the system would choose another port for each;"
+                    " name one, or leave it at 1"
+                )
         return workers
 
     @field_validator("max_connection_age", "max_connection_age_grace")

@@ -1,50 +1,121 @@
-"""Whether somebody else listens where this mixer is to listen.
+"""The places where this mixer is to listen, held for its whole life so that no second mixer shares them in silence.
 
-The workers share their ports, so that one can take over from another; a second mixer would share them unseen. So the
-places are looked at before anything starts.
+Workers share their ports (SO_REUSEPORT), and so would the workers of a second mixer. Therefore the supervisor takes
+each port first, for itself alone, and lets only then others in: whoever wants to take it for itself alone, as every
+mixer does at its start, finds it in use. It never listens. A unix socket is only looked at: it has one worker.
 """
 
 from __future__ import annotations
 
 import errno
+import ipaddress
 import socket
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
+from typing import Final
 
 from mixer_py.config.address import Address
 from mixer_py.errors import ProcessError
 
-_BUSY_SECONDS = 1.0
+_BUSY_SECONDS: Final = 1.0
+_TURN_SECONDS: Final = 5.0
+_TURN_PAUSE: Final = 0.01
 
 
-def refuse_taken(address: Address) -> None:
-    """Looks whether another process listens at an address.
+@contextmanager
+def held(addresses: Sequence[Address]) -> Iterator[None]:
+    """Holds every place, for the workers of this mixer.
 
     Raises:
-        ProcessError: one does, or the address is not ours.
+        ProcessError: another process has one, or an address is not ours.
     """
-    if address.is_unix:
-        _refuse_live_socket(address)
-    elif address.port:
-        _refuse_taken_port(address)
+    with ExitStack() as guards:
+        for address in addresses:
+            if address.is_unix:
+                _refuse_live_socket(address)
+            elif address.port:  # 0 lets the system choose, and it chooses none that is taken
+                with _turn(address):
+                    for guard in _take(address):
+                        guards.enter_context(guard)
+        yield
 
 
-def _refuse_taken_port(address: Address) -> None:
+def _take(address: Address) -> list[socket.socket]:
+    """A bound socket for each that the workers will listen on."""
     try:
-        found = socket.getaddrinfo(address.host, address.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+        found = _bindable(address)
     except OSError as error:
         raise ProcessError(f"cannot listen on {address}: {error}") from error
-    for family, kind, protocol, _, place in found:
-        with socket.socket(family, kind, protocol) as probe:
-            if family == socket.AF_INET6:
-                probe.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # connections that ended lately do not count
+    guards = []
+    try:
+        for family, place in found:
+            guard = socket.socket(family, socket.SOCK_STREAM)
+            guards.append(guard)
             try:
-                probe.bind(place)
+                _bind_alone(guard, place, only_v6=len(place) > 2 and place[0] != "::")
             except OSError as error:
                 if error.errno == errno.EADDRNOTAVAIL and len(found) > 1:
                     continue  # a name with an address that this machine does not have; gRPC takes the others
                 raise ProcessError(
                     f"cannot listen on {address}: the address is in use or not ours ({error.strerror})"
                 ) from error
+    except BaseException:
+        for guard in guards:
+            guard.close()
+        raise
+    return guards
+
+
+def _bindable(address: Address) -> list[tuple[socket.AddressFamily, tuple[str, int]]]:
+    """What gRPC binds for an address: every interface is one socket for both families, where there is IPv6."""
+    host = address.host
+    with suppress(ValueError):
+        if ipaddress.ip_address(host).is_unspecified and socket.has_dualstack_ipv6():
+            return [(socket.AF_INET6, ("::", address.port))]
+    found = socket.getaddrinfo(host, address.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    return [(family, place) for family, _, _, _, place in found]
+
+
+def _bind_alone(guard: socket.socket, place: tuple[str, int], *, only_v6: bool) -> None:
+    """Binds where nobody else has, and lets those in that ask to share and are run by the same user.
+
+    Raises:
+        OSError: somebody has.
+    """
+    if guard.family == socket.AF_INET6:
+        guard.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, only_v6)
+    guard.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # connections that ended lately do not count
+    guard.bind(place)
+    # But sockets count that do not listen, from now on: other mixers' guards.
+    guard.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 0)
+    guard.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+    with socket.socket(guard.family, socket.SOCK_STREAM) as second:
+        # There are kernels that remember of a port that its first socket would have shared it, until one would not.
+        if guard.family == socket.AF_INET6:
+            second.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, only_v6)
+        second.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        second.bind(place)
+
+
+@contextmanager
+def _turn(address: Address) -> Iterator[None]:
+    """One mixer after another: to take a port takes several steps. The name lives where ports do, and with us.
+
+    Raises:
+        ProcessError: another mixer does not come to an end with it.
+    """
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as turn:
+        end = time.monotonic() + _TURN_SECONDS
+        while True:
+            try:
+                turn.bind(f"\0mixer-port-{address.port}")
+                break
+            except OSError as error:
+                if error.errno != errno.EADDRINUSE or time.monotonic() > end:
+                    raise ProcessError(f"cannot listen on {address}: another process is about to") from error
+                time.sleep(_TURN_PAUSE)
+        yield
 
 
 def _refuse_live_socket(address: Address) -> None:

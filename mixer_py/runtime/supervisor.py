@@ -30,7 +30,7 @@ from mixer_py.runtime.fetching import Fetching
 from mixer_py.runtime.limits_page import LimitsPage
 from mixer_py.runtime.logs import configure_logs
 from mixer_py.runtime.metrics import ProcessMetrics
-from mixer_py.runtime.places import refuse_taken
+from mixer_py.runtime.places import held
 from mixer_py.runtime.private_folder import private_folder
 from mixer_py.runtime.shadow_role import ShadowRole
 from mixer_py.runtime.store_role import StoreRole
@@ -121,8 +121,6 @@ class Supervisor:
         return None
 
     async def _start_children(self) -> None:
-        for listener in self._workers.deployed.configuration.server.listeners:
-            refuse_taken(listener.address)
         if self._store is not None:
             await self._store.start()
         await self._fetching.start(self._workers.deployed.configuration.policy, self._workers.start)
@@ -281,7 +279,8 @@ def _load(path: Path | None, overrides: Sequence[str]) -> Configuration:
 async def _serve(path: Path | None, overrides: Sequence[str]) -> None:
     configuration = _load(path, overrides)
     configure_logs(configuration.log, "supervisor")
-    with private_folder() as folder:
+    addresses = [listener.address for listener in configuration.server.listeners]
+    with private_folder() as folder, held(addresses):
         await Supervisor(path, overrides, configuration, folder).run()
 
 

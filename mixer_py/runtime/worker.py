@@ -170,7 +170,9 @@ class Worker:
         admission = Admission(limits.max_in_flight, self._clock, self._registry)
         for listener in settings.listeners:
             address, services = str(listener.address), listener.service_names
-            server = GrpcioServer(address, rooms.table(services), limits, admission, self._clock)
+            server = GrpcioServer(
+                address, rooms.table(services), limits, admission, self._clock, sharers=settings.workers
+            )
             await server.start()
             self._servers.append(server)
             self._log.info("listening", address=address, transport=listener.transport, services=list(services))

@@ -82,6 +82,8 @@ class Workers:
         ]  # fmt: skip
         self._watching: list[asyncio.Task[None]] = []
         self._handing_over: asyncio.Future[list[None]] | None = None
+        self._all_built: asyncio.Barrier | None = None
+        """While all start: they listen together, or the first would get the connections of everybody who waits."""
 
     @property
     def ready(self) -> bool:
@@ -98,9 +100,15 @@ class Workers:
             ConfigurationError: policies or rules are faulty.
             ProcessError: a worker cannot listen.
         """
-        self.deployed = replace(self.deployed, fetched=fetched)
-        for role in self._roles:  # in turn: the first reads the files, the others use what it read
-            await role.start()
+        before, self.deployed = self.deployed, replace(self.deployed, fetched=fetched)
+        self._all_built = asyncio.Barrier(len(self._roles))
+        started = await asyncio.gather(*(role.start() for role in self._roles), return_exceptions=True)
+        self._all_built = None
+        # A broken barrier only says that another worker failed.
+        failures = [one for one in started if one is not None and not isinstance(one, asyncio.BrokenBarrierError)]
+        if failures:
+            self._replace(before)
+            raise failures[0]
         self._watching = [asyncio.create_task(role.run()) for role in self._roles]
 
     async def reload(self, configuration: Configuration, fetched: Mapping[str, Path]) -> None:
@@ -229,12 +237,27 @@ class Workers:
 
     async def _welcome(self, index: int, child: Child) -> None:
         """Makes a new worker listen with what is deployed."""
+        if self._all_built is not None:
+            await self._welcome_with_others(self._all_built, child)
+            return
         async with self._turn:
             if self._roles[index].child is not child:
                 raise ProcessError(TAKEN)
             deployed, answer = await self._order(child, "start", self.deployed)
             self._replace(deployed)
             await self._redirect(self._roles[index], str(answer["address"]))
+
+    async def _welcome_with_others(self, all_built: asyncio.Barrier, child: Child) -> None:
+        """The same when all start: the first to come reads the files, the others use what it read."""
+        try:
+            async with self._turn:
+                deployed, _ = await self._order(child, "build", self.deployed)
+                self._replace(deployed)
+            await all_built.wait()
+        except BaseException:
+            await all_built.abort()
+            raise
+        await ask(child, {"command": "listen", "order": str(empty_bequest(self._folder))})
 
     async def _order(self, child: Child, command: str, wanted: Deployed) -> tuple[Deployed, Message]:
         """Lets a worker build what is wanted; what came of it, and the worker's answer."""

@@ -57,7 +57,7 @@ class ServerLimits:
             ("grpc.max_send_message_length", _NO_LIMIT),
             ("grpc.max_connection_age_ms", int(self.max_connection_age * 1000)),
             ("grpc.max_connection_age_grace_ms", int(self.max_connection_age_grace * 1000)),
-            ("grpc.so_reuseport", 1),  # a successor listens before its predecessor stops; see `places`
+            ("grpc.so_reuseport", 1),  # workers share a port, and successors listen before predecessors stop: `places`
             # Envoy may keep idle connections alive with pings; the default of 5 minutes would answer those with GOAWAY.
             ("grpc.http2.min_ping_interval_without_data_ms", 5_000),
             ("grpc.keepalive_permit_without_calls", 1),
@@ -75,6 +75,7 @@ class GrpcioServer:
         admission: Admission,
         clock: Clock,
         *,
+        sharers: int = 1,
         behind: bool = False,
     ) -> None:
         """Prepares a listener; nothing is bound before `start`.
@@ -85,13 +86,14 @@ class GrpcioServer:
             limits: its manners.
             admission: shared by all listeners of a process, because they share its loop.
             clock: for deadlines.
+            sharers: how many processes listen at the address at a time, but for takeovers.
             behind: only other workers of this mixer can connect, and hand calls on (`Forwarder`); each says whether
                 its caller is authenticated. Else everybody who can open a unix socket is, and nobody on TCP.
         """
         self.address = address
         self._behind = behind
         self._on_unix = address.startswith(UNIX)
-        self._place = Place(address)
+        self._place = Place(address, sharers)
         self._admission = admission
         self._clock = clock
         self._log = structlog.get_logger("transports.grpcio").bind(address=address)

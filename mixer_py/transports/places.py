@@ -1,7 +1,8 @@
-"""The place of a listener, taken so that a successor can take it over while the predecessor still answers.
+"""The place of a listener, shared with other workers, and taken over by successors while the predecessors answer.
 
-A TCP port is shared by the two for a moment (SO_REUSEPORT): the kernel is told to give new connections to the
-successor (SO_ATTACH_REUSEPORT_CBPF), and then the predecessor stops to listen, with none in its queue. A unix socket
+Workers share a TCP port (SO_REUSEPORT): the kernel spreads new connections over them by a hash of the addresses. When
+successors take over, each listens beside them, and the kernel is told to give all new connections to the first
+successor (SO_ATTACH_REUSEPORT_CBPF); then the predecessors stop to listen, with none in their queues. A unix socket
 is bound under a passing name and then renamed over the one before: gRPC removes the name that it bound when it stops,
 which must not be the one that a successor listens on. Not for: whether somebody else has the place.
 """
@@ -21,9 +22,8 @@ from mixer_py.errors import ProcessError
 
 UNIX = "unix://"
 _ATTACH_CBPF = 51  # SO_ATTACH_REUSEPORT_CBPF, socket(7); Python has no name for it
-_RETURN_SECOND = struct.pack("HBBI", 0x06, 0, 0, 1)
-"""A classic BPF program of one instruction, `ret #1`: the second of those that listen on the port. A number that is too
-high, as when there is one, is passed over by the kernel."""
+_RETURN = 0x06
+"""The classic BPF instruction `ret #k`: the one of those that listen on the port that came after `k` others."""
 
 
 class Place:
@@ -33,7 +33,14 @@ class Place:
         bound: the address to bind.
     """
 
-    def __init__(self, address: str) -> None:
+    def __init__(self, address: str, sharers: int = 1) -> None:
+        """An address that nobody has taken yet.
+
+        Args:
+            address: `host:port` or `unix:///path`.
+            sharers: how many processes listen there at a time, but for takeovers.
+        """
+        self._sharers = sharers
         self._path = Path(address.removeprefix(UNIX)) if address.startswith(UNIX) else None
         self._passing = (
             None if self._path is None else self._path.with_name(f"{self._path.name}.{secrets.token_hex(2)}")
@@ -67,11 +74,14 @@ class Place:
                     listening.shutdown(socket.SHUT_RDWR)
 
     def _prefer(self) -> None:
-        """Lets the kernel give new connections to this process and not to the predecessor.
+        """Lets the kernel give new connections to successors and not to their predecessors.
 
-        Without that they are shared, and one that comes to the predecessor in its last moment is refused.
+        Without that they are shared, and one that comes to a predecessor in its last moment is refused. The first
+        successor is number `sharers`, and stays so until the last predecessor has gone: where one leaves, the kernel
+        moves the last that came. A number that is too high, as while nobody takes over, it passes over.
         """
-        program = ctypes.create_string_buffer(_RETURN_SECOND, len(_RETURN_SECOND))
+        instruction = struct.pack("HBBI", _RETURN, 0, 0, self._sharers)
+        program = ctypes.create_string_buffer(instruction, len(instruction))
         filters = struct.pack("HxxxxxxQ", 1, ctypes.addressof(program))
         for listening in _listening_on(_port(self.bound)):
             with contextlib.closing(listening), contextlib.suppress(OSError):  # not every kernel can

@@ -184,9 +184,9 @@ def test_anchors_and_merges_work(folder):
 
 
 def test_what_is_not_built_is_refused_at_its_line(folder):
-    text = "server:\n  workers: 2\ntelemetry:\n  spool: {}\n"
+    text = "server:\n  tls: {}\ntelemetry:\n  cluster: a\n"
     path = write(folder, text)
-    wanted = {2: "server.workers", 4: "telemetry.spool"}
+    wanted = {2: "server.tls", 4: "telemetry.cluster"}
     found = faults(path, {})
     assert len(found) == len(wanted)
     for fault, (line, field) in zip(found, wanted.items(), strict=True):
