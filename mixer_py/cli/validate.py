@@ -26,6 +26,7 @@ from mixer_py.policy.rego.attributes_data import check_decision, check_documents
 from mixer_py.policy.settings import PolicySettings
 from mixer_py.ratelimit.rules import Rules
 from mixer_py.ratelimit.stores.opening import check_store
+from mixer_py.runtime.counters import require_valkey
 
 EXAMPLES = ("mixer validate -c mixer.yaml", "mixer validate --format json")
 
@@ -75,6 +76,7 @@ def _validate(arguments: argparse.Namespace) -> Report:
     loads: list[Callable[[], object]] = [partial(Policy.load, settings) for settings in policies]
     loads.append(partial(Rules.load, configuration.rate_limit))
     loads.append(partial(check_store, configuration.rate_limit))
+    loads.append(partial(require_valkey, configuration))
     for load_one in loads:
         try:
             load_one()

@@ -60,8 +60,8 @@ class ServerSettings(Settings):
     listeners: tuple[ListenerSettings, ...] = (ListenerSettings(),)
     """The addresses that Envoy calls."""
     workers: Annotated[int, Ge(1), Le(256)] = 1
-    """Processes that answer, all at the same addresses; as many as there are cores for them. A connection stays with one
-    of them, so clients need several connections for each; see operations.md. With more than one, `memory://` as
+    """Processes that answer, all at the same addresses: as many as there are cores for them. A connection stays with
+    one of them, so clients need several connections for each; see operations.md. With more than one, `memory://` as
     `rate_limit.store` is a Valkey of mixer's own that all of them share."""
     admin: ListenAddress = Address("127.0.0.1", 15014)
     """Where metrics, health and the pages for people are: `host:port`."""

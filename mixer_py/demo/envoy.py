@@ -56,7 +56,7 @@ def relocate(
     Args:
         bootstrap: an Envoy configuration with one listener.
         listener: port of that listener.
-        clusters: port of each cluster's only endpoint, by the cluster's name.
+        clusters: port of each cluster's endpoints, by the cluster's name.
         admin: port of Envoy's admin listener; None leaves it out.
     """
     moved: dict[str, Any] = copy.deepcopy(dict(bootstrap))
@@ -64,8 +64,8 @@ def relocate(
     resources["listeners"][0]["address"] = _address(listener)
     for cluster in resources["clusters"]:
         if cluster["name"] in clusters:
-            endpoint = cluster["load_assignment"]["endpoints"][0]["lb_endpoints"][0]["endpoint"]
-            endpoint["address"] = _address(clusters[cluster["name"]])
+            for one in cluster["load_assignment"]["endpoints"][0]["lb_endpoints"]:
+                one["endpoint"]["address"] = _address(clusters[cluster["name"]])
     moved.pop("admin", None)
     if admin is not None:
         moved["admin"] = {"address": _address(admin)}

@@ -12,8 +12,8 @@ import ipaddress
 import socket
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager, suppress
-from typing import Final
+from contextlib import ExitStack, contextmanager
+from typing import Any, Final
 
 from mixer_py.config.address import Address
 from mixer_py.errors import ProcessError
@@ -21,6 +21,9 @@ from mixer_py.errors import ProcessError
 _BUSY_SECONDS: Final = 1.0
 _TURN_SECONDS: Final = 5.0
 _TURN_PAUSE: Final = 0.01
+
+Place = tuple[Any, ...]
+"""What a socket of some family is bound to."""
 
 
 @contextmanager
@@ -67,17 +70,23 @@ def _take(address: Address) -> list[socket.socket]:
     return guards
 
 
-def _bindable(address: Address) -> list[tuple[socket.AddressFamily, tuple[str, int]]]:
+def _bindable(address: Address) -> list[tuple[socket.AddressFamily, Place]]:
     """What gRPC binds for an address: every interface is one socket for both families, where there is IPv6."""
     host = address.host
-    with suppress(ValueError):
-        if ipaddress.ip_address(host).is_unspecified and socket.has_dualstack_ipv6():
-            return [(socket.AF_INET6, ("::", address.port))]
+    if _is_unspecified(host) and socket.has_dualstack_ipv6():
+        return [(socket.AF_INET6, ("::", address.port))]
     found = socket.getaddrinfo(host, address.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
     return [(family, place) for family, _, _, _, place in found]
 
 
-def _bind_alone(guard: socket.socket, place: tuple[str, int], *, only_v6: bool) -> None:
+def _is_unspecified(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_unspecified
+    except ValueError:
+        return False  # a name
+
+
+def _bind_alone(guard: socket.socket, place: Place, *, only_v6: bool) -> None:
     """Binds where nobody else has, and lets those in that ask to share and are run by the same user.
 
     Raises:

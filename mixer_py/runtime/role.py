@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 from collections.abc import Awaitable, Callable
 from pathlib import Path
+from typing import Protocol
 
 import structlog
 
@@ -22,6 +23,13 @@ TAKEN = "another has its place by now"
 """Why a child that was to fill a role is ended."""
 _HEARTBEAT_TIMEOUT = 10.0
 """Seconds that a child's loop may stand still, outside a load, before it counts as hung."""
+
+
+class Examined(Protocol):
+    """Tells whether a child still works."""
+
+    def examine(self, now: float) -> str | None:
+        """Why it has to be replaced, as a label; None while it works. `now` is in monotonic seconds."""
 
 
 class Role:
@@ -42,6 +50,7 @@ class Role:
         *,
         welcome: Callable[[Child], Awaitable[None]],
         max_stall: Callable[[], float] = lambda: float("inf"),
+        pulse: Callable[[Child], Examined] | None = None,
     ) -> None:
         """Prepares a role; `run` fills it.
 
@@ -53,13 +62,14 @@ class Role:
             clock: for heartbeats and back-off.
             welcome: makes a started child ready; whatever it raises ends the child.
             max_stall: seconds of CPU that one evaluation may take, by the settings in force.
+            pulse: what a child is examined by; by default its vital signs.
         """
         self._program = program
         self._folder = folder
         self._metrics = metrics
         self._clock = clock
         self._welcome = welcome
-        self._max_stall = max_stall
+        self._pulse = pulse or (lambda child: Pulse(child.pid, child.reader, max_stall, _HEARTBEAT_TIMEOUT))
         self._restarts = registry.counter(
             "mixer_worker_restarts_total", "Children that were replaced.", ("process", "reason")
         )
@@ -198,7 +208,7 @@ class Role:
 
     async def _until_it_ends(self, child: Child) -> str:
         """Waits for the child's end, or brings it about; why it ended, or why it need not be watched any more."""
-        pulse = Pulse(child.pid, child.reader, self._max_stall, _HEARTBEAT_TIMEOUT)
+        pulse = self._pulse(child)
         exited = asyncio.ensure_future(child.exited())
         while True:
             with contextlib.suppress(TimeoutError):

@@ -17,6 +17,8 @@ from mixer_py.ratelimit.settings import RateLimitSettings
 from mixer_py.ratelimit.stores import CounterStore
 from mixer_py.ratelimit.stores.memory import MemoryStore
 from mixer_py.ratelimit.stores.opening import open_store, opened_by
+from mixer_py.runtime.counters import worker_settings
+from mixer_py.runtime.orders import shadow_socket
 from mixer_py.runtime.snapshot import Snapshot
 from mixer_py.services import access_log, ext_authz, rate_limit
 from mixer_py.services.access_log import AccessLogService
@@ -47,7 +49,7 @@ class Rooms:
     """
 
     def __init__(
-        self, snapshot: Snapshot, registry: Registry, clock: Clock, store_socket: Path | None, candidate: Path
+        self, snapshot: Snapshot, registry: Registry, clock: Clock, store_socket: Path | None, folder: Path
     ) -> None:
         """Composes what answers.
 
@@ -56,16 +58,18 @@ class Rooms:
             registry: of everything that is counted.
             clock: of everything that waits.
             store_socket: where the store process answers; None without one.
-            candidate: where the process of a candidate policy listens, when there is one.
+            folder: the private one, where the process of a candidate policy and the embedded Valkey listen, when there
+                are any.
         """
         self._registry = registry
         self._clock = clock
+        self._folder = folder
         self._policy = snapshot.policy
         settings = snapshot.configuration
         sink = _sink(settings.telemetry, store_socket)
         spool = settings.telemetry.spool if sink is not None else None
         self._recorder = Recorder(
-            settings.telemetry.queue, registry, clock, sink, _spool_folder(spool, candidate.parent.name),
+            settings.telemetry.queue, registry, clock, sink, _spool_folder(spool, folder.name),
             spool_first=spool is not None and spool.mode == "always",
         )  # fmt: skip
         self._decisions = (
@@ -73,9 +77,10 @@ class Rooms:
             if sink is not None
             else None
         )
-        self.counters: CounterStore = open_store(settings.rate_limit, registry, clock)
-        self._opened_by = opened_by(settings.rate_limit)
-        self._shadow = ShadowFeed(candidate, self._decisions, registry, clock)
+        counting = worker_settings(settings, folder)
+        self.counters: CounterStore = open_store(counting, registry, clock)
+        self._opened_by = opened_by(counting)
+        self._shadow = ShadowFeed(shadow_socket(folder), self._decisions, registry, clock)
         self._shadow.activate(settings.policy.shadow)
         self._authorization = AuthorizationService(
             self._authorize(snapshot), self._decisions, registry, clock, self._decisions, self._shadow
@@ -97,7 +102,7 @@ class Rooms:
 
         Returns once what the old policy held is given back: here and now, because its engine is freed in this thread.
         """
-        retired_counters = self._change_counters(snapshot.configuration.rate_limit)
+        retired_counters = self._change_counters(worker_settings(snapshot.configuration, self._folder))
         self._authorization.activate(self._authorize(snapshot))
         self._shadow.activate(snapshot.configuration.policy.shadow)
         if self._decisions is not None:

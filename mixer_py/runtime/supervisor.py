@@ -26,6 +26,7 @@ from mixer_py.config.watching import changes
 from mixer_py.errors import ConfigurationError, Fault, MixerError, NotRunningError
 from mixer_py.instruments import Registry, SystemClock
 from mixer_py.queries import open_reader
+from mixer_py.runtime.counters import whereabouts
 from mixer_py.runtime.fetching import Fetching
 from mixer_py.runtime.limits_page import LimitsPage
 from mixer_py.runtime.logs import configure_logs
@@ -34,6 +35,7 @@ from mixer_py.runtime.places import held
 from mixer_py.runtime.private_folder import private_folder
 from mixer_py.runtime.shadow_role import ShadowRole
 from mixer_py.runtime.store_role import StoreRole
+from mixer_py.runtime.valkey_role import ValkeyRole
 from mixer_py.runtime.workers import Workers
 
 FIXED = ("listeners", "workers", "admin", "socket", "admin_token", "max_message_bytes", "max_in_flight",
@@ -61,6 +63,7 @@ class Supervisor:
         self._reader = open_reader(telemetry.clickhouse, socket) if telemetry.clickhouse else None
         self._workers = Workers(configuration, socket, folder, self._metrics, self._registry, self._clock)
         self._limits = LimitsPage(self._workers)
+        self._valkey = ValkeyRole(folder, self._metrics, self._registry, self._clock)
         self._shadow = ShadowRole(folder, self._metrics, self._registry, self._clock)
         # From now on, so that a change while everything starts is not missed.
         self._changes = changes(path, lambda: self._workers.deployed.configuration)
@@ -121,17 +124,20 @@ class Supervisor:
         return None
 
     async def _start_children(self) -> None:
+        configuration = self._workers.deployed.configuration
+        self._say_where_counters_are(configuration)
+        await self._valkey.want(configuration)
         if self._store is not None:
             await self._store.start()
-        await self._fetching.start(self._workers.deployed.configuration.policy, self._workers.start)
+        await self._fetching.start(configuration.policy, self._workers.start)
 
     async def _end_children(self) -> None:
         server = self._workers.deployed.configuration.server
         grace = server.drain_timeout + server.flush_timeout + _STOP_MARGIN
         if not await self._workers.stop(grace):
             self._log.error("a worker had to be killed; the rows that it held are counted as dropped")
-        # After the workers, which may wait for verdicts and for rows to be written.
-        ending = [self._shadow.stop()]
+        # After the workers, which count to the end, and may wait for verdicts and for rows to be written.
+        ending = [self._shadow.stop(), self._valkey.stop(_STOP_MARGIN)]
         if self._store is not None:
             ending.append(self._store.stop(server.flush_timeout + _STOP_MARGIN))
         await asyncio.gather(*ending)
@@ -158,6 +164,7 @@ class Supervisor:
             configuration = _load(self._path, self._overrides)
             _refuse_fixed(before.configuration, configuration)
             asked, self._asked = self._asked, False
+            await self._valkey.want(configuration)
             built = await self._fetching.reload(
                 configuration.policy, lambda fetched: self._workers.reload(configuration, fetched), again=asked
             )
@@ -177,10 +184,16 @@ class Supervisor:
             self._shadow.want(configuration)
             self._reloads.labels("activated").add()
             configure_logs(configuration.log, "supervisor")
+            if whereabouts(configuration) != whereabouts(before.configuration):
+                self._say_where_counters_are(configuration)
             bundles = self._policies().get("bundle_revisions", {})
             self._log.info(
                 "reloaded", revision=self._workers.deployed.revision, before=before.revision, bundles=bundles
             )
+
+    def _say_where_counters_are(self, configuration: Configuration) -> None:
+        where, why = whereabouts(configuration)
+        self._log.info("counters of rate limits are kept", where=where, why=why)
 
     def _pages(self) -> Pages:
         return Pages(

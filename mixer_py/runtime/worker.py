@@ -31,7 +31,7 @@ from mixer_py.ratelimit.descriptors import WrittenEntry
 from mixer_py.runtime import arrow  # noqa: F401 (before any row is handled)
 from mixer_py.runtime.control import ControlChannel, Message, die_with_parent, refused
 from mixer_py.runtime.logs import configure_logs
-from mixer_py.runtime.orders import WorkerOrder, read_private, shadow_socket, write_private
+from mixer_py.runtime.orders import WorkerOrder, read_private, write_private
 from mixer_py.runtime.rooms import UNARY, Rooms
 from mixer_py.runtime.snapshot import Snapshot, Sources, build, read
 from mixer_py.runtime.succession import hand_on, hand_on_rest, inherit
@@ -134,7 +134,7 @@ class Worker:
         configure_logs(configuration.log, "worker")
         await load_engine(configuration.policy)
         snapshot, reply = self._build(order, path.parent)
-        self._rooms = Rooms(snapshot, self._registry, self._clock, order.store_socket, shadow_socket(path.parent))
+        self._rooms = Rooms(snapshot, self._registry, self._clock, order.store_socket, path.parent)
         self._folder = path.parent
         self._max_age = configuration.server.max_connection_age
         if is_costly(float(str(reply["cost"]))):

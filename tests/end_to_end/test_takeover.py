@@ -2,15 +2,10 @@
 
 from __future__ import annotations
 
-import threading
-import time
-from collections import Counter, defaultdict
-from typing import Self
-
-import grpc
 import pytest
 from envoy.service.ratelimit.v3 import rls_pb2
 
+from tests.parts.callers import Callers, limit_request
 from tests.parts.grpc_client import check_request, connect
 from tests.parts.mixer_process import Mixer, eventually
 
@@ -24,70 +19,17 @@ def policy(version: str) -> str:
     return f'package envoy.authz\n\nallow := {{"allowed": true, "headers": {{"x-version": "{version}"}}}}\n{MANY_RULES}'
 
 
-def limit_request(tenant: str) -> rls_pb2.RateLimitRequest:
-    request = rls_pb2.RateLimitRequest(domain="mesh")
-    descriptor = request.descriptors.add()
-    for key, value in (("tenant", tenant), ("service", "reviews")):
-        descriptor.entries.add(key=key, value=value)
-    return request
-
-
-class Callers:
-    """Threads that call on and on: some keep their connection, one makes a new one for every call."""
-
-    def __init__(self, address: str) -> None:
-        self.address = address
-        self.seen: Counter[str] = Counter()
-        self.revisions: defaultdict[str, set[str]] = defaultdict(set)
-        self.charged = 0
-        self.failures: list[grpc.RpcError] = []
-        self.slowest = 0.0
-        self._done = threading.Event()
-        works = (self._check_on_and_on, self._check_on_and_on, self._connect_anew, self._charge_on_and_on)
-        self._threads = [threading.Thread(target=self._guarded, args=(work,)) for work in works]
-
-    def __enter__(self) -> Self:
-        for thread in self._threads:
-            thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._done.set()
-        for thread in self._threads:
-            thread.join()
-
-    def _guarded(self, work) -> None:
-        try:
-            work()
-        except grpc.RpcError as error:
-            self.failures.append(error)
-
-    def _check_on_and_on(self) -> None:
-        with connect(self.address) as client:
-            while not self._done.is_set():
-                begun = time.monotonic()
-                response = client.check(check_request())
-                self.slowest = max(self.slowest, time.monotonic() - begun)
-                version = response.ok_response.headers[0].header.value
-                self.seen[version] += 1
-                self.revisions[version].add(response.dynamic_metadata.fields["mixer_revision"].string_value)
-
-    def _connect_anew(self) -> None:
-        while not self._done.is_set():
-            with connect(self.address) as client:
-                client.check(check_request())
-
-    def _charge_on_and_on(self) -> None:
-        with connect(self.address) as client:
-            while not self._done.is_set():
-                client.limit(limit_request("busy"))
-                self.charged += 1
-
-
-@pytest.mark.parametrize("unix", [False, True], ids=["port", "unix-socket"])
-def test_a_large_revision_is_built_in_a_fresh_worker_that_takes_over(make_mixer, tmp_path, unix):
-    server = {"listeners": [{"address": f"unix://{tmp_path}/s"}]} if unix else {}
-    mixer: Mixer = make_mixer(policy("0"), server=server)
+@pytest.mark.parametrize(
+    ("unix", "workers"),
+    [
+        pytest.param(False, 1, id="port"),
+        pytest.param(True, 1, id="unix-socket"),
+        pytest.param(False, 3, id="three-workers", marks=pytest.mark.valkey),
+    ],
+)
+def test_a_large_revision_is_built_in_fresh_workers_that_take_over(make_mixer, tmp_path, unix, workers):
+    server = {"workers": workers, **({"listeners": [{"address": f"unix://{tmp_path}/s"}]} if unix else {})}
+    mixer: Mixer = make_mixer(policy("0"), server=server, rate_limit={"timeout": "10s"})
     mixer.start()
     address = f"unix://{tmp_path}/s" if unix else mixer.address
     over = rls_pb2.RateLimitResponse.OVER_LIMIT

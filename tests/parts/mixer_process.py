@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import signal
 import subprocess
@@ -20,6 +21,7 @@ from tests.parts.http_client import Response, request
 from tests.parts.programs import Programs
 
 MIXER = (sys.executable, "-m", "mixer_py.cli.main")
+VALKEY = "valkey-server"
 _SECONDS = 60.0
 Found = TypeVar("Found")
 
@@ -155,8 +157,31 @@ class Mixer:
         return request(self.admin, "/query", method="POST", headers=headers, body=json.dumps({"sql": sql}).encode())
 
     def children(self, module: str) -> list[int]:
-        """Process ids of its children that run `python -m module`, by /proc."""
-        return [pid for pid in child_processes(self.running.pid) if module in command_line(pid)]
+        """Process ids of its children that run `python -m module`, or a program of that name, by /proc."""
+        return [
+            pid
+            for pid in child_processes(self.running.pid)
+            if any(word == module or word.partition(" ")[0].endswith(f"/{module}") for word in command_line(pid))
+        ]
+
+    def workers(self, count: int) -> list[int]:
+        """Process ids of its workers, once there are so many."""
+
+        def look() -> list[int]:
+            found = self.children("mixer_py.runtime.worker")
+            return found if len(found) == count else []
+
+        return eventually(look, f"{count} workers")
+
+    def valkey(self) -> int:
+        """Process id of its embedded Valkey."""
+        (pid,) = eventually(lambda: self.children(VALKEY), "a Valkey")
+        return pid
+
+    def connections(self) -> dict[int, int]:
+        """How many connections each worker has at the address of Envoy, by process id."""
+        inodes = established(self.grpc)
+        return {pid: len(inodes & sockets_of(pid)) for pid in self.children("mixer_py.runtime.worker")}
 
     def worker(self) -> int:
         """Process id of its only worker."""
@@ -172,6 +197,26 @@ class Mixer:
 def _objects(response: Response) -> list[dict[str, Any]]:
     assert response.status == 200, response
     return [json.loads(line) for line in response.body.splitlines() if line]
+
+
+def established(port: int) -> set[str]:
+    """Inodes of the sockets of connections that were made to a port of this machine (proc(5))."""
+    found = set()
+    for table in ("tcp", "tcp6"):
+        for line in Path("/proc/net", table).read_text(encoding="ascii").splitlines()[1:]:
+            fields = line.split()
+            if fields[3] == "01" and int(fields[1].rpartition(":")[2], 16) == port:
+                found.add(f"socket:[{fields[9]}]")
+    return found
+
+
+def sockets_of(pid: int) -> set[str]:
+    """What a process has open, as its descriptors name it."""
+    found = set()
+    for descriptor in Path(f"/proc/{pid}/fd").glob("*"):
+        with contextlib.suppress(OSError):  # closed meanwhile
+            found.add(str(descriptor.readlink()))
+    return found
 
 
 def child_processes(pid: int) -> list[int]:
