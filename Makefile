@@ -69,6 +69,10 @@ bench-authorization: $(STAMP) ## measure checks cached and evaluated, and as pol
 bench-rate-limits: $(STAMP) ## measure requests for quota, and as they and their rules grow (some minutes)
 	$(BIN)/python benchmarks/rate_limits.py $(ARGS)
 
+.PHONY: bench-workers
+bench-workers: $(STAMP) ## measure a request with one worker and with two, over 16 connections (some minutes)
+	$(BIN)/python benchmarks/workers.py $(ARGS)
+
 .PHONY: build
 build: $(STAMP) ## the wheel, in dist/
 	$(BIN)/python -m build --wheel --no-isolation

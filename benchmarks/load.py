@@ -2,6 +2,8 @@
 
     python benchmarks/load.py check HOST:PORT CALLS
     python benchmarks/load.py limit HOST:PORT CALLS
+    python benchmarks/load.py check-16 HOST:PORT CALLS
+    python benchmarks/load.py limit-16 HOST:PORT CALLS
     python benchmarks/load.py steady HOST:PORT SECONDS
     python benchmarks/load.py access-log HOST:PORT MESSAGES
 
@@ -15,7 +17,9 @@ import itertools
 import json
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
+from functools import partial
+from typing import NamedTuple
 
 import grpc
 import uvloop
@@ -33,6 +37,8 @@ from payloads import (
 
 CONNECTIONS = 4
 IN_FLIGHT = 8
+MANY_CONNECTIONS = 16
+"""Of the loads for several workers, each connection with one call in flight: a connection stays with one worker."""
 CALLERS = 1000
 """Tenants that ask for quota in turn, each with counters of its own."""
 STREAM_MESSAGES_AHEAD = 64
@@ -42,20 +48,36 @@ STEADY_RATE = 200
 _DEADLINE = 30.0
 
 
+class Spread(NamedTuple):
+    """How calls are spread.
+
+    Attributes:
+        connections: to the server.
+        in_flight: calls at a time over all of them.
+    """
+
+    connections: int
+    in_flight: int
+
+
+FEW = Spread(CONNECTIONS, IN_FLIGHT)
+MANY = Spread(MANY_CONNECTIONS, MANY_CONNECTIONS)
+
+
 def _channel(address: str, number: int) -> grpc.aio.Channel:
     # Channels of one process share a connection unless their arguments differ.
     return grpc.aio.insecure_channel(address, options=[("grpc.use_local_subchannel_pool", 1), ("mixer.bench", number)])
 
 
-async def checks(address: str, calls: int) -> dict[str, object]:
+async def checks(address: str, calls: int, spread: Spread = FEW) -> dict[str, object]:
     """Checks, all alike."""
-    return await _unary(address, calls, CHECK_METHOD, [check_request()], _is_allowed)
+    return await _unary(address, calls, spread, CHECK_METHOD, [check_request()], _is_allowed)
 
 
-async def limits(address: str, calls: int) -> dict[str, object]:
+async def limits(address: str, calls: int, spread: Spread = FEW) -> dict[str, object]:
     """Requests for quota with two descriptors each, of many callers in turn."""
     requests = [rate_limit_request(2, number) for number in range(CALLERS)]
-    return await _unary(address, calls, RATE_LIMIT_METHOD, requests, _is_within_limit)
+    return await _unary(address, calls, spread, RATE_LIMIT_METHOD, requests, _is_within_limit)
 
 
 def _is_allowed(answer: bytes) -> bool:
@@ -67,17 +89,17 @@ def _is_within_limit(answer: bytes) -> bool:
 
 
 async def _unary(
-    address: str, calls: int, method: str, requests: Sequence[bytes], is_good: Callable[[bytes], bool]
+    address: str, calls: int, spread: Spread, method: str, requests: Sequence[bytes], is_good: Callable[[bytes], bool]
 ) -> dict[str, object]:
-    """`calls` calls, `IN_FLIGHT` at a time over `CONNECTIONS` connections."""
-    channels = [_channel(address, number) for number in range(CONNECTIONS)]
+    """`calls` calls, some at a time over some connections."""
+    channels = [_channel(address, number) for number in range(spread.connections)]
     latencies: list[float] = []
     allowed = 0
     remaining = itertools.count()
 
     async def caller(number: int) -> None:
         nonlocal allowed
-        call = channels[number % CONNECTIONS].unary_unary(method)
+        call = channels[number % spread.connections].unary_unary(method)
         while (turn := next(remaining)) < calls:
             request = requests[turn % len(requests)]
             begun = time.perf_counter()
@@ -86,7 +108,7 @@ async def _unary(
             allowed += is_good(answer)
 
     begun = time.perf_counter()
-    await asyncio.gather(*(caller(number) for number in range(IN_FLIGHT)))
+    await asyncio.gather(*(caller(number) for number in range(spread.in_flight)))
     seconds = time.perf_counter() - begun
     for channel in channels:
         await channel.close()
@@ -157,7 +179,15 @@ def main() -> None:
     kind, address, count = sys.argv[1], sys.argv[2], int(sys.argv[3])
     if not address.startswith("127."):
         raise SystemExit(f"{address} is not a loopback address")
-    work = {"check": checks, "limit": limits, "steady": steady, "access-log": access_log}[kind]
+    works: dict[str, Callable[[str, int], Coroutine[object, object, dict[str, object]]]] = {
+        "check": checks,
+        "limit": limits,
+        "check-16": partial(checks, spread=MANY),
+        "limit-16": partial(limits, spread=MANY),
+        "steady": steady,
+        "access-log": access_log,
+    }
+    work = works[kind]
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         print(json.dumps(runner.run(work(address, count))))
 

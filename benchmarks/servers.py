@@ -128,13 +128,16 @@ class Mixer(Server):
         clickhouse: bool = False,
         policy: Mapping[str, object] = TUTORIAL,
         rate_limit: Mapping[str, object] = NO_LIMITS,
+        workers: int = 1,
     ) -> None:
         self._folder = tempfile.TemporaryDirectory(prefix="mixer-bench-")  # ends with this object
         folder = Path(self._folder.name)
         address = f"127.0.0.1:{free_port()}"
         self._admin = f"127.0.0.1:{free_port()}"
+        listeners, socket_file = [{"address": address}], str(folder / "mixer.sock")
+        server = {"listeners": listeners, "admin": self._admin, "socket": socket_file, "workers": workers}
         lines = [
-            f"server: {{listeners: [{{address: '{address}'}}], admin: '{self._admin}', socket: '{folder}/mixer.sock'}}",
+            f"server: {json.dumps(server)}",
             "log: {level: warning}",
             f"policy: {json.dumps(policy)}",
             f"rate_limit: {json.dumps(dict(rate_limit))}",
@@ -168,13 +171,16 @@ class Mixer(Server):
             return body.decode()
 
     def processes(self) -> dict[str, int]:
-        """Supervisor, worker and, with ClickHouse, store."""
+        """Supervisor, workers and, with ClickHouse, store; and the embedded Valkey. The second worker is `worker 2`."""
         found = {"supervisor": self.pid}
         for child in Path(f"/proc/{self.pid}/task/{self.pid}/children").read_text(encoding="ascii").split():
             command = Path(f"/proc/{child}/cmdline").read_bytes().decode().split("\0")
             for part in ("worker", "store"):
                 if f"mixer_py.runtime.{part}" in command:
-                    found[part] = int(child)
+                    number = 1 + sum(name.startswith(part) for name in found)
+                    found[part if number == 1 else f"{part} {number}"] = int(child)
+            if "valkey-server" in command[0]:
+                found["valkey"] = int(child)
         if "worker" not in found:
             raise SystemExit(f"{self.name} has no worker:\n{self.last_words()}")
         return found
