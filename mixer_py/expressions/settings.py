@@ -7,6 +7,7 @@ the functions below.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import lru_cache
 from typing import Annotated
 
 from pydantic import AfterValidator
@@ -17,8 +18,12 @@ from mixer_py.expressions.faults import Place
 from mixer_py.expressions.types import BOOL, INT, STRING, Type
 
 _UNKNOWN = Place()
+_REMEMBERED = 1024
+"""Expressions, of each kind: a text is compiled when the settings are checked and again by the room that evaluates it,
+and in a list of settings many have the same keys."""
 
 
+@lru_cache(_REMEMBERED)
 def condition(text: str, place: Place = _UNKNOWN) -> Expression:
     """An expression over a check's attributes that is true or false.
 
@@ -28,6 +33,7 @@ def condition(text: str, place: Place = _UNKNOWN) -> Expression:
     return compile_expression(text, BOOL, place)
 
 
+@lru_cache(_REMEMBERED)
 def key(text: str, place: Place = _UNKNOWN) -> Expression:
     """An expression over a check's attributes whose value, no list and no map, is taken as text by `string(…)`.
 
@@ -37,6 +43,7 @@ def key(text: str, place: Place = _UNKNOWN) -> Expression:
     return compile_expression(text, STRING, place, as_text=True)
 
 
+@lru_cache(_REMEMBERED)
 def amount(text: str, place: Place = _UNKNOWN) -> Expression:
     """An expression over a check's attributes that counts something; its value is an int, which may be negative.
 

@@ -9,7 +9,6 @@ Not for: whether one matches (`quota.py`).
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -24,9 +23,12 @@ class QuotaIndex:
     __slots__ = ("_always", "_tables")
 
     def __init__(self, quotas: Iterable[Quota]) -> None:
-        """Puts each quota into one table: that of the reference which most quotas ask for."""
+        """Puts each quota into one table: that of the reference which tells most of them apart."""
         tried = [quota for quota in quotas if not quota.named_only]
-        asked = Counter(reference for quota in tried for reference in _equalities(quota))
+        constants: dict[Reference, set[object]] = {}
+        for quota in tried:
+            for reference, values in _equalities(quota).items():
+                constants.setdefault(reference, set()).update(values)
         tables: dict[Reference, dict[object, list[Quota]]] = {}
         always: list[Quota] = []
         for quota in tried:
@@ -34,7 +36,7 @@ class QuotaIndex:
             if not equalities:
                 always.append(quota)
                 continue
-            reference = max(equalities, key=lambda one: (asked[one], one.attribute, one.key or ""))
+            reference = max(equalities, key=lambda one: (len(constants[one]), one.attribute, one.key or ""))
             table = tables.setdefault(reference, {})
             for value in equalities[reference]:
                 table.setdefault(value, []).append(quota)

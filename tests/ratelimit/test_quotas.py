@@ -11,10 +11,13 @@ from envoy.service.auth.v3.attribute_context_pb2 import AttributeContext
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from mixer_py.attributes.bag import Bag
 from mixer_py.errors import CounterStoreError, UnknownQuotaError
 from mixer_py.instruments import FakeClock, Registry
 from mixer_py.policy.decision import QuotaAsked
 from mixer_py.ratelimit.algorithms import Tally
+from mixer_py.ratelimit.quota import Quota
+from mixer_py.ratelimit.quota_index import QuotaIndex
 from mixer_py.ratelimit.quota_outcome import NO_QUOTA, QuotaOutcome
 from mixer_py.ratelimit.quota_settings import QuotaSettings
 from mixer_py.ratelimit.quotas import Quotas
@@ -289,3 +292,15 @@ async def test_checks_at_once_never_admit_more_than_the_limits(algorithm: Any) -
     dear = sum(cost for tenant, cost in let_in if tenant != "b")
     assert dear <= 30
     assert len(let_in) == 40 or dear > 27, "and no room was left unused"
+
+
+def test_of_many_quotas_only_those_are_tried_that_ask_for_what_the_check_has() -> None:
+    family = Registry().counter("c", "", ("quota", "code"), max_label_sets=10_000)
+    declared = [
+        quota(f"q{n}", match=f'request.method == "GET" && request.headers["x-tenant"] == "t{n}"') for n in range(500)
+    ]
+    declared += [quota(f"in{n}", match=f'request.host in ["a{n}", "b{n}"]') for n in range(500)]
+    index = QuotaIndex([Quota(one, family) for one in declared])
+    tried = index.candidates(Bag(check(host="b7", x_tenant="t7")))
+    assert sorted(one.name for one in tried) == ["in7", "q7"]
+    assert list(index.candidates(Bag(check()))) == []

@@ -87,7 +87,10 @@ class MemoryStore:
             self._reap(_REAPED_PER_CALL, monotonic)
         if together:
             return self._charge_together(charges, now, monotonic)
-        return [self._charge(one, now, monotonic, always=one.terms.algorithm == FIXED_WINDOW) for one in charges]
+        return [
+            self._charge(one, now, monotonic, always=not together and one.terms.algorithm == FIXED_WINDOW)
+            for one in charges
+        ]
 
     def open(self) -> None:
         """Has nothing to connect to."""
