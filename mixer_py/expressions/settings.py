@@ -19,8 +19,7 @@ from mixer_py.expressions.types import BOOL, INT, STRING, Type
 
 _UNKNOWN = Place()
 _REMEMBERED = 1024
-"""Expressions, of each kind: a text is compiled when the settings are checked and again by the room that evaluates it,
-and in a list of settings many have the same keys."""
+"""Expressions of each kind: in a long list of settings, many have the same key and the same cost."""
 
 
 @lru_cache(_REMEMBERED)

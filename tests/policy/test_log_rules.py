@@ -12,7 +12,7 @@ import pytest
 
 from mixer_py.demo.processes import Ports, fetch
 from mixer_py.errors import EvaluationError, ResultError
-from mixer_py.policy.decision import Decision
+from mixer_py.policy.decision import Decision, QuotaAsked
 from mixer_py.policy.log_rules import result_of
 from mixer_py.policy.policy import Policy
 from mixer_py.telemetry.masking_rules import apply_rules, read_rules
@@ -106,6 +106,11 @@ async def test_rules_that_fail_say_so(load: Load) -> None:
 def test_results_are_shown_as_the_policy_gave_them() -> None:
     assert result_of(Decision(allowed=True, plain=True)) is True
     denied = Decision(allowed=False, http_status=401, headers=(("a", "b"),), reasons=("r",))
+    charging = Decision(allowed=True, quotas=(QuotaAsked("q", ("acme",), 2), QuotaAsked("r")))
+    assert result_of(charging) == {
+        "allowed": True,
+        "quotas": [{"name": "q", "key": ["acme"], "hits": 2}, {"name": "r"}],
+    }
     assert result_of(denied) == {"allowed": False, "http_status": 401, "headers": {"a": ["b"]}, "reasons": ["r"]}
     assert result_of(None) is None
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import contextlib
+from dataclasses import replace
 
 import pytest
 from envoy.config.core.v3.base_pb2 import HeaderValueOption
@@ -8,11 +9,21 @@ from envoy.service.auth.v3.external_auth_pb2 import CheckRequest, CheckResponse
 from google.protobuf import json_format
 
 from mixer_py.calls import Call
-from mixer_py.errors import EvaluationError, InvalidRequestError, RequestParseError, UndefinedDecisionError
+from mixer_py.errors import (
+    CounterStoreError,
+    EvaluationError,
+    InvalidRequestError,
+    RequestParseError,
+    UndefinedDecisionError,
+)
 from mixer_py.instruments import FakeClock, Registry
 from mixer_py.policy.decision import Decision, Ruling
+from mixer_py.ratelimit.quota_settings import QuotaSettings
+from mixer_py.ratelimit.quotas import Quotas
+from mixer_py.ratelimit.settings import RateLimitSettings
+from mixer_py.ratelimit.stores.memory import MemoryStore
 from mixer_py.services.ext_authz import Authorization, AuthorizationService
-from mixer_py.telemetry.decision_record import DecisionRecord
+from mixer_py.telemetry.decision_record import DecisionRecord, ShadowOutcome
 
 KEYS = {
     "decision_id",
@@ -227,3 +238,51 @@ async def test_a_candidate_is_asked_without_a_log() -> None:
     service = AuthorizationService(authorization, None, Registry(), FakeClock(), shadow=candidate)
     await service.check(b"", Call())
     assert candidate.asked == [(b"", Oracle.path, "allow", None)]
+
+
+def charging(limit: str, *, on_error: str = "error", **keys: object) -> tuple[RateLimitSettings, FakeClock, Registry]:
+    quota = QuotaSettings(name="q", limit=limit, **keys)  # type: ignore[arg-type]
+    return RateLimitSettings(quotas=(quota,), max_counters=1, on_error=on_error), FakeClock(), Registry()  # type: ignore[arg-type]
+
+
+async def test_a_candidate_is_compared_with_what_the_policy_said_and_not_with_its_quotas() -> None:
+    limits, clock, registry = charging("0 / 1m")
+    quotas = Quotas(limits, MemoryStore(clock, registry, 1), registry, clock)
+    authorization = Authorization(Oracle(Decision(allowed=True)), "rev1", "error", quotas=quotas)  # type: ignore[arg-type]
+    candidate = Candidate(keeps=True)
+    service = AuthorizationService(authorization, Records(), registry, clock, shadow=candidate)
+    assert CheckResponse.FromString(await service.check(b"", Call())).denied_response.status.code == 429
+    ((_, _, verdict, record),) = candidate.asked
+    assert verdict == "allow"
+    assert record is not None
+    assert (record.verdict, record.policy_verdict, record.http_status) == ("deny", "allow", 429)
+    assert not replace(record, shadow=ShadowOutcome("allow")).differs
+    assert replace(record, shadow=ShadowOutcome("deny")).differs
+
+
+@pytest.mark.parametrize("on_error", ["error", "allow", "deny"])
+async def test_a_quota_without_room_for_its_counter_is_what_on_error_says(on_error: str) -> None:
+    limits, clock, registry = charging("9 / 1m", on_error=on_error, key=('request.headers["x"]',))
+    quotas = Quotas(limits, MemoryStore(clock, registry, 1), registry, clock)
+    decision = Decision(allowed=True, headers=(("x-policy", "1"),), reasons=("staff",))
+    authorization = Authorization(Oracle(decision), "rev1", "allow", quotas=quotas)  # type: ignore[arg-type]
+    records = Records()
+    service = AuthorizationService(authorization, records, registry, clock)
+    request = CheckRequest()
+    for value in "ab":
+        request.attributes.request.http.headers["x"] = value
+        message = request.SerializeToString()
+        if value == "b" and on_error == "error":
+            with pytest.raises(CounterStoreError, match=r"quota q could not be counted: .* \(decision [0-9a-f-]{36}\)"):
+                await service.check(message, Call())
+        else:
+            response = CheckResponse.FromString(await service.check(message, Call()))
+    told = [(one.verdict, one.quota_name, one.quota_code, one.quota_remaining, one.http_status) for one in records]
+    verdict, status = {"error": ("error", 0), "allow": ("allow", 0), "deny": ("deny", 429)}[on_error]
+    assert told == [("allow", "q", "OK", 8, 0), (verdict, "q", "ERROR", None, status)]
+    if on_error == "allow":
+        assert options(response.ok_response.headers)[0][:2] == ("x-policy", "1")
+        reasons = str(metadata(response)["mixer_reasons"])
+        assert reasons.startswith("staff; quota q could not be counted: ")
+    if on_error == "deny":
+        assert (response.status.code, options(response.denied_response.headers)) == (8, [])
