@@ -12,6 +12,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from mixer_py.expressions.settings import Amount, Condition, Key
 from mixer_py.ratelimit.algorithms import FIXED_WINDOW, SECOND, TOKEN_BUCKET, UNIT_SECONDS, Algorithm, Terms
+from mixer_py.ratelimit.lease_bounds import describe_bounds
 from mixer_py.settings import Settings, parse_duration
 
 MOST_HITS: Final = 2**32 - 1
@@ -110,6 +111,13 @@ class QuotaSettings(Settings):
         """What hits are held against."""
         limit, window = parse_limit(self.limit)
         return Terms(self.algorithm, window, limit, limit if self.burst is None else self.burst)
+
+    def describe(self) -> dict[str, object]:
+        """Everything that it says, each value fit for JSON, for `/rlconfig`."""
+        terms = self.terms
+        lease = parse_lease(self.lease, terms.burst) if self.lease is not None else 0
+        bounds = describe_bounds(terms, lease) if lease else {}
+        return self.model_dump(mode="json") | {"burst": terms.burst, "lease": lease, "lease_bounds": bounds}
 
     @model_validator(mode="after")
     def _fits_together(self) -> QuotaSettings:

@@ -21,9 +21,10 @@ class LimitsPage:
         self._workers = workers
 
     def rules(self) -> Mapping[str, object]:
-        """The revision in force, and its rules."""
+        """The revision in force, its rules, and its quotas on attributes."""
         deployed = self._workers.deployed
-        return {"revision": deployed.revision, "limits": deployed.description.get("limits")}
+        shown = {name: deployed.description.get(name) for name in ("limits", "quotas")}
+        return {"revision": deployed.revision, **shown}
 
     async def counters(self, asked: Mapping[str, Sequence[str]]) -> Mapping[str, object]:
         """The same for the rules of some descriptors, with what is used and what remains.

@@ -48,7 +48,12 @@ class Snapshot:
 
     def describe(self) -> dict[str, object]:
         """What people see at `/policies` and `/rlconfig`."""
-        return {"revision": self.revision, "policies": self.policy.describe(), "limits": self.rules.describe()}
+        return {
+            "revision": self.revision,
+            "policies": self.policy.describe(),
+            "limits": self.rules.describe(),
+            "quotas": [quota.describe() for quota in self.configuration.rate_limit.quotas],
+        }
 
 
 def read(configuration: Configuration, fetched: Mapping[str, Path] | None = None) -> Sources:

@@ -6,6 +6,7 @@ offline run: cases that move the clock.
 
 from __future__ import annotations
 
+import json
 import re
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -128,6 +129,16 @@ def test_a_row_says_which_quota_decided(counting: Mixer, envoy: EnvoyProxy, path
     (joined,) = eventually(lambda: counting.rows(sql), "both rows")
     assert {name: joined[f"decided_{name}"] for name in wanted} == wanted
     assert not joined["disagrees"]
+
+
+def test_rlconfig_shows_the_quotas_in_force(counting: Mixer):
+    shown = {quota["name"]: quota for quota in json.loads(counting.get("/rlconfig").body)["quotas"]}
+    assert shown.keys() == {"rows-in-force", "rows-in-shadow", "rows-crowd"}
+    assert shown["rows-in-shadow"] == {
+        "name": "rows-in-shadow", "match": 'request.url_path == "/tried"', "key": [], "cost": "1", "limit": "1 / 1d",
+        "algorithm": "fixed_window", "burst": 1, "lease": 0, "lease_bounds": {}, "shadow": True,
+        "on_absent_key": "empty", "on_expression_error": "deny",
+    }  # fmt: skip
 
 
 def test_clients_at_once_never_pass_more_than_the_limit(counting: Mixer, envoy: EnvoyProxy):

@@ -85,7 +85,7 @@ class MemoryStore:
             self._collect(monotonic)
         if self._over:
             self._reap(_REAPED_PER_CALL, monotonic)
-        if together:
+        if together and len(charges) > 1:
             return self._charge_together(charges, now, monotonic)
         return [
             self._charge(one, now, monotonic, always=not together and one.terms.algorithm == FIXED_WINDOW)
