@@ -23,6 +23,7 @@ from mixer_py.policy.explaining.interpreter import parse
 from mixer_py.policy.policy import Policy
 from mixer_py.policy.rego.attributes import check_attributes
 from mixer_py.policy.rego.attributes_data import check_decision, check_documents
+from mixer_py.policy.rego.pattern_faults import check_patterns
 from mixer_py.policy.settings import PolicySettings
 from mixer_py.ratelimit.rules import Rules
 from mixer_py.ratelimit.stores.opening import check_store
@@ -103,9 +104,9 @@ def _check_references(policy: PolicySettings, whose: str) -> Report:
     except ConfigurationError:  # told already
         return Report((), ())
     decisions = [*(one.path for one in policy.decisions), policy.decision]
-    attributes = check_attributes(trees, decisions)
+    attributes, patterns = check_attributes(trees, decisions), check_patterns(trees)
     if bundle.missing or not policy.bundles:
-        return Report(tuple(attributes), ())
+        return Report(tuple(attributes), tuple(patterns))
     data, fetched = bundle.data_at([()]), list(policy.data)
     fields = {f"policy.decisions.{index}.path": one.path for index, one in enumerate(policy.decisions)}
     undefined = []
@@ -113,7 +114,7 @@ def _check_references(policy: PolicySettings, whose: str) -> Report:
         way_out = check_decision(trees, data, fetched, path)
         if way_out is not None:
             undefined.append(Fault(f"no policy {whose}defines {path}", field=field, way_out=way_out))
-    return Report((*attributes, *undefined), tuple(check_documents(trees, data, fetched)))
+    return Report((*attributes, *undefined), (*patterns, *check_documents(trees, data, fetched)))
 
 
 def _warnings(configuration: Configuration) -> Iterator[Fault]:

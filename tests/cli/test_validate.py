@@ -136,6 +136,20 @@ def test_a_decision_that_the_candidate_lacks_is_told_as_its_fault(mixer, configu
     assert "error: policy.decision: no policy of the candidate defines envoy/authz/allow" in result.out
 
 
+def test_a_pattern_that_is_none_is_warned_of(mixer, tmp_path, configuration):
+    (tmp_path / "policies" / "more.rego").write_text(
+        'package envoy.more\n\nfirst if regex.match("(a", input.parsed_path[0])\n\n'
+        'second := regex.replace(input.parsed_path[0], `[z-a]`, "x")\n\n'
+        'third if regex.match(`^(?i:a|b)+$`, input.parsed_path[0])\n\nfourth if regex.is_valid("(")\n'
+    )
+    result = mixer("validate", "-c", configuration)
+    assert result.code == 0
+    warned = [line for line in result.out.splitlines() if "pattern" in line]
+    assert len(warned) == 2
+    assert warned[0].startswith("warning: policies/more.rego:3: regex.match is always undefined")
+    assert warned[1].startswith("warning: policies/more.rego:5: regex.replace is always undefined")
+
+
 def test_data_that_nothing_defines_is_warned_of(mixer, tmp_path, configuration):
     (tmp_path / "policies" / "data.json").write_text('{"roles": {"users": {}}}')
     (tmp_path / "policies" / "more.rego").write_text(

@@ -63,9 +63,12 @@ def _unsafe_heads(trees: Sequence[Any]) -> Iterator[Fault]:
     for tree in trees:
         contents, file = tree["source"]["contents"].encode(), tree["source"]["file"]
         known = {"_", "input", "data", *names[package_path(tree["ast"])], *module_imports(tree)}
+        collects = b"|" in contents  # as every comprehension does
         for rule in tree["ast"]["rules"]:
-            declared = set(declared_in(rule, contents))
-            found = {(name, line) for name, line in unbound_terms(rule) if name not in declared}
+            found = set(unbound_terms(rule)) if collects else set()
+            if found:
+                declared = set(declared_in(rule, contents))
+                found = {one for one in found if one[0] not in declared}
             for part in parts_of(rule):
                 found.update(part.unbound())
             for name, line in sorted(found):
