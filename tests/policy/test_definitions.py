@@ -81,6 +81,7 @@ TAKEN = {
     "members of one object": 'r["a"] := 1\nr["b"] := 2 if r.a\nallow if r.b',
     "a function with its output": "f(x) := x\nallow if f(1, 1)",
     "rules of another package": "allow if data.envoy.other[input.parsed_path[0]]",
+    "a number as a key": "allow if data[2]",
     "a recursion of the documents": "allow if data.tree.tree.tree",
 }
 

@@ -175,11 +175,17 @@ def _read(node: Any) -> tuple[Use | None, list[Any]]:  # noqa: ANN401 (JSON)
             parts.append(value["field"][1])
         elif kind == "RefBrack":
             index = value["index"]
-            parts.append(index["String"]["value"] if "String" in index else None)
+            parts.append(_key(index))
             inner.append(index)
         else:
             return None, [*inner, node]
         node = value["refr"]
+
+
+def _key(index: Any) -> str | None:  # noqa: ANN401 (JSON)
+    """What stands in brackets as a name, None where it is not constant; a number is the text that it looks like."""
+    ((kind, content),) = index.items()
+    return str(content["value"]) if kind in {"String", "RawString", "Number"} else None
 
 
 def _declared(query: Any, contents: bytes) -> Names:  # noqa: ANN401 (JSON)
