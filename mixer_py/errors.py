@@ -17,6 +17,7 @@ MixerError
 ├── MessageTooLargeError      a message above `max_message_bytes`
 ├── CounterStoreError         a rate-limit counter could not be kept
 ├── SinkError                 rows could not be written; they are kept and tried again
+├── MigrationError            tables of another version that cannot be used or changed
 ├── SpoolError                a file of the spool cannot be read
 ├── QueryRefusedError         a query that a reader may not run
 ├── QueryFailedError          a query that the database refused
@@ -198,6 +199,12 @@ class SinkError(MixerError):
     def __init__(self, message: str, reason: str = "invalid") -> None:
         super().__init__(message)
         self.reason = reason
+
+
+class MigrationError(MixerError):
+    """Tables are there that this version can neither use nor change; it says what to do."""
+
+    grpc_status = FAILED_PRECONDITION
 
 
 class SpoolError(MixerError):

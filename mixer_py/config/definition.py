@@ -23,14 +23,12 @@ Kind = Literal["section", "list", "map", "value"]
 
 NOT_BUILT = (
     "server.tls",
-    "telemetry.cluster",
     "telemetry.headers",
     "telemetry.mask",
     "telemetry.prometheus.buckets",
     "telemetry.prometheus.drop_labels",
     "telemetry.prometheus.max_label_sets",
     "telemetry.prometheus.metrics",
-    "telemetry.retention",
 )
 """Keys that the design names and a later version builds; one of them is told from a slip of the pen."""
 

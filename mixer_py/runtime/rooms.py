@@ -190,7 +190,7 @@ def _sink(settings: TelemetrySettings, store_socket: Path | None) -> Sink | None
         return None if store_socket is None else StoreClient(store_socket)
     from mixer_py.telemetry.sinks.clickhouse import ClickHouseSink  # noqa: PLC0415 (a driver that few processes need)
 
-    return ClickHouseSink(target, clickhouse.password.reveal() if clickhouse.password else "")
+    return ClickHouseSink(target, clickhouse.password.reveal() if clickhouse.password else "", settings.layout)
 
 
 def _spool_folder(settings: SpoolSettings | None, life: str) -> SpoolFolder | None:

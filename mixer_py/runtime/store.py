@@ -90,7 +90,7 @@ class Store:
         configure_logs(LogSettings.model_validate(message.get("log", {})), "store")
         self._vital_signs.loading(now=True)
         try:
-            await asyncio.get_running_loop().run_in_executor(self._writer, self._engine.open)
+            await asyncio.get_running_loop().run_in_executor(self._writer, self._engine.open, _retention(message))
             self._opened = True
             self._server = await asyncio.start_unix_server(self._serve, sock=bind_private(self._path))
         except ConfigurationError as error:
@@ -211,6 +211,12 @@ class Store:
 
 def _failed(kind: str, message: str) -> Frame:
     return Frame({"ok": False, "kind": kind, "message": message})
+
+
+def _retention(message: Message) -> dict[str, int]:
+    """Seconds that rows of a table are kept, by table."""
+    told = message.get("retention")
+    return {str(table): int(seconds) for table, seconds in told.items()} if isinstance(told, dict) else {}
 
 
 async def _run(options: argparse.Namespace) -> int:

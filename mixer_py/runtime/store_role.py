@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping
 from pathlib import Path
 
 from mixer_py.config.configuration import Configuration
@@ -22,6 +23,7 @@ class StoreRole:
     def __init__(
         self,
         target: EmbeddedTarget,
+        retention: Mapping[str, int],
         log: LogSettings,
         folder: Path,
         metrics: ProcessMetrics,
@@ -32,6 +34,7 @@ class StoreRole:
         arguments = ("--directory", str(target.directory), "--database", target.database, "--socket", str(self.socket))
         program = ChildProgram("store", "mixer_py.runtime.store", arguments)
         self._role = Role(program, folder, metrics, registry, clock, welcome=self._welcome)
+        self._retention = dict(retention)
         self._log = log
         self._watching: asyncio.Task[None] | None = None
 
@@ -44,7 +47,9 @@ class StoreRole:
         target = clickhouse.target if clickhouse else None
         if not isinstance(target, EmbeddedTarget):
             return None
-        return cls(target, configuration.log, folder, metrics, registry, clock)
+        return cls(
+            target, configuration.telemetry.layout.retention, configuration.log, folder, metrics, registry, clock
+        )
 
     async def start(self) -> None:
         """Starts the store and waits until it answers; from now on it is replaced when it ends.
@@ -63,6 +68,6 @@ class StoreRole:
             await self._watching
 
     async def _welcome(self, child: Child) -> None:
-        answer = await ask(child, {"command": "start", "log": self._log.model_dump()})
+        answer = await ask(child, {"command": "start", "log": self._log.model_dump(), "retention": self._retention})
         if answer["event"] != "listening":
             raise ProcessError(f"the store answered {answer['event']!r} to its start")

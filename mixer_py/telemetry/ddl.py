@@ -1,22 +1,24 @@
-"""The statements that make the tables and the view, from the table of columns.
+"""The statements that make tables, roll-ups and the view, from the table of columns.
 
 No PARTITION BY: a batch is then one part, written whole or not at all, and an entry whose clock is years off
 cannot spread it over more partitions than the server allows.
-Not for: running them, or changing tables that exist.
+Not for: running them, or changing tables that exist (`migrations.py`).
 """
 
 from __future__ import annotations
 
-import re
 from typing import Final
 
-from mixer_py.telemetry.columns import DECISIONS, REQUESTS, Column, TableOfColumns
+from mixer_py.telemetry.columns import DECISIONS, REQUESTS, TABLES, Column, TableOfColumns
+from mixer_py.telemetry.layout import LOCAL, Layout
+from mixer_py.telemetry.rollups import ROLLUPS, Measure, Rollup
 
 DEDUPLICATION_WINDOW: Final = 10_000
 """Insert tokens that a table remembers: a batch that is sent again within so many batches is stored once."""
 
 VIEW: Final = "request_decisions"
-_NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+MINUTE: Final = "minute"
+"""The column of a roll-up that says which minute it sums up."""
 
 _DECIDED: Final = tuple(
     name
@@ -27,24 +29,34 @@ _DECIDED: Final = tuple(
 """Columns of `decisions` that the view shows, each with the prefix `decided_`."""
 
 
-def create_statements(database: str) -> tuple[str, ...]:
-    """Statements that make database, tables and view where they are missing, in order.
-
-    Raises:
-        ValueError: the database's name is not one that needs no quoting.
-    """
-    if _NAME.fullmatch(database) is None:
-        raise ValueError(f"{database!r} cannot be a database's name; use letters, digits and underscores")
-    return (
-        f"CREATE DATABASE IF NOT EXISTS {database}",
-        *(_table(database, table) for table in (REQUESTS, DECISIONS)),
-        _view(database),
-    )
+def table_statements(layout: Layout) -> tuple[str, ...]:
+    """Statements that make database, tables and targets of roll-ups where they are missing, in order."""
+    statements = [f"CREATE DATABASE IF NOT EXISTS {layout.database}{layout.on_cluster}"]
+    for table in TABLES.values():
+        statements.append(_table(layout, table))
+        statements += _distributed(layout, table.name)
+    for rollup in ROLLUPS:
+        statements.append(_target(layout, rollup))
+        statements += _distributed(layout, rollup.name)
+    return tuple(statements)
 
 
-def _column(column: Column) -> str:
+def view_statements(layout: Layout) -> tuple[str, ...]:
+    """Statements that make what hangs on the tables and holds no rows itself: it may be made anew."""
+    return (_view(layout), *(_materialized_view(layout, rollup) for rollup in ROLLUPS))
+
+
+def create_statements(layout: Layout) -> tuple[str, ...]:
+    """Statements that make everything where it is missing, in order."""
+    return (*table_statements(layout), *view_statements(layout))
+
+
+def column_definition(column: Column | Measure) -> str:
+    """A column as CREATE TABLE and ADD COLUMN have it."""
+    if isinstance(column, Measure):
+        return f"{column.name} {column.state} COMMENT {literal(column.meaning)}"
     codec = f" CODEC({column.kind.codec})" if column.kind.codec else ""
-    return f"    {column.name} {column.kind.clickhouse}{codec} COMMENT {literal(column.meaning)}"
+    return f"{column.name} {column.kind.clickhouse}{codec} COMMENT {literal(column.meaning)}"
 
 
 def literal(text: str) -> str:
@@ -53,19 +65,84 @@ def literal(text: str) -> str:
     return f"'{escaped}'"
 
 
-def _table(database: str, table: TableOfColumns) -> str:
-    lines = [_column(column) for column in table.columns]
-    lines += [f"    INDEX by_{name} {name} TYPE bloom_filter(0.01) GRANULARITY 1" for name in table.indexed]
+def time_to_live(layout: Layout, table: str, moment: str) -> str:
+    """When rows of a table are deleted, as TTL and MODIFY TTL have it; empty for never."""
+    seconds = layout.retention.get(table)
+    return f"toDateTime({moment}) + toIntervalSecond({seconds})" if seconds else ""
+
+
+def _settings(layout: Layout) -> str:
+    if layout.cluster:
+        return (
+            f"SETTINGS replicated_deduplication_window = {DEDUPLICATION_WINDOW}, "
+            "replicated_deduplication_window_seconds = 604800"
+        )
+    return f"SETTINGS non_replicated_deduplication_window = {DEDUPLICATION_WINDOW}"
+
+
+def _holding(layout: Layout, name: str, lines: list[str], engine: str, order_by: str, moment: str, meaning: str) -> str:
+    """A table that holds rows."""
+    lives = time_to_live(layout, name, moment)
     return (
-        f"CREATE TABLE IF NOT EXISTS {database}.{table.name} (\n"
-        + ",\n".join(lines)
-        + f"\n) ENGINE = MergeTree ORDER BY {table.order_by}\n"
-        f"SETTINGS non_replicated_deduplication_window = {DEDUPLICATION_WINDOW}\n"
-        f"COMMENT {literal(table.meaning)}"
+        f"CREATE TABLE IF NOT EXISTS {layout.stored(name)}{layout.on_cluster} (\n"
+        + ",\n".join(f"    {line}" for line in lines)
+        + f"\n) ENGINE = {layout.engine(engine)} ORDER BY {order_by}\n"
+        + (f"TTL {lives}\n" if lives else "")
+        + f"{_settings(layout)}\n"
+        f"COMMENT {literal(meaning)}"
     )
 
 
-def _view(database: str) -> str:
+def _table(layout: Layout, table: TableOfColumns) -> str:
+    lines = [column_definition(column) for column in table.columns]
+    lines += [index_definition(name) for name in table.indexed]
+    return _holding(layout, table.name, lines, "MergeTree", table.order_by, "timestamp", table.meaning)
+
+
+def index_definition(column: str) -> str:
+    """The index by which rows of one value are found, as CREATE TABLE and ADD INDEX have it."""
+    return f"INDEX by_{column} {column} TYPE bloom_filter(0.01) GRANULARITY 1"
+
+
+def rollup_columns(rollup: Rollup) -> dict[str, str]:
+    """Definition of each column of a roll-up's table, by its name, in order."""
+    kinds = {column.name: column for column in rollup.source.columns}
+    return {
+        MINUTE: f"{MINUTE} DateTime('UTC') CODEC(Delta, ZSTD(1)) COMMENT 'start of the minute'",
+        **{name: f"{name} {kinds[name].kind.clickhouse} COMMENT {literal(kinds[name].meaning)}" for name in rollup.key},
+        **{measure.name: column_definition(measure) for measure in rollup.measures},
+    }
+
+
+def _target(layout: Layout, rollup: Rollup) -> str:
+    order_by = f"({', '.join((MINUTE, *rollup.key))})"
+    lines = list(rollup_columns(rollup).values())
+    return _holding(layout, rollup.name, lines, "AggregatingMergeTree", order_by, MINUTE, rollup.meaning)
+
+
+def _materialized_view(layout: Layout, rollup: Rollup) -> str:
+    chosen = [f"toStartOfMinute(toDateTime(timestamp, 'UTC')) AS {MINUTE}", *rollup.key]
+    chosen += [f"{measure.expression} AS {measure.name}" for measure in rollup.measures]
+    where = f"\nWHERE {rollup.condition}" if rollup.condition else ""
+    return (
+        f"CREATE MATERIALIZED VIEW IF NOT EXISTS {layout.database}.{rollup.name}_mv{layout.on_cluster}\n"
+        f"TO {layout.stored(rollup.name)} AS SELECT\n    " + ",\n    ".join(chosen) + "\n"
+        f"FROM {layout.stored(rollup.source.name)}{where}\n"
+        f"GROUP BY {', '.join((MINUTE, *rollup.key))}"
+    )
+
+
+def _distributed(layout: Layout, name: str) -> list[str]:
+    """On a cluster, the table that asks all its servers."""
+    if not layout.cluster:
+        return []
+    engine = f"Distributed('{layout.cluster}', '{layout.database}', '{name}{LOCAL}', rand())"
+    return [
+        f"CREATE TABLE IF NOT EXISTS {layout.read(name)}{layout.on_cluster} AS {layout.stored(name)} ENGINE = {engine}"
+    ]
+
+
+def _view(layout: Layout) -> str:
     """Each request with the decision behind it.
 
     By decision_id; where the log entry has none, or one that mixer never issued, by request_id, of which the latest
@@ -78,9 +155,10 @@ def _view(database: str) -> str:
         f"    if(by_id.decision_id != '', by_id.{name}, by_request.{name}) AS decided_{name}" for name in _DECIDED
     ]
     kept = ", ".join(dict.fromkeys((*_DECIDED, "request_id")))
-    decisions = f"(SELECT {kept} FROM {database}.{DECISIONS.name}"  # noqa: S608 (names of ours, and one checked)
+    decisions = f"(SELECT {kept} FROM {layout.read(DECISIONS.name)}"  # noqa: S608 (names of ours, and one checked)
+    joined = "GLOBAL LEFT ANY JOIN" if layout.cluster else "LEFT ANY JOIN"  # else each server joins its own rows only
     return "\n".join((
-        f"CREATE VIEW IF NOT EXISTS {database}.{VIEW} AS SELECT",
+        f"CREATE VIEW IF NOT EXISTS {layout.database}.{VIEW}{layout.on_cluster} AS SELECT",
         ",\n".join(shown) + ",",
         "    multiIf(by_id.decision_id != '', 'decision_id', by_request.decision_id != '', 'request_id', '')",
         "        AS joined_by,",
@@ -91,10 +169,10 @@ def _view(database: str) -> str:
         "        OR entry.verdict != 'none' AND entry.verdict != decided_verdict",
         "            AND NOT (entry.verdict = 'bypassed' AND decided_verdict = 'error')",
         "    ) AS disagrees",
-        f"FROM {database}.{REQUESTS.name} AS entry",
-        f"LEFT ANY JOIN {decisions} WHERE decision_id != '') AS by_id",
+        f"FROM {layout.read(REQUESTS.name)} AS entry",
+        f"{joined} {decisions} WHERE decision_id != '') AS by_id",
         "    ON entry.decision_id = by_id.decision_id",
-        f"LEFT ANY JOIN {decisions} WHERE request_id != ''",
+        f"{joined} {decisions} WHERE request_id != ''",
         "    ORDER BY timestamp DESC LIMIT 1 BY request_id) AS by_request",
         "    ON entry.request_id = by_request.request_id",
     ))  # fmt: skip

@@ -5,12 +5,16 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from types import MappingProxyType
+from typing import Annotated, Literal
 from urllib.parse import SplitResult, parse_qs, quote, unquote, urlsplit
 
-from pydantic import Field, ValidationInfo, field_validator
+from pydantic import AfterValidator, Field, ValidationInfo, field_validator
 
 from mixer_py.settings import Duration, LocalPath, Secret, Settings, Size
+from mixer_py.telemetry.columns import TABLES
+from mixer_py.telemetry.layout import Layout
+from mixer_py.telemetry.rollups import ROLLUPS
 
 DEFAULT_DATABASE = "mesh"
 NATIVE_PORTS = {"clickhouse": 9000, "clickhouses": 9440}
@@ -35,6 +39,16 @@ class ServerTarget:
     user: str
     database: str
     secure: bool
+
+
+def _at_least_an_hour(seconds: float) -> float:
+    if seconds < 3600:
+        raise ValueError("rows are kept for at least an hour: 1h")
+    return seconds
+
+
+Retention = Annotated[Duration, AfterValidator(_at_least_an_hour)]
+"""How long something is kept, in seconds; at least an hour."""
 
 
 class ClickHouseSettings(Settings):
@@ -89,6 +103,19 @@ class SpoolSettings(Settings):
     milliseconds."""
 
 
+class RetentionSettings(Settings):
+    """How long rows are kept; what is not named is kept for ever."""
+
+    requests: Retention | None = None
+    """Rows of `requests`, from the start of the request."""
+    connections: Retention | None = None
+    """Rows of `connections`, from the start of the connection."""
+    decisions: Retention | None = None
+    """Rows of `decisions`."""
+    rollups: Retention | None = None
+    """Roll-ups by the minute."""
+
+
 class PrometheusSettings(Settings):
     """Istio's standard metrics; its keys come with a later version."""
 
@@ -102,8 +129,31 @@ class TelemetrySettings(Settings):
     """Rows that wait to be written."""
     spool: SpoolSettings | None = None
     """Where rows wait on disk when there are too many for the queue; without it the oldest are dropped then."""
+    retention: RetentionSettings = RetentionSettings()
+    """How long rows are kept. A change takes effect with the next start; rows go when ClickHouse merges their parts."""
+    cluster: str = ""
+    """Name of the ClickHouse cluster that holds the tables, replicated and distributed; empty for one server."""
     prometheus: PrometheusSettings = PrometheusSettings()
     """Istio's standard metrics."""
+
+    @property
+    def layout(self) -> Layout:
+        """Where the tables stand; only with `clickhouse`."""
+        kept = {name: seconds for name in TABLES if (seconds := getattr(self.retention, name)) is not None}
+        if self.retention.rollups is not None:
+            kept |= {rollup.name: self.retention.rollups for rollup in ROLLUPS}
+        database = self.clickhouse.target.database if self.clickhouse is not None else DEFAULT_DATABASE
+        return Layout(database, MappingProxyType({name: int(seconds) for name, seconds in kept.items()}), self.cluster)
+
+    @field_validator("cluster")
+    @classmethod
+    def _cluster_of_servers(cls, cluster: str, info: ValidationInfo) -> str:
+        if cluster:
+            Layout(DEFAULT_DATABASE, cluster=cluster)
+            clickhouse: ClickHouseSettings | None = info.data.get("clickhouse")
+            if clickhouse is None or isinstance(clickhouse.target, EmbeddedTarget):
+                raise ValueError("a cluster is one of ClickHouse servers; name one of them in telemetry.clickhouse.url")
+        return cluster
 
 
 def parse_target(url: str) -> EmbeddedTarget | ServerTarget:

@@ -20,6 +20,7 @@ from mixer_py.errors import NotRunningError, QueryFailedError, SinkError
 from mixer_py.instruments import Registry, SystemClock
 from mixer_py.queries.reader import ServerReader
 from mixer_py.telemetry.columns import DECISIONS
+from mixer_py.telemetry.layout import Layout
 from mixer_py.telemetry.recorder import Recorder
 from mixer_py.telemetry.settings import QueueSettings, ServerTarget
 from mixer_py.telemetry.sinks.clickhouse import SEND_RECEIVE_SECONDS, ClickHouseSink
@@ -46,6 +47,7 @@ def old_type(clickhouse: str) -> str:
     return {"DateTime64(9, 'UTC')": "DateTime", "Bool": "UInt8"}.get(clickhouse, clickhouse)
 
 
+LAYOUT = Layout("mesh")
 STATEMENTS = (
     "CREATE DATABASE IF NOT EXISTS mesh",
     "CREATE TABLE IF NOT EXISTS mesh.decisions ("
@@ -108,7 +110,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 
 async def write_once(server: Server) -> None:
     """Makes the tables."""
-    sink = ClickHouseSink(server.target, "word", STATEMENTS)
+    sink = ClickHouseSink(server.target, "word", LAYOUT, STATEMENTS)
     await sink.write("decisions", rows(1, request_id="first"), "t0")
     await sink.close()
 
@@ -119,7 +121,7 @@ async def read(server: Server, sql: str) -> list[dict[str, object]]:
 
 
 async def test_every_column_arrives_as_it_left(server: Server) -> None:
-    sink = ClickHouseSink(server.target, "word", STATEMENTS)
+    sink = ClickHouseSink(server.target, "word", LAYOUT, STATEMENTS)
     values = {"verdict": "deny", "reasons": "because of ü and 'quotes'\n", "http_status": 403, "dry_run": True,
               "quota_remaining": 7, "duration_us": 1.5, "request_id": "every"}  # fmt: skip
     await sink.write("decisions", rows(3, **values), "t1")
@@ -145,7 +147,7 @@ async def test_a_wrong_password_and_a_wrong_port_are_told_apart_from_rows_that_d
         (server.target, "wrong"),
         (ServerTarget("127.0.0.1", 1, "default", "mesh", secure=False), ""),
     ):
-        sink = ClickHouseSink(target, password, STATEMENTS)
+        sink = ClickHouseSink(target, password, LAYOUT, STATEMENTS)
         with pytest.raises(SinkError) as caught:
             await sink.write("decisions", rows(1), "t")
         assert caught.value.reason in {"away", "insert_failed"}
@@ -159,7 +161,7 @@ async def test_a_server_that_hangs_does_not_hold_the_end(server: Server) -> None
         QueueSettings(block_interval="1ms"),
         Registry(),
         SystemClock(),
-        ClickHouseSink(server.target, "word", STATEMENTS),
+        ClickHouseSink(server.target, "word", LAYOUT, STATEMENTS),
     )
     recorder.start()
     recorder.put("decisions", rows(1, request_id="before it hangs"))
@@ -181,7 +183,7 @@ async def test_rows_wait_while_the_server_is_away_and_arrive_when_it_is_back(ser
         QueueSettings(block_interval="10ms"),
         Registry(),
         SystemClock(),
-        ClickHouseSink(server.target, "word", STATEMENTS),
+        ClickHouseSink(server.target, "word", LAYOUT, STATEMENTS),
     )
     recorder.start()
     recorder.put("decisions", rows(5, request_id="before"))

@@ -8,18 +8,21 @@ import sys
 
 import pytest
 
-from mixer_py.telemetry.columns import DECISIONS, REQUESTS
-from mixer_py.telemetry.ddl import create_statements
+from mixer_py.telemetry.columns import DECISIONS, REQUESTS, TABLES
+from mixer_py.telemetry.ddl import create_statements, literal
+from mixer_py.telemetry.layout import Layout
+from mixer_py.telemetry.rollups import ROLLUPS
 
 SCRIPT = """
 import json, sys
 import chdb, pyarrow as pa
 from mixer_py.telemetry.columns import TABLES
 from mixer_py.telemetry.ddl import create_statements
+from mixer_py.telemetry.layout import Layout
 
 connection = chdb.connect(sys.argv[1])
 for _ in range(2):
-    for statement in create_statements("mesh"):
+    for statement in create_statements(Layout("mesh")):
         connection.query(statement)
 for name, rows in json.loads(sys.argv[2]).items():
     table = TABLES[name]
@@ -43,7 +46,10 @@ def run(folder, rows, *queries):
 def test_a_database_has_a_plain_name():
     for name in ("", "a b", "mesh; DROP TABLE x", "0a", "`mesh`"):
         with pytest.raises(ValueError, match="cannot be a database's name"):
-            create_statements(name)
+            Layout(name)
+        if name:
+            with pytest.raises(ValueError, match="cannot be a cluster's name"):
+                Layout("mesh", cluster=name)
 
 
 @pytest.mark.chdb
@@ -51,8 +57,8 @@ def test_tables_are_made_once_with_their_columns_and_remember_tokens(tmp_path):
     columns, engines, indexes, old = run(
         tmp_path,
         {"requests": [{"timestamp": stamp, "request_id": "r"} for stamp in (0, 10**18, 9_223_372_035 * 10**9)]},
-        "SELECT table, name, type, comment FROM system.columns WHERE database = 'mesh' AND table != 'request_decisions'"
-        " ORDER BY table, position",
+        "SELECT table, name, type, comment FROM system.columns WHERE database = 'mesh'"
+        " AND table IN ('requests', 'decisions') ORDER BY table, position",
         "SELECT name, engine_full, comment FROM system.tables WHERE database = 'mesh' ORDER BY name",
         "SELECT table, type FROM system.data_skipping_indices WHERE database = 'mesh' ORDER BY table, expr",
         "SELECT toString(timestamp) AS at FROM mesh.requests ORDER BY timestamp",
@@ -63,9 +69,17 @@ def test_tables_are_made_once_with_their_columns_and_remember_tokens(tmp_path):
         for column in table.columns
     ]
     assert columns == wanted
-    assert [engine["name"] for engine in engines] == ["decisions", "request_decisions", "requests"]
-    assert all("non_replicated_deduplication_window = 10000" in engines[place]["engine_full"] for place in (0, 2))
-    assert all("PARTITION" not in engines[place]["engine_full"] for place in (0, 2))
+    rollups = {rollup.name for rollup in ROLLUPS}
+    holding = {*TABLES, *rollups}
+    assert {engine["name"] for engine in engines} == {
+        *holding,
+        "request_decisions",
+        *(f"{name}_mv" for name in rollups),
+    }
+    for engine in engines:
+        if engine["name"] in holding:
+            assert "non_replicated_deduplication_window = 10000" in engine["engine_full"]
+            assert "PARTITION" not in engine["engine_full"]
     assert len(indexes) == 4
     assert {index["type"] for index in indexes} == {"bloom_filter"}
     assert [row["at"][:4] for row in old] == ["1970", "2001", "2262"]
@@ -114,3 +128,17 @@ def test_the_view_joins_by_decision_else_by_request_and_flags_disagreement(tmp_p
     assert {row["route_name"]: (row["joined_by"], row["disagrees"]) for row in found} == {
         name: (joined_by, disagrees) for name, (_, _, joined_by, disagrees) in CASES.items()
     }
+
+
+@pytest.mark.chdb
+def test_what_a_cluster_is_told_is_clickhouse(tmp_path):
+    """No cluster runs here: chDB at least parses every statement, and each is for all servers."""
+    statements = create_statements(Layout("mesh", {"requests": 86_400}, "prod"))
+    run(tmp_path, {}, *(f"SELECT formatQuery({literal(statement)})" for statement in statements))
+    assert all("ON CLUSTER 'prod'" in statement for statement in statements)
+    made = "\n".join(statements)
+    for table in (*TABLES, *(rollup.name for rollup in ROLLUPS)):
+        assert f"mesh.{table}_local ON CLUSTER 'prod' (" in made
+        assert f"Distributed('prod', 'mesh', '{table}_local', rand())" in made
+    assert made.count("ENGINE = Replicated") == len(TABLES) + len(ROLLUPS)
+    assert "GLOBAL LEFT ANY JOIN" in made

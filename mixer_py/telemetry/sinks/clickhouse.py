@@ -11,6 +11,7 @@ import contextlib
 import socket
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -20,14 +21,17 @@ from clickhouse_driver import Client
 from clickhouse_driver.errors import Error as DriverError
 from clickhouse_driver.errors import ServerException
 
-from mixer_py.errors import SinkError
-from mixer_py.telemetry.ddl import create_statements
+from mixer_py.errors import MigrationError, SinkError
+from mixer_py.telemetry.layout import Layout
+from mixer_py.telemetry.migrations import migrate
 from mixer_py.telemetry.settings import ServerTarget
 
 CONNECT_SECONDS = 2
 SEND_RECEIVE_SECONDS = 30
 _HANG_UP_SECONDS = 1
 """How long `close` waits for an insert on its way, before it takes the connection from under it."""
+_DEDUPLICATE_SUMS = {"deduplicate_blocks_in_dependent_materialized_views": 1}
+"""A block that is sent again is summed up once, too."""
 _DEDUPLICATION = (22, 2)
 """First version whose MergeTree takes insert_deduplication_token."""
 
@@ -35,17 +39,21 @@ _DEDUPLICATION = (22, 2)
 class ClickHouseSink:
     """A connection to a server, made when it is first needed and again when it was lost."""
 
-    def __init__(self, target: ServerTarget, password: str, statements: Sequence[str] | None = None) -> None:
+    def __init__(
+        self, target: ServerTarget, password: str, layout: Layout, statements: Sequence[str] | None = None
+    ) -> None:
         """Prepares a sink.
 
         Args:
             target: the server.
             password: empty for none.
-            statements: what makes the tables; the product's own when None.
+            layout: where the tables stand.
+            statements: what makes the tables; the product's own, and their migrations, when None.
         """
         self._target = target
         self._password = password
-        self._statements = create_statements(target.database) if statements is None else tuple(statements)
+        self._layout = layout
+        self._statements = None if statements is None else tuple(statements)
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="clickhouse")
         self._client: Client | None = None
         self._deduplicates = False
@@ -67,14 +75,17 @@ class ClickHouseSink:
     def _insert(self, table: str, batch: pa.RecordBatch, token: str) -> None:
         try:
             client = self._connected()
-            settings = {"insert_deduplication_token": token} if self._deduplicates else {}
+            settings = {"insert_deduplication_token": token, **_DEDUPLICATE_SUMS} if self._deduplicates else {}
             names = ", ".join(f"`{name}`" for name in batch.schema.names)
             client.execute(
-                f"INSERT INTO {self._target.database}.{table} ({names}) VALUES",
+                f"INSERT INTO {self._layout.stored(table)} ({names}) VALUES",
                 [_numpy(column) for column in batch.columns],
                 columnar=True,
                 settings=settings,
             )
+        except MigrationError as error:
+            self._disconnect()
+            raise SinkError(f"ClickHouse at {self._target.host}:{self._target.port}: {error}", "schema") from error
         except (DriverError, OSError, EOFError) as error:
             self._disconnect()
             reason = "insert_failed" if isinstance(error, ServerException) else "away"
@@ -92,7 +103,10 @@ class ClickHouseSink:
                 settings={"use_numpy": True}, disable_reconnect=True,  # else it waits anew, behind `close`
             )  # fmt: skip
             self._client = client
-            for statement in self._statements:
+            if self._statements is None:
+                for change in migrate(self._layout, partial(_rows, client), client.execute):
+                    self._log.info("a table was changed", statement=change)
+            for statement in self._statements or ():
                 client.execute(statement)
             info = client.connection.server_info
             self._deduplicates = (info.version_major, info.version_minor) >= _DEDUPLICATION
@@ -114,6 +128,12 @@ class ClickHouseSink:
         if line is not None:
             with contextlib.suppress(OSError):
                 line.shutdown(socket.SHUT_RDWR)
+
+
+def _rows(client: Client, sql: str) -> list[dict[str, Any]]:
+    """The rows of a SELECT, by name."""
+    rows, columns = client.execute(sql, with_column_types=True)
+    return [dict(zip((name for name, _ in columns), row, strict=True)) for row in rows]
 
 
 def _numpy(column: pa.Array) -> np.ndarray[Any, Any] | list[Any]:

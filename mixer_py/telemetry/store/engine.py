@@ -15,22 +15,27 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
+from types import MappingProxyType
 from typing import Final
 
 import pyarrow as pa
 import pyarrow.compute as pc
 import structlog
 
-from mixer_py.errors import ConfigurationError, Fault, QueryFailedError, SinkError
+from mixer_py.errors import ConfigurationError, Fault, MigrationError, QueryFailedError, SinkError
 from mixer_py.telemetry import validation
 from mixer_py.telemetry.columns import TABLES
-from mixer_py.telemetry.ddl import create_statements
+from mixer_py.telemetry.layout import Layout
+from mixer_py.telemetry.migrations import migrate
+from mixer_py.telemetry.rollups import ROLLUPS
 from mixer_py.telemetry.store.connection import Connection, Row, is_locked, read_rows, tidy
 from mixer_py.telemetry.store.protocol import QueryLimits
 
+FOR_EVER: Final[Mapping[str, int]] = MappingProxyType({})
+"""No table's rows are ever deleted."""
 KEEP_FREE: Final = 256 << 20
 """Bytes of the disk that are never used: at its edge chDB loses what it writes."""
 MEMORY: Final = 1536 << 20
@@ -40,6 +45,8 @@ _ROOM_FACTOR: Final = 4
 """Free bytes wanted for a byte of a batch: its part, and merges that copy it."""
 _SOURCES_LIFETIME: Final = 480
 """Seconds that the sources of a merge stay on disk: ClickHouse's own default; chDB's is none, so within a minute."""
+_HOLDING: Final = (*TABLES, *(rollup.name for rollup in ROLLUPS))
+"""Tables that hold rows, or sums of them."""
 _TOKEN: Final = re.compile(r"[A-Za-z0-9._:-]{1,128}")
 _ATTEMPTS: Final = 5
 """How often parts are listed anew because a merge took one away in between."""
@@ -69,8 +76,11 @@ class StoreEngine:
         self.broken = ""
         """Why nothing is inserted any more and the process must be replaced; empty while all is well."""
 
-    def open(self) -> None:
+    def open(self, retention: Mapping[str, int] = FOR_EVER) -> None:
         """Opens the folder and makes what is missing in it.
+
+        Args:
+            retention: seconds that rows of a table are kept; a table that is not named keeps them for ever.
 
         Raises:
             ConfigurationError: chDB is not installed; the folder cannot be used, is in use, or is of another version.
@@ -94,7 +104,7 @@ class StoreEngine:
             raise self._cannot_open(str(error)) from error
         self._inspector = self._connect()
         try:
-            self._prepare()
+            self._prepare(Layout(self._database, retention))
         except BaseException as error:
             self.close()
             if isinstance(error, (RuntimeError, ValueError)):
@@ -127,6 +137,9 @@ class StoreEngine:
         while True:
             self._insert(table, batch, name)
             parts = self._new_parts(table)
+            for rollup in ROLLUPS:
+                if rollup.source.name == table and (sums := self._new_parts(rollup.name)):
+                    self._verify(rollup.name, sums)
             if parts:
                 self._verify(table, parts, batch.num_rows)
                 return int(batch.num_rows)
@@ -177,7 +190,7 @@ class StoreEngine:
         Raises:
             SinkError: the store is broken.
         """
-        for table in TABLES:
+        for table in _HOLDING:
             active = {part["name"] for part in self._parts(self._inspector, table)}
             keys = {f"{table}/{name}" for name in active}
             for key in sorted(keys - self._verified):
@@ -218,40 +231,22 @@ class StoreEngine:
             )
         return _refusal(f"chDB cannot open {self._directory}: {tidy(message)}", "see what chDB wrote on stderr")
 
-    def _prepare(self) -> None:
-        *tables, view = create_statements(self._database)
-        for statement in tables:
-            self._writer.query(statement)
-        self._check_columns()
-        self._writer.query(view)
-        for table in TABLES:
+    def _prepare(self, layout: Layout) -> None:
+        try:
+            changes = migrate(layout, partial(read_rows, self._writer), self._writer.query)
+        except MigrationError as error:
+            raise _refusal(f"{error} (in {self._directory})", "or move the folder away") from error
+        for change in changes:
+            self._log.info("a table was changed", statement=change)
+        for table in _HOLDING:
             self._writer.query(
                 f"ALTER TABLE {self._database}.{table} MODIFY SETTING old_parts_lifetime = {_SOURCES_LIFETIME}"
             )
         self._note_what_is_there()
 
-    def _check_columns(self) -> None:
-        for table in TABLES.values():
-            there = {
-                row["name"]: row["type"]
-                for row in read_rows(
-                    self._writer,
-                    f"SELECT name, type FROM system.columns WHERE database = '{self._database}' "  # noqa: S608 (ours)
-                    f"AND table = '{table.name}'",
-                )
-            }
-            wanted = {column.name: column.kind.clickhouse for column in table.columns}
-            if there != wanted:
-                names = sorted(name for name in there | wanted if there.get(name) != wanted.get(name))
-                raise _refusal(
-                    f"table {self._database}.{table.name} in {self._directory} was made by another version: "
-                    f"{', '.join(names)} differ",
-                    "move the folder away, or use the version that made it",
-                )
-
     def _note_what_is_there(self) -> None:
         found = set()
-        for table in TABLES:
+        for table in _HOLDING:
             parts = self._parts(self._writer, table)
             found |= {f"{table}/{part['name']}" for part in parts}
             self._last_block[table] = max((part["last_block"] for part in parts), default=0)
@@ -276,6 +271,7 @@ class StoreEngine:
             self._writer.query(
                 f"INSERT INTO {self._database}.{table} ({columns}) "  # noqa: S608 (names of ours, and a checked token)
                 f"SETTINGS insert_deduplication_token = '{token}', max_insert_threads = 1, "
+                "deduplicate_blocks_in_dependent_materialized_views = 1, "
                 "min_insert_block_size_rows = 1073741824, min_insert_block_size_bytes = 0 "  # one block: one part
                 f"SELECT {columns} FROM Python(rows)"
             )
@@ -286,8 +282,13 @@ class StoreEngine:
         last = self._last_block[table]
         return [part for part in self._parts(self._writer, table) if part["last_block"] > last]
 
-    def _verify(self, table: str, parts: list[Row], rows: int) -> None:
+    def _verify(self, table: str, parts: list[Row], rows: int | None = None) -> None:
         """Checks the parts that hold the rows just inserted; a merge may have taken them in already.
+
+        Args:
+            table: its name.
+            parts: those that are new.
+            rows: how many were inserted; None where they are summed up.
 
         Raises:
             SinkError: they are not on disk as they were written.
@@ -302,7 +303,7 @@ class StoreEngine:
             self._break(f"parts of {table} change faster than they can be checked")
         for part, fault in zip(parts, faults, strict=True):
             fresh = part["first_block"] > last
-            if not fault and fresh and part["rows"] != rows:
+            if not fault and fresh and rows is not None and part["rows"] != rows:
                 fault = f"it holds {part['rows']} rows of {rows}"  # noqa: PLW2901 (one of its faults)
             if fault:
                 if fresh:  # without it the token is forgotten too, and no merge can take it in
