@@ -13,15 +13,14 @@ lease moves is time: a hit charged at one moment is used a little later. From th
 - *Token bucket.* A lease ends after `lasting()`, at most a window. So what was held when a stretch began came out of
   the bucket in the window before it, and that is at most `burst + limit`.
 
-What is not used makes a limit stricter until it has been given back, has ended or has come back by itself: a worker
-that is killed takes at most its lease with it. Not for: taking leases (`stores/leases.py`).
+What is not used makes a limit stricter: `under_admission`. A worker that is killed takes at most its lease with it. Not for: taking leases (`stores/leases.py`).
 """
 
 from __future__ import annotations
 
 from typing import Final
 
-from mixer_py.ratelimit.algorithms import FIXED_WINDOW, SECOND, SLIDING_WINDOW, Terms
+from mixer_py.ratelimit.algorithms import FIXED_WINDOW, SECOND, SLIDING_WINDOW, TOKEN_BUCKET, Terms
 
 LONGEST_LEASE: Final = 10 * SECOND
 """Microseconds after which hits that were taken ahead are used no more."""
@@ -59,14 +58,21 @@ def over_admission(terms: Terms, lease: int, workers: int) -> int:
 
 
 def under_admission(terms: Terms, lease: int, workers: int) -> int:
-    """Hits that a window may refuse although they would have fit: those that workers hold, or held when they died.
+    """Hits that a window may refuse although they would have fit: those that workers took and did not use.
+
+    Windows get back what is not used, but for what is held at their end. Tokens that are not used are gone, because
+    nobody can tell whether a full bucket would have lost them: a lease each time that one has ended.
 
     Args:
         terms: of the rule.
         lease: hits that a worker may hold of it; 0 for none.
-        workers: that hold hits without being asked for them, and those that died in this window.
+        workers: that take hits and are then asked for none, that die in this window, and as many again as there are
+            answers of the store that get lost.
     """
-    return min(workers * most_held(terms, lease), terms.burst)
+    held = workers * most_held(terms, lease)
+    if terms.algorithm == TOKEN_BUCKET:
+        return min(held * (terms.window // lasting(terms) + 1), terms.burst + terms.limit)
+    return min(held, terms.limit)
 
 
 def describe_bounds(terms: Terms, lease: int) -> dict[str, object]:

@@ -269,6 +269,6 @@ def test_bounds_are_whole_numbers_that_a_page_can_show() -> None:
     )
     assert [over_admission(terms, 20, 4) for terms in (fixed, sliding, bucket)] == [0, 80, 80]
     assert [over_admission(terms, 20, 40) for terms in (fixed, sliding, bucket)] == [0, 100, 150]
-    assert [under_admission(terms, 20, 2) for terms in (fixed, sliding, bucket)] == [40, 40, 40]
+    assert [under_admission(terms, 20, 2) for terms in (fixed, sliding, bucket)] == [40, 40, 150]
     assert [over_admission(terms, 0, 4) for terms in (fixed, sliding, bucket)] == [0, 0, 0]
     assert most_held(bucket, 80) == 50

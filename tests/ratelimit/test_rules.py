@@ -85,7 +85,7 @@ def test_describe_says_everything() -> None:
         "lease": 2,
         "lease_bounds": {
             "over_admission": {"each_worker": 2, "at_most": 120},
-            "under_admission": {"each_worker": 2, "at_most": 20},
+            "under_admission": {"each_worker": 20, "at_most": 120},
         },
         "unlimited": False,
         "shadow_mode": False,
