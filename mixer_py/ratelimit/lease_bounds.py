@@ -13,7 +13,8 @@ lease moves is time: a hit charged at one moment is used a little later. From th
 - *Token bucket.* A lease ends after `lasting()`, at most a window. So what was held when a stretch began came out of
   the bucket in the window before it, and that is at most `burst + limit`.
 
-What is not used makes a limit stricter: `under_admission`. A worker that is killed takes at most its lease with it. Not for: taking leases (`stores/leases.py`).
+What is not used makes a limit stricter: `under_admission`. A worker that is killed takes at most its lease with it. Not
+for: taking leases (`stores/leases.py`).
 """
 
 from __future__ import annotations

@@ -63,9 +63,7 @@ class Schedule:
                 self.dead.append(worker)
                 await self.end(worker, drained=step == "drain")
             elif step == "hand over":
-                task = asyncio.create_task(worker.store.give_back())
-                await self.carry_all(worker)
-                await task
+                await self.carry_until_done(worker, asyncio.create_task(worker.store.give_back()))
             elif step == "sweep":
                 worker.store.sweep()
             elif step == "carry all":
@@ -101,12 +99,18 @@ class Schedule:
         while worker.wire.messages:
             await self.carry(worker, worker.wire.messages[0], "carry")
 
+    async def carry_until_done(self, worker: Worker, work: asyncio.Task[None]) -> None:
+        for _ in range(1000):
+            await turn()
+            if work.done():
+                break
+            await self.carry_all(worker)
+        assert work.done()
+        await work
+
     async def end(self, worker: Worker, *, drained: bool) -> None:
         if drained:
-            closing = asyncio.create_task(worker.store.close())
-            await turn()
-            await self.carry_all(worker)
-            await closing
+            await self.carry_until_done(worker, asyncio.create_task(worker.store.close()))
             assert worker.store.held == 0
             fates = sum(worker.hits(fate) for fate in ("used", "given_back", "expired", "lost"))
             assert worker.hits("taken") == fates
