@@ -222,10 +222,13 @@ class Supervisor:
         snapshot.add_metric([self._workers.deployed.revision], 1)
         build = GaugeMetricFamily("mixer_build_info", "What runs.", labels=["version", "python"])
         build.add_metric([mixer_py.__version__, platform.python_version()], 1)
+        # As each of Istio's components has it; its mesh dashboard shows the versions.
+        istio_build = GaugeMetricFamily("istio_build", "What runs, as Istio says it.", labels=["component", "tag"])
+        istio_build.add_metric(["mixer", mixer_py.__version__], 1)
         bundles = GaugeMetricFamily("mixer_bundle_info", "Bundle archives in force.", labels=["bundle", "revision"])
         for bundle, revision in self._policies().get("bundle_revisions", {}).items():
             bundles.add_metric([bundle, revision], 1)
-        return snapshot, build, bundles
+        return snapshot, build, istio_build, bundles
 
     def _config_page(self) -> Mapping[str, object]:
         deployed = self._workers.deployed

@@ -20,11 +20,12 @@ class Certificate(NamedTuple):
     key: Path
 
 
-def make_certificate(folder: Path, name: str = "server") -> Certificate:
-    """Makes one that is good for a day."""
+def make_certificate(folder: Path, name: str = "server", *, uri: str = "") -> Certificate:
+    """Makes one that is good for a day; with `uri` also for that name, as a workload's."""
     key = ec.generate_private_key(ec.SECP256R1())
     subject = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, name)])
     now = datetime.now(UTC)
+    names = [x509.IPAddress(ip_address("127.0.0.1")), *([x509.UniformResourceIdentifier(uri)] if uri else [])]
     made = (
         x509.CertificateBuilder()
         .subject_name(subject)
@@ -33,7 +34,7 @@ def make_certificate(folder: Path, name: str = "server") -> Certificate:
         .serial_number(x509.random_serial_number())
         .not_valid_before(now - timedelta(days=1))
         .not_valid_after(now + timedelta(days=1))
-        .add_extension(x509.SubjectAlternativeName([x509.IPAddress(ip_address("127.0.0.1"))]), critical=False)
+        .add_extension(x509.SubjectAlternativeName(names), critical=False)
         .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
         .sign(key, hashes.SHA256())
     )

@@ -64,11 +64,12 @@ def keep_paths(bootstrap: Bootstrap) -> None:
 class EnvoyProxy:
     """One Envoy."""
 
-    def __init__(self, programs: Programs, ports: Ports, *, mixer: int, upstream: int) -> None:
+    def __init__(self, programs: Programs, ports: Ports, *, mixer: int, upstream: int, **services: int) -> None:
+        """`services`: ports of clusters that are not the upstream's."""
         self._programs = programs
         self.port = ports.take()
         self.admin = ports.take()
-        self._clusters = {"mixer": mixer, "reviews": upstream, "ratings": upstream}
+        self._clusters = {"mixer": mixer, "reviews": upstream, "ratings": upstream, **services}
         self.program: Program | None = None
 
     def start(self, bootstrap: Bootstrap | None = None, *, edit: Callable[[Bootstrap], None] | None = None) -> None:
