@@ -74,6 +74,17 @@ def test_functions_are_short() -> None:
 
 def test_tests_mirror_the_rooms() -> None:
     rooms = {path.name for path in (ROOT / "mixer_py").iterdir() if (path / "__init__.py").exists()}
-    beside = {"bundles", "cases", "conformance", "end_to_end", "parts", "project", "queries", "recording", "store"}
+    beside = {
+        "bundles",
+        "cases",
+        "conformance",
+        "dashboards",
+        "end_to_end",
+        "parts",
+        "project",
+        "queries",
+        "recording",
+        "store",
+    }
     folders = {path.name for path in (ROOT / "tests").iterdir() if path.is_dir() and path.name != "__pycache__"}
     assert folders <= rooms | beside, "a folder of tests is named for a room, or for what spans several"
