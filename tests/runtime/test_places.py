@@ -1,0 +1,130 @@
+"""A mixer holds its places: its own workers share them, and nobody who wants them alone gets them."""
+
+from __future__ import annotations
+
+import socket
+import threading
+from contextlib import ExitStack
+
+import pytest
+
+from mixer_py.config.address import parse_address
+from mixer_py.demo.processes import Ports
+from mixer_py.errors import ProcessError
+from mixer_py.runtime.places import held
+from tests.parts.mixer_process import eventually
+
+EVERYWHERE = "0.0.0.0"  # noqa: S104 (bound for a moment, to nobody's use)
+
+
+def sharer(host: str, port: int) -> socket.socket:
+    """What a worker listens on."""
+    listener = socket.socket()
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+    listener.bind((host, port))
+    listener.listen()
+    return listener
+
+
+@pytest.fixture
+def port(ports: Ports) -> int:
+    return ports.take()
+
+
+def is_free(host: str, port: int) -> bool:
+    try:
+        with held([parse_address(f"{host}:{port}")]):
+            return True
+    except ProcessError:
+        return False
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost", EVERYWHERE])
+def test_workers_share_a_held_place(host: str, port: int):
+    with held([parse_address(f"{host}:{port}")]), ExitStack() as workers:
+        for _ in range(3):
+            workers.enter_context(sharer("127.0.0.1", port))
+        socket.create_connection(("127.0.0.1", port)).close()
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [
+        ("127.0.0.1", "127.0.0.1"),
+        ("127.0.0.1", EVERYWHERE),
+        (EVERYWHERE, "127.0.0.1"),
+        (EVERYWHERE, "[::]"),
+        ("localhost", "127.0.0.1"),
+    ],
+)
+def test_a_second_mixer_is_refused_before_between_and_after_workers(first, second, workers, port):
+    with held([parse_address(f"{first}:{port}")]):
+        assert not is_free(second, port)
+        with ExitStack() as listening:
+            for _ in range(workers):
+                listening.enter_context(sharer("127.0.0.1", port))
+            assert not is_free(second, port)
+        assert not is_free(second, port), "while a worker is being replaced"
+    assert is_free(second, port)
+
+
+def test_another_address_at_the_same_port_is_free(port):
+    with held([parse_address(f"127.0.0.1:{port}")]):
+        assert is_free("127.0.0.2", port)
+
+
+def test_connections_that_ended_lately_do_not_keep_a_place(port):
+    with held([parse_address(f"127.0.0.1:{port}")]), sharer("127.0.0.1", port) as listener:
+        client = socket.create_connection(("127.0.0.1", port))
+        served, _ = listener.accept()
+        served.close()  # first, so that it is this end that waits
+        client.close()
+    assert is_free("127.0.0.1", port)
+
+
+def test_of_many_that_start_at_once_one_has_the_place(port):
+    at_once, over = threading.Barrier(12), threading.Event()
+    winners: list[str] = []
+    losers: list[str] = []
+
+    def start(host: str) -> None:
+        at_once.wait()
+        try:
+            with held([parse_address(f"{host}:{port}")]):
+                winners.append(host)
+                over.wait(30)
+        except ProcessError as error:
+            losers.append(str(error))
+
+    threads = [threading.Thread(target=start, args=(host,)) for host in ("127.0.0.1", EVERYWHERE) * 6]
+    for thread in threads:
+        thread.start()
+    eventually(lambda: len(winners) + len(losers) == len(threads), "an outcome for each")
+    over.set()
+    for thread in threads:
+        thread.join()
+    assert len(winners) == 1
+    assert len(losers) == 11
+
+
+def test_to_take_a_place_is_not_begun_while_another_mixer_is_about_to(port):
+    taken = threading.Event()
+
+    def start() -> None:
+        with held([parse_address(f"127.0.0.1:{port}")]):
+            taken.set()
+
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as other:
+        other.bind(f"\0mixer-port-{port}")
+        thread = threading.Thread(target=start)
+        thread.start()
+        assert not taken.wait(0.3)
+    thread.join()
+    assert taken.is_set()
+
+
+def test_a_place_that_is_not_ours_is_refused_by_name():
+    with pytest.raises(ProcessError, match=r"cannot listen on 192\.0\.2\.1:9091"):
+        held([parse_address("192.0.2.1:9091")]).__enter__()
