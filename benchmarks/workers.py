@@ -13,13 +13,20 @@ import time
 from contextlib import ExitStack
 from pathlib import Path
 
-from main_job import Series, measure, run_load
-from servers import Mixer
+from main_job import NOTHING_BESIDE, Series, measure, run_load
+from servers import Mixer, Valkey
 from sizes import limit_rules
 
 _RULES = 100
 _WARM_UP_CALLS = 2000
-_KINDS = {"check-16": "check, decision cached", "limit-16": "request for quota, two descriptors"}
+ROWS = (
+    ("check-16", "one", "a check, decision cached: one worker"),
+    ("check-16", "two", "the same: two workers"),
+    ("limit-16", "one", "a request for quota, two descriptors: one worker, in its memory"),
+    ("limit-16", "store", "the same: one worker, in a Valkey"),
+    ("limit-16", "two", "the same: two workers, in the embedded Valkey"),
+)
+"""What is measured: the load, the mixer, and what to call it. Ratios are to the first of each load."""
 
 
 def costs(series: Series) -> list[float]:
@@ -27,42 +34,40 @@ def costs(series: Series) -> list[float]:
     return [sum(parts) for parts in zip(*series.cpu.values(), strict=True)]
 
 
-def run(rounds: int, calls: int, folder: Path) -> dict[tuple[str, int], Series]:
-    """All rounds, one worker and two in turn."""
+def run(rounds: int, calls: int, folder: Path) -> dict[tuple[str, str], Series]:
+    """All rounds, every row in turn."""
     limits = folder / "limits.yaml"
     limits.write_text(limit_rules(_RULES), encoding="utf-8")
-    series = {(kind, workers): Series() for kind in _KINDS for workers in (1, 2)}
+    plain = {"config": [str(limits)], "timeout": "5s"}
+    series = {(kind, name): Series() for kind, name, _ in ROWS}
     with ExitStack() as stack:
-        rate_limit = {"config": [str(limits)], "timeout": "5s"}
+        valkey = stack.enter_context(Valkey())
         mixers = {
-            workers: stack.enter_context(Mixer(f"{workers} workers", rate_limit=rate_limit, workers=workers))
-            for workers in (1, 2)
+            "one": stack.enter_context(Mixer("one worker", rate_limit=plain)),
+            "store": stack.enter_context(Mixer("store", rate_limit={**plain, "store": f"redis://{valkey.address}"})),
+            "two": stack.enter_context(Mixer("two workers", rate_limit=plain, workers=2)),
         }
-        for mixer in mixers.values():
-            for kind in _KINDS:
-                run_load(kind, mixer.address, _WARM_UP_CALLS)
+        for kind, name, _ in ROWS:
+            run_load(kind, mixers[name].address, _WARM_UP_CALLS)
         for number in range(rounds):
             print(f"round {number + 1} of {rounds}", flush=True)
-            for (kind, workers), figures in series.items():
-                measure(figures, mixers[workers], kind, calls)
+            for (kind, name), figures in series.items():
+                beside = valkey.processes() if name == "store" else NOTHING_BESIDE
+                measure(figures, mixers[name], kind, calls, beside=beside)
     return series
 
 
-def table(series: dict[tuple[str, int], Series]) -> str:
-    """Markdown: CPU and throughput with one worker and two, and the ratio of the rounds' medians."""
-    lines = ["| over 16 connections | 1 worker, µs | 2 workers, µs | CPU, ratio (rounds) | throughput, ratio |"]
-    lines.append("|---|---|---|---|---|")
-    for kind, name in _KINDS.items():
-        one, two = series[kind, 1], series[kind, 2]
-        ratios = [after / before for before, after in zip(costs(one), costs(two), strict=True)]
-        rate = statistics.median(two.rate) / statistics.median(one.rate)
+def table(series: dict[tuple[str, str], Series]) -> str:
+    """Markdown: CPU and throughput of each row, and their ratios to the first of the same load, round by round."""
+    lines = ["| over 16 connections | CPU, µs | ratio (rounds) | calls a second, ratio |", "|---|---|---|---|"]
+    for kind, name, title in ROWS:
+        first, own = series[next(key for key in series if key[0] == kind)], series[kind, name]
+        ratios = [after / before for before, after in zip(costs(first), costs(own), strict=True)]
+        rate = statistics.median(own.rate) / statistics.median(first.rate)
+        spread = "" if own is first else f" ({min(ratios):.2f} to {max(ratios):.2f})"
         lines.append(
-            f"| {name} | {statistics.median(costs(one)):.0f} | {statistics.median(costs(two)):.0f} "
-            f"| **{statistics.median(ratios):.2f}** ({min(ratios):.2f} to {max(ratios):.2f}) | {rate:.2f} |"
+            f"| {title} | {statistics.median(costs(own)):.0f} | {statistics.median(ratios):.2f}{spread} | {rate:.2f} |"
         )
-    parts = {part: statistics.median(cpu) for part, cpu in series["limit-16", 2].cpu.items()}
-    lines.append("")
-    lines.append("Of a request for quota with two workers: " + ", ".join(f"{p} {v:.0f}" for p, v in parts.items()))
     return "\n".join(lines)
 
 

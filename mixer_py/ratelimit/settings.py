@@ -56,9 +56,9 @@ class RateLimitSettings(Settings):
     quotas: Annotated[tuple[QuotaSettings, ...], AfterValidator(check_names)] = ()
     """Quotas that checks are charged for by their attributes, after the policy allowed them."""
     store: str = "memory://"
-    """Where counters are kept. `memory://` is this process. `redis://user@host:6379/0` is a Redis or a Valkey,
-    `rediss://` one with TLS, `unix:///path?db=0` one behind a unix socket; `redis+sentinel://host:26379,host:26379/master/0`
-    the master that Sentinels name, `redis+cluster://host:6379,host:6379` a cluster; both also as `rediss+…`."""
+    """Where counters are kept. `memory://` is the worker's memory, or where several workers count together a Valkey of
+    mixer's own (operations.md). `redis://user@host:6379/0` is a Redis or a Valkey, `rediss://` one with TLS,
+    `unix:///path?db=0` one behind a unix socket; `redis+sentinel://host:26379,host:26379/master/0` the master that Sentinels name, `redis+cluster://host:6379,host:6379` a cluster; both also as `rediss+…`."""
     time: Time = "server"
     """Whose clock decides which window a hit belongs to, with a Redis or a Valkey: `server` is its own, `caller` that
     of the mixer that asks; then the clocks of all mixers have to be equal. `memory://` has one clock."""
@@ -85,7 +85,7 @@ class RateLimitSettings(Settings):
     """Let every request in, whatever its limits; hits are counted and statuses told as without it."""
     max_counters: int = Field(default=500_000, ge=1)
     """How many live counters `memory://` keeps, at about 350 bytes each. A live counter is never dropped: when all
-    places are taken, a new one follows `on_error`."""
+    places are taken, a new one follows `on_error`. With several workers it bounds the memory of their Valkey."""
     local_cache: int = Field(default=0, ge=0)
     """How many counters of a Redis or a Valkey each worker remembers that are over their limits, at about 500 bytes
     each: it refuses by itself until a hit could fit. Such hits are not counted; 0 asks the store each time."""
