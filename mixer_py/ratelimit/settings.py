@@ -58,7 +58,8 @@ class RateLimitSettings(Settings):
     store: str = "memory://"
     """Where counters are kept. `memory://` is the worker's memory, or where several workers count together a Valkey of
     mixer's own (operations.md). `redis://user@host:6379/0` is a Redis or a Valkey, `rediss://` one with TLS,
-    `unix:///path?db=0` one behind a unix socket; `redis+sentinel://host:26379,host:26379/master/0` the master that Sentinels name, `redis+cluster://host:6379,host:6379` a cluster; both also as `rediss+…`."""
+    `unix:///path?db=0` one behind a unix socket; `redis+sentinel://host:26379,host:26379/master/0` the
+    master that Sentinels name, `redis+cluster://host:6379,host:6379` a cluster; both also as `rediss+…`."""
     time: Time = "server"
     """Whose clock decides which window a hit belongs to, with a Redis or a Valkey: `server` is its own, `caller` that
     of the mixer that asks; then the clocks of all mixers have to be equal. `memory://` has one clock."""

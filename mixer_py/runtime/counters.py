@@ -9,12 +9,16 @@ from __future__ import annotations
 import platform
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Final
 
 from mixer_py.config.configuration import Configuration
 from mixer_py.errors import ConfigurationError, Fault
 from mixer_py.ratelimit.settings import RateLimitSettings
 from mixer_py.ratelimit.stores.addresses import parse_store
 from mixer_py.ratelimit.stores.redis.settings import RedisSettings
+
+EMBEDDED: Final = "embedded Valkey"
+"""Its name: where it listens is another place after each start, and would make new series of metrics."""
 
 
 def needs_valkey(configuration: Configuration) -> bool:
@@ -29,21 +33,25 @@ def valkey_socket(folder: Path) -> Path:
     return folder / "valkey.sock"
 
 
-def worker_settings(configuration: Configuration, folder: Path) -> RateLimitSettings:
-    """The settings by which a worker counts: where it shares `memory://`, the embedded Valkey is its store."""
+def worker_store(configuration: Configuration, folder: Path) -> tuple[RateLimitSettings, str | None]:
+    """How a worker opens its store: where it shares `memory://`, that is the embedded Valkey.
+
+    Returns:
+        The settings to open it by, and what to call it in logs and metrics; None for its address.
+    """
     settings = configuration.rate_limit
     if not needs_valkey(configuration):
-        return settings
+        return settings, None
     # What is said of a Redis was not meant for this one; and there is one clock.
     own = {"store": f"unix://{valkey_socket(folder)}", "redis": RedisSettings(), "time": "server"}
-    return settings.model_copy(update=own)
+    return settings.model_copy(update=own), EMBEDDED
 
 
 def whereabouts(configuration: Configuration) -> tuple[str, str]:
     """Where counters are kept, and why, for people."""
     limits, workers = configuration.rate_limit, configuration.server.workers
     if needs_valkey(configuration):
-        return "an embedded Valkey", f"rate_limit.store is memory://, and {workers} workers count together"
+        return f"an {EMBEDDED}", f"rate_limit.store is memory://, and {workers} workers count together"
     address = parse_store(limits.store)
     if address is not None:
         return address.name, "rate_limit.store names it"

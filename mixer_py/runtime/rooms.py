@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from mixer_py.calls import ClientStreamHandler, UnaryHandler
+from mixer_py.config.configuration import Configuration
 from mixer_py.errors import ConfigurationError, Fault
 from mixer_py.instruments import Clock, Registry
 from mixer_py.policy.log_rules import result_of
@@ -13,11 +14,10 @@ from mixer_py.ratelimit.descriptors import WrittenEntry
 from mixer_py.ratelimit.limiter import Limiter
 from mixer_py.ratelimit.looking import look
 from mixer_py.ratelimit.quotas import Quotas
-from mixer_py.ratelimit.settings import RateLimitSettings
 from mixer_py.ratelimit.stores import CounterStore
 from mixer_py.ratelimit.stores.memory import MemoryStore
 from mixer_py.ratelimit.stores.opening import open_store, opened_by
-from mixer_py.runtime.counters import worker_settings
+from mixer_py.runtime.counters import worker_store
 from mixer_py.runtime.orders import shadow_socket
 from mixer_py.runtime.snapshot import Snapshot
 from mixer_py.services import access_log, ext_authz, rate_limit
@@ -77,8 +77,8 @@ class Rooms:
             if sink is not None
             else None
         )
-        counting = worker_settings(settings, folder)
-        self.counters: CounterStore = open_store(counting, registry, clock)
+        counting, name = worker_store(settings, folder)
+        self.counters: CounterStore = open_store(counting, registry, clock, name=name)
         self._opened_by = opened_by(counting)
         self._shadow = ShadowFeed(shadow_socket(folder), self._decisions, registry, clock)
         self._shadow.activate(settings.policy.shadow)
@@ -102,7 +102,7 @@ class Rooms:
 
         Returns once what the old policy held is given back: here and now, because its engine is freed in this thread.
         """
-        retired_counters = self._change_counters(worker_settings(snapshot.configuration, self._folder))
+        retired_counters = self._change_counters(snapshot.configuration)
         self._authorization.activate(self._authorize(snapshot))
         self._shadow.activate(snapshot.configuration.policy.shadow)
         if self._decisions is not None:
@@ -157,14 +157,15 @@ class Rooms:
         await self._recorder.drain(max(end - self._clock.monotonic(), 0.0))
         await self.counters.close()
 
-    def _change_counters(self, settings: RateLimitSettings) -> CounterStore | None:
+    def _change_counters(self, configuration: Configuration) -> CounterStore | None:
         """Counts in another store when the settings name one, or speak to it in another way; the one before."""
+        settings, name = worker_store(configuration, self._folder)
         opened_by_now = opened_by(settings)
         if opened_by_now == self._opened_by:
             if isinstance(self.counters, MemoryStore):
                 self.counters.capacity = settings.max_counters
             return None
-        before, self.counters = self.counters, open_store(settings, self._registry, self._clock)
+        before, self.counters = self.counters, open_store(settings, self._registry, self._clock, name=name)
         self._opened_by = opened_by_now
         self.counters.open()
         return before

@@ -9,7 +9,7 @@ import pytest
 from mixer_py.config.configuration import Configuration
 from mixer_py.errors import ConfigurationError
 from mixer_py.runtime import counters
-from mixer_py.runtime.counters import needs_valkey, require_valkey, whereabouts, worker_settings
+from mixer_py.runtime.counters import needs_valkey, require_valkey, whereabouts, worker_store
 
 
 def configured(workers: int, **rate_limit: object) -> Configuration:
@@ -35,14 +35,15 @@ def test_it_is_said_where_counters_are(configuration, where):
 
 def test_workers_that_count_together_are_given_the_embedded_valkey_as_store(tmp_path: Path):
     asked = configured(2, timeout="20ms", time="caller", redis={"username": "somebody"})
-    settings = worker_settings(asked, tmp_path)
+    settings, name = worker_store(asked, tmp_path)
+    assert name == "embedded Valkey"
     assert settings.store == f"unix://{tmp_path}/valkey.sock"
     assert (settings.timeout, settings.time, settings.redis.username) == (0.02, "server", None)
 
 
 @pytest.mark.parametrize("configuration", [configured(1), configured(2, store="redis://redis:6379/0")])
 def test_everybody_else_counts_where_the_settings_say(configuration, tmp_path: Path):
-    assert worker_settings(configuration, tmp_path) is configuration.rate_limit
+    assert worker_store(configuration, tmp_path) == (configuration.rate_limit, None)
 
 
 def test_a_valkey_that_is_needed_and_missing_is_a_fault_that_names_the_extra(monkeypatch):

@@ -20,7 +20,9 @@ if TYPE_CHECKING:
     from mixer_py.ratelimit.stores.redis.connecting import Connector
 
 
-def open_store(settings: RateLimitSettings, registry: Registry, clock: Clock) -> CounterStore:
+def open_store(
+    settings: RateLimitSettings, registry: Registry, clock: Clock, *, name: str | None = None
+) -> CounterStore:
     """The store; call it in the event loop that charges, and then its `open`.
 
     One that several processes share has leases before it; counters in this process would not be faster for them.
@@ -29,6 +31,7 @@ def open_store(settings: RateLimitSettings, registry: Registry, clock: Clock) ->
         settings: its address, and how it is spoken to.
         registry: of what it counts.
         clock: of what goes by this process's time.
+        name: what people and metrics call a server that is mixer's own, wherever it listens; else its address.
 
     Raises:
         ConfigurationError: a secret or a certificate cannot be read.
@@ -36,7 +39,7 @@ def open_store(settings: RateLimitSettings, registry: Registry, clock: Clock) ->
     address = parse_store(settings.store)
     if address is None:
         return MemoryStore(clock, registry, settings.max_counters)
-    store = _open_redis(address, settings, registry, clock)
+    store = _open_redis(address, name or address.name, settings, registry, clock)
     if settings.local_cache:
         store = LocalCache(store, settings.local_cache, registry, clock)
     return LeasingStore(store, clock, registry)
@@ -66,7 +69,9 @@ def check_store(settings: RateLimitSettings) -> None:
         _connector(address, settings)
 
 
-def _open_redis(address: RedisAddress, settings: RateLimitSettings, registry: Registry, clock: Clock) -> CounterStore:
+def _open_redis(
+    address: RedisAddress, name: str, settings: RateLimitSettings, registry: Registry, clock: Clock
+) -> CounterStore:
     from mixer_py.ratelimit.stores.redis.cluster import ClusterStore  # noqa: PLC0415 (redis-py takes long to import)
     from mixer_py.ratelimit.stores.redis.node import Limits  # noqa: PLC0415 (idem)
     from mixer_py.ratelimit.stores.redis.store import RedisStore  # noqa: PLC0415 (idem)
@@ -84,7 +89,7 @@ def _open_redis(address: RedisAddress, settings: RateLimitSettings, registry: Re
         opening = partial(connector.unix, address.path)
     else:
         opening = partial(connector.tcp, *address.hosts[0])
-    return RedisStore(address.name, redis.prefix, opening, limits, registry, clock, at_close)
+    return RedisStore(name, redis.prefix, opening, limits, registry, clock, at_close)
 
 
 def _connector(address: RedisAddress, settings: RateLimitSettings) -> Connector:
