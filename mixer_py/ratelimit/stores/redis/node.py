@@ -207,6 +207,8 @@ class Node:
     def _send_all(self) -> None:
         """Sends what waits, as far as there may be calls."""
         self._turn = None
+        if self._channel is None:
+            self.start()
         while self._waiting and self._channel is not None and len(self._sent) < self._limits.calls:
             requests: list[_Request] = []
             charges = 0
