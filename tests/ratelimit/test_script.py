@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import time
 from collections.abc import Iterator
 
 import pytest
@@ -47,11 +48,13 @@ class Server:
             reply, _ = next_reply(received, 0)
         return reply
 
-    def charge(self, groups: list[Group], now: int | None = NOW, jitter: float = 600.0) -> list[Tally | None]:
+    def charge(
+        self, groups: list[Group], now: int | None = NOW, jitter: float = 600.0, *, flags: bool = True
+    ) -> list[Tally | None]:
         charges = [one for _, group in groups for one in group]
         keys = [key_of("t:", one.identity) for one in charges]
         arguments = header(now, jitter, 0.3), b"".join(records(group, together=all_) for all_, group in groups)
-        reply = self.ask(call(charge_script(), keys, arguments, declared=True, whole=True))
+        reply = self.ask(call(charge_script(flags=flags), keys, arguments, declared=True, whole=True))
         assert isinstance(reply, bytes), reply
         return tallies_of(reply, len(charges))[0]
 
@@ -131,3 +134,38 @@ def test_it_counts_as_the_algorithms_do(server: Server, steps: list[tuple[int, l
     for wait, groups in steps:
         now += wait
         assert server.charge(groups, now) == model.charge(groups, now)
+
+
+def test_it_counts_the_same_without_the_line_that_older_servers_do_not_know(server: Server) -> None:
+    group = (False, [charge("a", algorithm, SECOND, 3, 3, 2) for algorithm in sorted(COUNT)])
+    first, second = server.charge([group], flags=False), server.charge([group], flags=True)
+    model = Model()
+    assert [first, second] == [model.charge([group], NOW), model.charge([group], NOW)]
+
+
+def test_it_goes_by_the_servers_clock_where_it_is_told_no_time(server: Server) -> None:
+    before = time.time_ns() // 1000
+    (tally,) = server.charge([(False, [charge("a", "fixed_window", 3600 * SECOND, 5, 5, 1)])], now=None)
+    after = time.time_ns() // 1000
+    assert tally is not None
+    assert before <= (before // (3600 * SECOND) + 1) * 3600 * SECOND - tally.reset <= after + SECOND
+
+
+@pytest.mark.parametrize("algorithm", sorted(COUNT))
+def test_a_counter_expires_some_time_after_its_end(server: Server, algorithm: str) -> None:
+    charges = [charge(f"{number}", algorithm, 3600 * SECOND, 5, 5, 1) for number in range(100)]
+    tallies = server.charge([(False, charges)], jitter=1000.0)
+    late = []
+    for one, tally in zip(charges, tallies, strict=True):
+        answer = server.ask(command(b"PTTL", key_of("t:", one.identity)))
+        assert isinstance(answer, bytes)
+        assert tally is not None
+        late.append(int(answer[1:-2]) / 1000 - tally.reset / SECOND)
+    assert 400 < min(late) < 600
+    assert 900 < max(late) <= 1001
+    assert len({round(one) for one in late}) > 50
+
+
+@given(st.lists(st.text(max_size=5) | st.binary(max_size=5)), st.lists(st.text(max_size=5) | st.binary(max_size=5)))
+def test_keys_are_equal_only_for_equal_identities(one: list[str | bytes], other: list[str | bytes]) -> None:
+    assert (key_of("p", tuple(one)) == key_of("p", tuple(other))) == (one == other)
