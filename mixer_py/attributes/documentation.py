@@ -13,8 +13,8 @@ _HEAD: Final = """# Attributes
 
 The vocabulary is Istio Mixer's. The third column says where a check (`CheckRequest.attributes`,
 `envoy.service.auth.v3.AttributeContext`) holds an attribute, the fourth where an access-log entry
-(`envoy.data.accesslog.v3.HTTPAccessLogEntry`, or the node of its stream) does. What of it is stored, and under
-which name, is in [columns.md](columns.md).
+(`envoy.data.accesslog.v3.HTTPAccessLogEntry`, where it says so `TCPAccessLogEntry`, or the node of its stream) does.
+What of it is stored, and under which name, is in [columns.md](columns.md).
 """
 
 

@@ -1,7 +1,8 @@
 """The vocabulary: every attribute with its type, its meaning and the place where each source holds it.
 
 Names are Istio Mixer's (attribute vocabulary, 1.7 and before). Places are declared, not coded: a path in
-envoy.service.auth.v3.AttributeContext for a check, in envoy.data.accesslog.v3.HTTPAccessLogEntry for a log entry.
+envoy.service.auth.v3.AttributeContext for a check, in envoy.data.accesslog.v3.HTTPAccessLogEntry for a log entry, or
+where it says so in TCPAccessLogEntry.
 `bag.py` compiles the first; the table of columns in `telemetry/` names its columns after the attributes.
 """
 
@@ -116,7 +117,6 @@ _NO_NODE = Absent("a check carries no node; the peer is known by address and cer
 _NOT_YET = Absent("the check comes before the response")
 _ENGINE = Absent("the engine itself says it")
 _NOT_LOGGED = Absent("unless its header is logged")
-_CONNECTION = Absent("of TCP entries")
 _LEGACY = Absent("legacy name")
 _NODE = "node of the stream, on the local side"
 _PEER = "peer metadata in filter state, on the remote side"
@@ -160,6 +160,10 @@ def _jwt(claim: str) -> Derived:
 
 def _jwt_log(claim: str) -> Derived:
     return Derived(f'{claim} in `{_C}metadata.filter_metadata["envoy.filters.http.jwt_authn"]`')
+
+
+def _tcp(how: str) -> Derived:
+    return Derived(f"TCP entries: {how}")
 
 
 def _extension(name: str) -> Key:
@@ -230,18 +234,23 @@ ATTRIBUTES: Final[tuple[Attribute, ...]] = (
     Attribute("response.grpc_message", _S, "grpc-message", _NOT_YET,
               Derived("grpc-message of `response.response_trailers`, else of response_headers, if logged")),
     Attribute("connection.id", _S, "id of the connection", Absent(), At(_C + "stream_id")),
-    Attribute("connection.event", _S, "open, continue or close", Absent("a check is the start"), _CONNECTION),
-    Attribute("connection.received.bytes", _I, "bytes received since the last report", _NOT_YET, _CONNECTION),
-    Attribute("connection.received.bytes_total", _I, "bytes received", _NOT_YET, _CONNECTION),
-    Attribute("connection.sent.bytes", _I, "bytes sent since the last report", _NOT_YET, _CONNECTION),
-    Attribute("connection.sent.bytes_total", _I, "bytes sent", _NOT_YET, _CONNECTION),
-    Attribute("connection.duration", _D, "age of the connection", _NOT_YET, _CONNECTION),
+    Attribute("connection.event", _S, "open, continue or close", Absent("a check is the start"),
+              _tcp(f"`{_C}access_log_type`")),
+    Attribute("connection.received.bytes", _I, "bytes received since the last report", _NOT_YET,
+              _tcp("`connection_properties.received_bytes`, less that of the report before")),
+    Attribute("connection.received.bytes_total", _I, "bytes received", _NOT_YET,
+              _tcp("`connection_properties.received_bytes`")),
+    Attribute("connection.sent.bytes", _I, "bytes sent since the last report", _NOT_YET,
+              _tcp("`connection_properties.sent_bytes`, less that of the report before")),
+    Attribute("connection.sent.bytes_total", _I, "bytes sent", _NOT_YET,
+              _tcp("`connection_properties.sent_bytes`")),
+    Attribute("connection.duration", _D, "age of the connection", _NOT_YET, _tcp(f"`{_C}duration`, at its end")),
     Attribute("connection.mtls", _B, "mutual TLS downstream",
               Derived("`source.principal` or `source.certificate` is there", "mutual_tls"),
               Derived(f"alternative names in both certificates of `{_TLS.rstrip('.')}`")),
     Attribute("connection.requested_server_name", _S, "SNI", At("tls_session.sni"), At(_TLS + "tls_sni_hostname")),
-    Attribute("context.protocol", _S, "http or grpc", Derived("content-type", "protocol"),
-              Derived("logged content-type or grpc-status")),
+    Attribute("context.protocol", _S, "http, grpc or tcp", Derived("content-type", "protocol"),
+              Derived("logged content-type or grpc-status; `tcp` is what table connections holds")),
     Attribute("context.time", _T, "time of the operation", Absent("now"), Derived(f"`{_C}start_time` and duration")),
     Attribute("context.reporter.kind", _S, "inbound or outbound", _extension("context.reporter.kind"),
               Derived("the log's name, the cluster's prefix, or the node")),

@@ -1,6 +1,7 @@
 """Read requests and decisions with one SELECT, from the running mixer or from the ClickHouse server it writes to.
 
-Tables without a database are those of the configured one: requests, decisions, and the view request_decisions.
+Tables without a database are those of the configured one: requests, connections, decisions, and the view
+request_decisions.
 """
 
 from __future__ import annotations

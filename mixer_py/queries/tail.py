@@ -27,7 +27,8 @@ from mixer_py.expressions import (
     Type,
     compile_expression,
 )
-from mixer_py.telemetry.columns import REQUESTS, Column
+from mixer_py.telemetry.column import Column
+from mixer_py.telemetry.columns import REQUESTS
 
 LOOK_BACK_SECONDS: Final = 60
 """A request that took longer than this, or whose row came later, is not seen."""

@@ -87,7 +87,11 @@ class Rooms:
         )
         self._rate_limit = RateLimitService(self._limiter(snapshot), clock, registry)
         self._access_log = AccessLogService(
-            AccessLogDecoder(clock), IstioMetrics(registry), self._recorder, registry, clock
+            AccessLogDecoder(clock),
+            IstioMetrics(registry, settings.telemetry.prometheus),
+            self._recorder,
+            registry,
+            clock,
         )
 
     def start(self) -> None:

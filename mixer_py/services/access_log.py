@@ -11,14 +11,16 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from typing import Protocol
 
+import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 
 from mixer_py.calls import Call
 from mixer_py.errors import InvalidRequestError
 from mixer_py.instruments import Clock, Registry
 from mixer_py.instruments.stages import stage_durations
-from mixer_py.telemetry.access_log.decoding import AccessLogDecoder, StreamIdentity, parse_identity
-from mixer_py.telemetry.columns import REQUESTS
+from mixer_py.telemetry.access_log.decoding import AccessLogDecoder, DecodedLogs, StreamIdentity, parse_identity
+from mixer_py.telemetry.columns import CONNECTIONS, REQUESTS
 
 METHOD = "/envoy.service.accesslog.v3.AccessLogService/StreamAccessLogs"
 EMPTY_RESPONSE = b""
@@ -52,8 +54,11 @@ class RowTaker(Protocol):
 class RowCounter(Protocol):
     """What is computed over the rows besides."""
 
-    def count(self, rows: pa.RecordBatch) -> None:
-        """Counts a batch of finished requests."""
+    def count_requests(self, rows: pa.RecordBatch) -> None:
+        """Counts finished requests."""
+
+    def count_connections(self, rows: pa.RecordBatch, opened: npt.NDArray[np.bool_]) -> None:
+        """Counts reports about TCP connections, of which some count as their opening."""
 
 
 @dataclass(slots=True, eq=False)
@@ -80,7 +85,13 @@ class AccessLogService:
         self._streams: set[_Stream] = set()
         self._draining = False
         self._unfinished = registry.counter(
-            "mixer_access_log_unfinished_total", "Log entries of requests that had not ended; they become no rows."
+            "mixer_access_log_unfinished_total",
+            "Log entries of requests that had not ended, by Envoy's access_log_type; they become no rows.",
+            ("type",),
+        )
+        self._resumed = registry.counter(
+            "mixer_connections_resumed_total",
+            "TCP connections first heard of in the middle, whose bytes until then are not counted.",
         ).labels()
         stages = stage_durations(registry)
         self._decode_duration = stages.labels("access_log", "decode", "ok")
@@ -114,7 +125,8 @@ class AccessLogService:
             self._streams.discard(stream)
         if not self._draining:
             self.flush()
-            await self._rows.kept(REQUESTS.name)
+            for table in (REQUESTS, CONNECTIONS):
+                await self._rows.kept(table.name)
         return EMPTY_RESPONSE
 
     def flush(self) -> None:
@@ -129,15 +141,26 @@ class AccessLogService:
         decoded = self._decoder.decode(pending)
         now = self._clock.monotonic()
         self._decode_duration.observe(now - begun)
-        if decoded.malformed:
-            self._rows.count_dropped(REQUESTS.name, decoded.malformed, "malformed")
-        if decoded.unsupported:
-            self._rows.count_dropped(REQUESTS.name, decoded.unsupported, "tcp")
-        self._unfinished.add(decoded.unfinished)
-        if decoded.rows.num_rows:
-            self._counters.count(decoded.rows)
-            self._count_duration.observe(self._clock.monotonic() - now)
-            self._rows.put(REQUESTS.name, decoded.rows)
+        self._book(decoded)
+        if decoded.requests.num_rows:
+            self._counters.count_requests(decoded.requests)
+        if decoded.connections.num_rows:
+            self._counters.count_connections(decoded.connections, decoded.opened)
+        self._count_duration.observe(self._clock.monotonic() - now)
+        for table, rows in ((REQUESTS, decoded.requests), (CONNECTIONS, decoded.connections)):
+            if rows.num_rows:
+                self._rows.put(table.name, rows)
+
+    def _book(self, decoded: DecodedLogs) -> None:
+        """Counts what becomes no rows, and why."""
+        if decoded.malformed_requests:
+            self._rows.count_dropped(REQUESTS.name, decoded.malformed_requests, "malformed")
+        if decoded.malformed_connections:
+            self._rows.count_dropped(CONNECTIONS.name, decoded.malformed_connections, "malformed")
+        for kind, entries in decoded.unfinished.items():
+            self._unfinished.labels(kind).add(entries)
+        if decoded.resumed:
+            self._resumed.add(decoded.resumed)
 
     async def drain(self, grace: float) -> None:
         """Ends every stream as soon as it is quiet, at the latest after `grace` seconds or two, and decodes the rest.

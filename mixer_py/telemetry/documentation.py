@@ -20,8 +20,8 @@ _HEAD: Final = """# Columns
 <!-- Generated from mixer_py/telemetry/columns.py by `python -m mixer_py.telemetry.documentation`; do not edit. -->
 
 What mixer stores in ClickHouse, in the database that `telemetry.clickhouse.url` names (`mesh` unless it does). A
-column has its attribute's name with `.` as `_`; attributes are explained in [attributes.md](attributes.md). Paths
-are those of `envoy.data.accesslog.v3.HTTPAccessLogEntry`. Text that is not known is empty.
+column has its attribute's name with `.` as `_`; attributes are explained in [attributes.md](attributes.md). Text that
+is not known is empty.
 """
 
 _VIEW: Final = f"""
@@ -39,7 +39,8 @@ def render() -> str:
     parts = [_HEAD]
     for table in TABLES.values():
         rows = ((f"`{c.name}`", f"`{c.kind.clickhouse}`", c.meaning, str(c.source)) for c in table.columns)
-        parts.append(f"\n## {table.name}\n\n{table.meaning}.\n")
+        paths = f" Paths are those of `envoy.data.accesslog.v3.{table.entry}`." if table.entry else ""
+        parts.append(f"\n## {table.name}\n\n{table.meaning}.{paths}\n")
         parts.append("\n" + attributes.table(("column", "type", "meaning", "from"), rows))
     return "".join((*parts, _VIEW))
 

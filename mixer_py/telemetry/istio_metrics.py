@@ -1,152 +1,142 @@
-"""Istio's standard HTTP metrics, counted by group over each batch of rows.
+"""Istio's standard metrics, counted by group over each batch of rows.
 
 Names, labels and their order, buckets and values as reference/mixer.md 3 has them, so that Istio's own dashboards
-work unchanged. Work in Python is done once for each distinct set of labels in a batch.
-Not for: mixer's own metrics, or TCP.
+work unchanged.
+Not for: mixer's own metrics, or the labels' values (`label_sets.py`).
 """
 
 from __future__ import annotations
 
-from typing import Final
+from collections.abc import Iterable, Sequence
+from typing import Final, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from mixer_py.instruments import Counter, Histogram, Registry
-from mixer_py.telemetry.access_log.streams import SOURCE
+from mixer_py.instruments import Counter, Family, Histogram, Registry
+from mixer_py.telemetry.istio_names import BUCKETS, DURATION, HTTP_ONLY, REQUEST_BYTES, RESPONSE_BYTES
+from mixer_py.telemetry.label_sets import Groups, LabelSets, Texts
+from mixer_py.telemetry.settings import PrometheusSettings
 
-LABELS: Final = (
-    "reporter", "source_workload", "source_canonical_service", "source_canonical_revision",
-    "source_workload_namespace", "source_principal", "source_app", "source_version", "source_cluster",
-    "destination_workload", "destination_workload_namespace", "destination_principal", "destination_app",
-    "destination_version", "destination_service", "destination_canonical_service", "destination_canonical_revision",
-    "destination_service_name", "destination_service_namespace", "destination_cluster", "request_protocol",
-    "response_code", "grpc_response_status", "response_flags", "connection_security_policy",
-)  # fmt: skip
-"""The labels, in Istio's order."""
+_TCP: Final = {"request_protocol": "tcp"}
 
-BUCKETS: Final = (
-    0.5, 1.0, 5.0, 10.0, 25.0, 50.0, 100.0, 250.0, 500.0, 1000.0, 2500.0, 5000.0, 10_000.0, 30_000.0, 60_000.0,
-    300_000.0, 600_000.0, 1_800_000.0, 3_600_000.0,
-)  # fmt: skip
-"""Envoy's default bounds, of all three histograms: milliseconds and bytes alike."""
+Numbers = npt.NDArray[np.float64]
 
-_COLUMN_OF: Final = {
-    "source_workload": "source_workload_name", "destination_workload": "destination_workload_name",
-    "destination_service": "destination_service_host", "request_protocol": "context_protocol",
-    "grpc_response_status": "response_grpc_status", "connection_security_policy": "connection_mtls",
-}  # fmt: skip
-"""Where a label's column has another name."""
 
-_REVISIONS: Final = frozenset(("source_canonical_revision", "destination_canonical_revision"))
-_SPOKEN: Final = frozenset(("reporter", "grpc_response_status", "response_flags", "request_protocol"))
-"""Labels without a word for what is not known."""
+class _Cells(NamedTuple):
+    """The series of one set of labels of finished requests."""
 
-_COLUMNS: Final = tuple(_COLUMN_OF.get(label, label) for label in LABELS)
-_PRINCIPALS: Final = tuple(LABELS.index(label) for label in ("source_principal", "destination_principal"))
-_REPORTER: Final = LABELS.index("reporter")
-_POLICY: Final = LABELS.index("connection_security_policy")
-_DEFAULTS: Final = tuple("latest" if label in _REVISIONS else "" if label in _SPOKEN else "unknown" for label in LABELS)
-_MOST_SETS: Final = 10_000
-"""Distinct sets of values remembered between batches; above it they are looked up again."""
-_LARGEST_CODE: Final = 2**62
-
-Values = tuple[object, ...]
-Groups = npt.NDArray[np.int64]
+    requests: Counter
+    measured: tuple[Histogram, ...]
 
 
 class IstioMetrics:
-    """Counts rows of `requests` into Istio's metrics."""
+    """Counts rows of `requests` and of `connections` into Istio's metrics."""
 
-    def __init__(self, registry: Registry) -> None:
-        """Declares the metrics; the registry's cap on label sets holds for each."""
-        self._requests = registry.counter("istio_requests_total", "Requests, by Istio's labels.", LABELS)
-        self._durations = registry.histogram(
-            "istio_request_duration_milliseconds", "Duration of requests in milliseconds.", LABELS, bounds=BUCKETS
-        )
-        self._received = registry.histogram(
-            "istio_request_bytes", "Bytes of requests on the wire.", LABELS, bounds=BUCKETS
-        )
-        self._sent = registry.histogram(
-            "istio_response_bytes", "Bytes of responses on the wire.", LABELS, bounds=BUCKETS
-        )
-        self._cells: dict[Values, tuple[Counter, Histogram, Histogram, Histogram]] = {}
+    def __init__(self, registry: Registry, settings: PrometheusSettings | None = None) -> None:
+        """Declares the metrics.
 
-    def count(self, rows: pa.RecordBatch) -> None:
-        """Counts each row once.
+        Args:
+            registry: gets them.
+            settings: buckets, labels and the bound of label sets.
+        """
+        settings = settings or PrometheusSettings()
+        self._settings, self._registry = settings, registry
+        self._labels = LabelSets(settings.drop_labels)
+        self._requests = self._counter("istio_requests_total", "Requests, by Istio's labels.", self._labels)
+        buckets = settings.buckets
+        self._bounds = (
+            buckets.istio_request_duration_milliseconds or BUCKETS,
+            buckets.istio_request_bytes or BUCKETS,
+            buckets.istio_response_bytes or BUCKETS,
+        )
+        self._histograms = (
+            self._histogram(DURATION, "Duration of requests in milliseconds.", self._bounds[0]),
+            self._histogram(REQUEST_BYTES, "Bytes of requests on the wire.", self._bounds[1]),
+            self._histogram(RESPONSE_BYTES, "Bytes of responses on the wire.", self._bounds[2]),
+        )
+        tcp = self._tcp_labels = LabelSets({*settings.drop_labels, *HTTP_ONLY}, _TCP)
+        self._sent = self._counter("istio_tcp_sent_bytes_total", "Bytes sent to clients over TCP.", tcp)
+        self._received = self._counter("istio_tcp_received_bytes_total", "Bytes received from clients over TCP.", tcp)
+        self._opened = self._counter("istio_tcp_connections_opened_total", "TCP connections opened.", tcp)
+        self._closed = self._counter("istio_tcp_connections_closed_total", "TCP connections closed.", tcp)
+
+    def count_requests(self, rows: pa.RecordBatch) -> None:
+        """Counts each finished request once.
 
         Args:
             rows: with the columns of `requests`, as AccessLogDecoder gives them.
         """
         if not rows.num_rows:
             return
-        groups, sets = _grouped(rows)
-        cells = [self._cells_of(values) for values in sets]
-        for (counter, *_), amount in zip(cells, np.bincount(groups, minlength=len(sets)).tolist(), strict=True):
-            counter.add(amount)
+        groups, sets = self._labels.grouped(rows)
+        cells = [self._cells_of(labels) for labels in sets]
+        for cell, amount in zip(cells, _counts(groups, len(sets)), strict=True):
+            cell.requests.add(amount)
         measured = (
             _numbers(rows, "response_duration") / 1000.0,  # microseconds
             _numbers(rows, "request_total_size"),
             _numbers(rows, "response_total_size"),
         )
-        width = len(BUCKETS) + 1
-        for place, values in enumerate(measured, 1):
-            # side="left": a bucket includes its upper bound.
-            slots = groups * width + np.searchsorted(BUCKETS, values, side="left")
-            counts = np.bincount(slots, minlength=len(sets) * width).reshape(-1, width).tolist()
-            sums = np.bincount(groups, weights=values, minlength=len(sets)).tolist()
-            for cell, buckets, total in zip(cells, counts, sums, strict=True):
-                cell[place].observe_counts(buckets, total)  # type: ignore[union-attr]
+        for place, (values, bounds) in enumerate(zip(measured, self._bounds, strict=True)):
+            _observe([cell.measured[place] for cell in cells], groups, values, bounds)
 
-    def _cells_of(self, values: Values) -> tuple[Counter, Histogram, Histogram, Histogram]:
-        cells = self._cells.get(values)
-        if cells is None:
-            if len(self._cells) >= _MOST_SETS:
-                self._cells.clear()
-            labels = _labels(values)
-            cells = self._cells[values] = (
-                self._requests.labels(*labels),
-                self._durations.labels(*labels),
-                self._received.labels(*labels),
-                self._sent.labels(*labels),
-            )
-        return cells
+    def count_connections(self, rows: pa.RecordBatch, opened: npt.NDArray[np.bool_]) -> None:
+        """Counts what each report about a TCP connection adds.
 
+        Args:
+            rows: with the columns of `connections`, as AccessLogDecoder gives them.
+            opened: which of them count as the opening of their connection.
+        """
+        if not rows.num_rows:
+            return
+        groups, sets = self._tcp_labels.grouped(rows)
+        closed = pc.equal(rows.column("connection_event"), "close").to_numpy(zero_copy_only=False)
+        for family, amounts in (
+            (self._sent, _numbers(rows, "connection_sent_bytes")),
+            (self._received, _numbers(rows, "connection_received_bytes")),
+            (self._opened, opened),
+            (self._closed, closed),
+        ):
+            _add(family, sets, np.bincount(groups, weights=amounts, minlength=len(sets)).tolist())
 
-def _labels(values: Values) -> tuple[str, ...]:
-    """Label values from column values, by Istio's rules."""
-    labels = [str(value) if value != "" else default for value, default in zip(values, _DEFAULTS, strict=True)]
-    for place in _PRINCIPALS:
-        if "://" not in labels[place]:  # Istio knows URI names only; a DNS name or a subject is none
-            labels[place] = "unknown"
-    if labels[_REPORTER] == SOURCE:
-        labels[_POLICY] = "unknown"
-    else:
-        labels[_POLICY] = "mutual_tls" if values[_POLICY] else "none"
-    return tuple(labels)
+    def _cells_of(self, labels: Texts) -> _Cells:
+        return _Cells(self._requests.labels(*labels), tuple(family.labels(*labels) for family in self._histograms))
+
+    def _counter(self, name: str, documentation: str, labels: LabelSets) -> Family[Counter]:
+        most = self._settings.max_label_sets
+        return self._registry.counter(name, documentation, labels.names, max_label_sets=most)
+
+    def _histogram(self, name: str, documentation: str, bounds: tuple[float, ...]) -> Family[Histogram]:
+        most = self._settings.max_label_sets
+        return self._registry.histogram(name, documentation, self._labels.names, bounds=bounds, max_label_sets=most)
 
 
-def _numbers(rows: pa.RecordBatch, name: str) -> npt.NDArray[np.float64]:
-    values: npt.NDArray[np.float64] = rows.column(name).to_numpy(zero_copy_only=False).astype(np.float64)
+def _add(family: Family[Counter], sets: Iterable[Texts], amounts: Iterable[float]) -> None:
+    """Adds to each set's series; one that nothing is added to is not made."""
+    for labels, amount in zip(sets, amounts, strict=True):
+        if amount:
+            family.labels(*labels).add(amount)
+
+
+def _observe(cells: Sequence[Histogram], groups: Groups, values: Numbers, bounds: tuple[float, ...]) -> None:
+    """Counts each value into the histogram of its group."""
+    width = len(bounds) + 1
+    # side="left": a bucket includes its upper bound.
+    slots = groups * width + np.searchsorted(bounds, values, side="left")
+    counts = np.bincount(slots, minlength=len(cells) * width).reshape(-1, width).tolist()
+    sums = np.bincount(groups, weights=values, minlength=len(cells)).tolist()
+    for cell, buckets, total in zip(cells, counts, sums, strict=True):
+        cell.observe_counts(buckets, total)
+
+
+def _counts(groups: Groups, length: int) -> list[float]:
+    amounts: list[float] = np.bincount(groups, minlength=length).tolist()
+    return amounts
+
+
+def _numbers(rows: pa.RecordBatch, name: str) -> Numbers:
+    values: Numbers = rows.column(name).to_numpy(zero_copy_only=False).astype(np.float64)
     return values
-
-
-def _grouped(rows: pa.RecordBatch) -> tuple[Groups, list[Values]]:
-    """For each row the number of its group, and for each group the values of the columns behind the labels."""
-    encoded = [rows.column(name) for name in _COLUMNS]
-    encoded = [pc.dictionary_encode(column) for column in encoded]
-    code: Groups = np.zeros(rows.num_rows, dtype=np.int64)
-    size = 1
-    for column in encoded:
-        distinct = len(column.dictionary)
-        if distinct > 1:
-            if size > _LARGEST_CODE // distinct:  # the product no longer fits: number the groups so far
-                code = np.unique(code, return_inverse=True)[1].astype(np.int64)
-                size = rows.num_rows
-            code = code * distinct + column.indices.to_numpy(zero_copy_only=False)
-            size *= distinct
-    _, first, groups = np.unique(code, return_index=True, return_inverse=True)
-    columns = [column.take(pa.array(first)).to_pylist() for column in encoded]
-    return groups.astype(np.int64), list(zip(*columns, strict=True))

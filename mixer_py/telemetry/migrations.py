@@ -15,7 +15,8 @@ from importlib.metadata import version
 from typing import Any, Final
 
 from mixer_py.errors import MigrationError
-from mixer_py.telemetry.columns import TABLES, TableOfColumns
+from mixer_py.telemetry.column import TableOfColumns
+from mixer_py.telemetry.columns import TABLES
 from mixer_py.telemetry.ddl import (
     MINUTE,
     VIEW,

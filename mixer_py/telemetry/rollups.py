@@ -10,7 +10,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
-from mixer_py.telemetry.columns import DECISIONS, REQUESTS, TableOfColumns
+from mixer_py.telemetry.column import TableOfColumns
+from mixer_py.telemetry.columns import DECISIONS, REQUESTS
 
 QUANTILES: Final = (0.5, 0.9, 0.95, 0.99, 0.999)
 """What the states of durations can be asked for: `quantilesTDigestMerge(…)(column)`."""

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from itertools import pairwise
+from math import isfinite
 from pathlib import Path
 from types import MappingProxyType
 from typing import Annotated, Literal
@@ -13,6 +15,7 @@ from pydantic import AfterValidator, Field, ValidationInfo, field_validator
 
 from mixer_py.settings import Duration, LocalPath, Secret, Settings, Size
 from mixer_py.telemetry.columns import TABLES
+from mixer_py.telemetry.istio_names import LABELS
 from mixer_py.telemetry.layout import Layout
 from mixer_py.telemetry.rollups import ROLLUPS
 
@@ -109,15 +112,52 @@ class RetentionSettings(Settings):
     requests: Retention | None = None
     """Rows of `requests`, from the start of the request."""
     connections: Retention | None = None
-    """Rows of `connections`, from the start of the connection."""
+    """Rows of `connections`, from when each was reported."""
     decisions: Retention | None = None
     """Rows of `decisions`."""
     rollups: Retention | None = None
     """Roll-ups by the minute."""
 
 
+class BucketSettings(Settings):
+    """Upper bounds of the buckets of Istio's histograms, in ascending order; where there are none, Envoy's own."""
+
+    istio_request_duration_milliseconds: tuple[float, ...] = ()
+    """Milliseconds; from 0.5 to 3600000 in 19 steps unless others are given, as of the following."""
+    istio_request_bytes: tuple[float, ...] = ()
+    """Bytes."""
+    istio_response_bytes: tuple[float, ...] = ()
+    """Bytes."""
+
+    @field_validator("*")
+    @classmethod
+    def _ascend(cls, bounds: tuple[float, ...]) -> tuple[float, ...]:
+        ascending = all(first < second for first, second in pairwise(bounds))
+        if not ascending or not all(map(isfinite, bounds)):
+            raise ValueError("bounds of buckets are numbers in ascending order")
+        return bounds
+
+
 class PrometheusSettings(Settings):
-    """Istio's standard metrics; its keys come with a later version."""
+    """Istio's standard metrics."""
+
+    buckets: BucketSettings = BucketSettings()
+    """Upper bounds of histograms' buckets."""
+    drop_labels: tuple[str, ...] = ()
+    """Labels of Istio's metrics that are left out because they make more series than they are worth. Istio's dashboards
+    do without those of canonical services and revisions, app, version, response_flags, request_protocol and
+    grpc_response_status."""
+    max_label_sets: int = Field(default=10_000, ge=1)
+    """Series that each of Istio's metrics may have in one process. What comes above it is counted in one series whose
+    labels are all `other`, and in `mixer_series_overflow_total`."""
+
+    @field_validator("drop_labels")
+    @classmethod
+    def _check_labels(cls, labels: tuple[str, ...]) -> tuple[str, ...]:
+        unknown = [label for label in labels if label not in LABELS]
+        if unknown:
+            raise ValueError(f"{', '.join(unknown)}: no label of Istio's; those are {', '.join(LABELS)}")
+        return labels
 
 
 class TelemetrySettings(Settings):

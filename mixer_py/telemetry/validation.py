@@ -12,7 +12,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from mixer_py.errors import SinkError
-from mixer_py.telemetry.columns import TABLES, Column
+from mixer_py.telemetry.column import Column
+from mixer_py.telemetry.columns import TABLES
 
 EARLIEST: Final = -2_208_988_800_000_000_000
 """1900-01-01 in nanoseconds since the epoch, the first instant that DateTime64(9) holds."""
@@ -22,7 +23,7 @@ def check(table: str, batch: pa.RecordBatch) -> None:
     """Passes a batch whose columns have the names, the order, the types and the range of the table's.
 
     Args:
-        table: `requests` or `decisions`.
+        table: one of `columns.TABLES`.
         batch: rows to insert.
 
     Raises:

@@ -7,7 +7,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from mixer_py.telemetry.settings import ClickHouseSettings, EmbeddedTarget, ServerTarget, parse_target
+from mixer_py.telemetry.settings import (
+    ClickHouseSettings,
+    EmbeddedTarget,
+    PrometheusSettings,
+    ServerTarget,
+    parse_target,
+)
 
 TARGETS = {
     "chdb:///var/lib/mixer": EmbeddedTarget(Path("/var/lib/mixer"), "mesh"),
@@ -64,3 +70,18 @@ def test_what_is_resolved_resolves_to_itself(name: str) -> None:
 
 def quoted(text: str) -> str:
     return "".join(f"%{byte:02X}" for byte in text.encode())
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"buckets": {"istio_request_bytes": [2, 1]}}, "ascending"),
+        ({"buckets": {"istio_request_bytes": [1, float("inf")]}}, "ascending"),
+        ({"buckets": {"istio_requests_total": [1]}}, "istio_requests_total"),
+        ({"drop_labels": ["pod"]}, "pod: no label of Istio's; those are reporter"),
+        ({"max_label_sets": 0}, "greater than or equal to 1"),
+    ],
+)
+def test_settings_of_metrics_that_cannot_be_are_refused(settings, message):
+    with pytest.raises(ValidationError, match=message):
+        PrometheusSettings.model_validate(settings)

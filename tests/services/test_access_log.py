@@ -3,6 +3,8 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 
+import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 from envoy.service.accesslog.v3.als_pb2 import StreamAccessLogsMessage
 
@@ -15,11 +17,12 @@ from mixer_py.telemetry.access_log.decoding import AccessLogDecoder
 class Rows:
     def __init__(self) -> None:
         self.rows: list[dict[str, object]] = []
+        self.connections: list[dict[str, object]] = []
         self.dropped: list[tuple[str, int, str]] = []
 
     def put(self, table: str, batch: pa.RecordBatch) -> None:
-        assert table == "requests"
-        self.rows += batch.drop_columns(["timestamp"]).to_pylist()
+        rows = {"requests": self.rows, "connections": self.connections}[table]
+        rows += batch.drop_columns(["timestamp"]).to_pylist()
 
     async def kept(self, table: str) -> None: ...
 
@@ -29,10 +32,14 @@ class Rows:
 
 class Counted:
     def __init__(self) -> None:
-        self.rows = 0
+        self.rows = self.connections = 0
 
-    def count(self, rows: pa.RecordBatch) -> None:
+    def count_requests(self, rows: pa.RecordBatch) -> None:
         self.rows += len(rows)
+
+    def count_connections(self, rows: pa.RecordBatch, opened: npt.NDArray[np.bool_]) -> None:
+        assert len(opened) == len(rows)
+        self.connections += len(rows)
 
 
 def make() -> tuple[AccessLogService, Rows, Counted]:
@@ -99,6 +106,19 @@ async def test_garbage_as_the_first_message_does_not_end_the_stream() -> None:
     await service.stream(stream_of(b"\x0a\xff\xff", message("/1", node="a")), Call())
     service.flush()
     assert [row["context_reporter_uid"] for row in rows.rows] == ["a"]
+
+
+async def test_entries_of_tcp_become_rows_of_their_own_and_a_bad_one_is_booked_there() -> None:
+    service, rows, counted = make()
+    sent = StreamAccessLogsMessage()
+    sent.tcp_logs.log_entry.add().connection_properties.received_bytes = 7
+    bad = b"\x1a\x04\x0a\x02\x0a\x7f"
+    await service.stream(stream_of(message(node="a") + sent.SerializeToString(), bad, message("/1")), Call())
+    service.flush()
+    assert [row["connection_received_bytes_total"] for row in rows.connections] == [7]
+    assert [row["context_reporter_uid"] for row in (*rows.connections, *rows.rows)] == ["a", "a"]
+    assert rows.dropped == [("connections", 1, "malformed")]
+    assert (counted.rows, counted.connections) == (1, 1)
 
 
 async def test_draining_ends_open_streams_and_decodes_what_they_brought() -> None:

@@ -68,8 +68,9 @@ def ends(entry) -> bool:
     return kind in {accesslog_pb2.NotSet, accesslog_pb2.DownstreamEnd} and not common.intermediate_log_entry
 
 
-def row(entry, identity, now: int) -> dict:  # noqa: PLR0912, PLR0915 (everything in one place, on purpose)
-    common, request, response = entry.common_properties, entry.request, entry.response
+def parties(entry, identity, authority: str = "") -> dict:
+    """What the entries of requests and of connections have alike."""
+    common = entry.common_properties
     tls = common.tls_properties
     peer_san, own_san = san(tls.peer_certificate_properties), san(tls.local_certificate_properties)
     peer = peer_san or tls.peer_certificate_properties.subject
@@ -83,25 +84,11 @@ def row(entry, identity, now: int) -> dict:  # noqa: PLR0912, PLR0915 (everythin
         reporter = "destination"
     else:
         reporter = "source"
-    ext_authz, ratelimit = "envoy.filters.http.ext_authz", "envoy.filters.http.ratelimit"
-    verdict = text(entry, ext_authz, "mixer_verdict")
-    if not verdict:
-        if "ext_authz_error" in response.response_code_details:
-            verdict = "error"
-        elif request.request_headers.get("x-envoy-auth-failure-mode-allowed") == "true":
-            verdict = "bypassed"
-        else:
-            verdict = "none"
-    grpc = {
-        name: response.response_trailers.get(name) or response.response_headers.get(name, "")
-        for name in ("grpc-status", "grpc-message")
-    }
-    is_grpc = request.request_headers.get("content-type", "").startswith("application/grpc") or grpc["grpc-status"]
     direct = common.downstream_direct_remote_address.WhichOneof("address") == "socket_address"
     caller = (common.downstream_direct_remote_address if direct else common.downstream_remote_address).socket_address
     server = common.upstream_remote_address if reporter == "source" else common.downstream_local_address
     principal = own if reporter == "destination" else ""
-    host = re.sub(r":\d*\Z", "", request.authority)
+    host = re.sub(r":\d*\Z", "", authority)
     name = re.match(r"\[[^\]]*\]|\d+\.\d+\.\d+\.\d+|[^.:]*", host)[0]
     namespace = host.split(".")[1] if re.fullmatch(r"[^.]+\.[^.]+\.svc(\..*)?", host, re.DOTALL) else ""
     if cluster.endswith("PassthroughCluster"):
@@ -138,27 +125,9 @@ def row(entry, identity, now: int) -> dict:  # noqa: PLR0912, PLR0915 (everythin
         sides[f"{side}_namespace"] = facts["namespace"] or spiffe_part(who, "ns")
         sides[f"{side}_workload_namespace"] = sides[f"{side}_namespace"]
         sides[f"{side}_workload_name"] = facts["workload_name"] or spiffe_part(who, "sa")
-    methods = dict(base_pb2.RequestMethod.items())
-    known = {number: label for label, number in methods.items() if number}
     return sides | {
-        "timestamp": nanoseconds(common.start_time) if common.HasField("start_time") else now,
-        "request_id": request.request_id,
-        "decision_id": text(entry, ext_authz, "decision_id"),
-        "verdict": verdict,
-        "decision": text(entry, ext_authz, "mixer_decision"),
-        "policy_revision": text(entry, ext_authz, "mixer_revision"),
-        "rule": text(entry, ext_authz, "mixer_rule"),
-        "reasons": text(entry, ext_authz, "mixer_reasons"),
-        "quota_name": text(entry, ext_authz, "mixer_quota"),
-        "quota_code": text(entry, ext_authz, "mixer_quota_code"),
-        "quota_remaining": count(entry, ext_authz, "mixer_quota_remaining"),
-        "limit_name": text(entry, ratelimit, "mixer_limit"),
-        "limit_code": text(entry, ratelimit, "mixer_code"),
-        "limit_remaining": count(entry, ratelimit, "mixer_remaining"),
         "reporter": reporter,
         "context_reporter_uid": identity.node_id,
-        "context_protocol": "grpc" if is_grpc else "http",
-        "protocol_version": {1: "HTTP/1.0", 2: "HTTP/1.1", 3: "HTTP/2", 4: "HTTP/3"}.get(entry.protocol_version, ""),
         "source_ip": caller.address,
         "source_port": min(caller.port_value, 65535),
         "origin_ip": common.downstream_remote_address.socket_address.address,
@@ -169,6 +138,56 @@ def row(entry, identity, now: int) -> dict:  # noqa: PLR0912, PLR0915 (everythin
         "destination_service_host": host,
         "destination_service_name": name,
         "destination_service_namespace": namespace or sides["destination_namespace"],
+        "connection_mtls": bool(peer_san and own_san),
+        "connection_requested_server_name": tls.tls_sni_hostname,
+        "response_flags": ",".join(flags) or "-",
+        "upstream_cluster": cluster,
+        "upstream_transport_failure_reason": common.upstream_transport_failure_reason,
+        "route_name": common.route_name,
+    }
+
+
+def decided(entry, filter_name: str) -> dict:
+    return {
+        "decision_id": text(entry, filter_name, "decision_id"),
+        "decision": text(entry, filter_name, "mixer_decision"),
+        "policy_revision": text(entry, filter_name, "mixer_revision"),
+        "rule": text(entry, filter_name, "mixer_rule"),
+        "reasons": text(entry, filter_name, "mixer_reasons"),
+    }
+
+
+def row(entry, identity, now: int) -> dict:
+    """A row of `requests`."""
+    common, request, response = entry.common_properties, entry.request, entry.response
+    ext_authz, ratelimit = "envoy.filters.http.ext_authz", "envoy.filters.http.ratelimit"
+    verdict = text(entry, ext_authz, "mixer_verdict")
+    if not verdict:
+        if "ext_authz_error" in response.response_code_details:
+            verdict = "error"
+        elif request.request_headers.get("x-envoy-auth-failure-mode-allowed") == "true":
+            verdict = "bypassed"
+        else:
+            verdict = "none"
+    grpc = {
+        name: response.response_trailers.get(name) or response.response_headers.get(name, "")
+        for name in ("grpc-status", "grpc-message")
+    }
+    is_grpc = request.request_headers.get("content-type", "").startswith("application/grpc") or grpc["grpc-status"]
+    methods = dict(base_pb2.RequestMethod.items())
+    known = {number: label for label, number in methods.items() if number}
+    return parties(entry, identity, request.authority) | decided(entry, ext_authz) | {
+        "timestamp": nanoseconds(common.start_time) if common.HasField("start_time") else now,
+        "request_id": request.request_id,
+        "verdict": verdict,
+        "quota_name": text(entry, ext_authz, "mixer_quota"),
+        "quota_code": text(entry, ext_authz, "mixer_quota_code"),
+        "quota_remaining": count(entry, ext_authz, "mixer_quota_remaining"),
+        "limit_name": text(entry, ratelimit, "mixer_limit"),
+        "limit_code": text(entry, ratelimit, "mixer_code"),
+        "limit_remaining": count(entry, ratelimit, "mixer_remaining"),
+        "context_protocol": "grpc" if is_grpc else "http",
+        "protocol_version": {1: "HTTP/1.0", 2: "HTTP/1.1", 3: "HTTP/2", 4: "HTTP/3"}.get(entry.protocol_version, ""),
         "request_method": known.get(request.request_method, ""),
         "request_scheme": request.scheme,
         "request_host": request.authority,
@@ -178,7 +197,6 @@ def row(entry, identity, now: int) -> dict:  # noqa: PLR0912, PLR0915 (everythin
         "request_total_size": common.downstream_wire_bytes_received,
         "response_code": min(response.response_code.value, 65535),
         "response_code_details": response.response_code_details,
-        "response_flags": ",".join(flags) or "-",
         "response_grpc_status": grpc["grpc-status"],
         "response_grpc_message": grpc["grpc-message"],
         "response_size": response.response_body_bytes,
@@ -186,12 +204,35 @@ def row(entry, identity, now: int) -> dict:  # noqa: PLR0912, PLR0915 (everythin
         "response_duration": microseconds(
             common.duration if common.HasField("duration") else common.time_to_last_downstream_tx_byte
         ),
-        "connection_mtls": bool(peer_san and own_san),
-        "connection_requested_server_name": tls.tls_sni_hostname,
-        "upstream_cluster": cluster,
-        "upstream_transport_failure_reason": common.upstream_transport_failure_reason,
-        "route_name": common.route_name,
-    }
+    }  # fmt: skip
+
+
+EVENTS = {0: "close", 1: "open", 3: "close", 4: "open", 6: "close", 7: "open", 9: "close", 10: "open", 11: "open",
+          13: "close", 14: "open"}  # fmt: skip
+
+
+def connection_row(entry, identity, now: int) -> dict:
+    """A row of `connections`, without what it adds to the connection's row before."""
+    common, counts = entry.common_properties, entry.connection_properties
+    filter_name = "envoy.filters.network.ext_authz"
+    event = EVENTS.get(common.access_log_type, "continue")
+    if common.access_log_type == 0 and common.intermediate_log_entry:
+        event = "continue"
+    start = nanoseconds(common.start_time) if common.HasField("start_time") else now
+    lasted = common.HasField("duration")
+    told = lasted or event == "open"
+    failed = "ext_authz_error" in common.connection_termination_details
+    return parties(entry, identity) | decided(entry, filter_name) | {
+        "timestamp": min(start + microseconds(common.duration) * 1000, start + (2**63 - 1 - start) // 1000 * 1000)
+        if told else now,
+        "connection_id": common.stream_id,
+        "connection_event": event,
+        "verdict": text(entry, filter_name, "mixer_verdict") or ("error" if failed else "none"),
+        "connection_received_bytes_total": counts.received_bytes,
+        "connection_sent_bytes_total": counts.sent_bytes,
+        "connection_duration": microseconds(common.duration) if lasted else None,
+        "connection_termination_details": common.connection_termination_details,
+    }  # fmt: skip
 
 
 # --- random entries ---
@@ -224,52 +265,64 @@ KEYS = [
     "mixer_quota_code", "mixer_quota_remaining", "mixer_limit", "mixer_code", "mixer_remaining", "other",
 ]  # fmt: skip
 namespaces = st.dictionaries(
-    st.sampled_from(["envoy.filters.http.ext_authz", "envoy.filters.http.ratelimit", "other", ""]),
+    st.sampled_from(
+        [
+            "envoy.filters.http.ext_authz",
+            "envoy.filters.network.ext_authz",
+            "envoy.filters.http.ratelimit",
+            "other",
+            "",
+        ]
+    ),
     st.dictionaries(st.sampled_from(KEYS), scalars),
 )
 
 
+def fill_common(draw, common, kinds) -> None:  # noqa: C901, PLR0912 (one message)
+    flip = st.booleans()
+    common.access_log_type = draw(st.sampled_from(kinds))
+    common.intermediate_log_entry = draw(st.sampled_from([False, False, False, True]))
+    for field in ("downstream_remote_address", "downstream_local_address", "upstream_remote_address",
+                  "downstream_direct_remote_address"):  # fmt: skip
+        which = draw(st.integers(0, 3))
+        if which > 1:
+            getattr(common, field).socket_address.address = draw(words)
+            getattr(common, field).socket_address.port_value = draw(st.one_of(st.integers(0, 65535), uint32))
+        elif which:
+            getattr(common, field).pipe.path = draw(words)
+    for field in ("start_time", "duration", "time_to_last_downstream_tx_byte"):
+        if draw(flip):
+            getattr(common, field).seconds = draw(st.one_of(st.integers(0, 2 * 10**9), int64))
+            getattr(common, field).nanos = draw(st.one_of(st.integers(0, 999_999_999), int32))
+    if draw(flip):
+        tls = common.tls_properties
+        tls.tls_sni_hostname = draw(words)
+        for side in (tls.peer_certificate_properties, tls.local_certificate_properties):
+            for _ in range(draw(st.integers(0, 3))):
+                which = draw(st.integers(0, 4))
+                name = side.subject_alt_name.add()
+                if which:
+                    setattr(name, "uri" if which < 3 else "dns", draw(st.one_of(spiffe_ids, words)))
+            side.subject = draw(words)
+    for field in draw(st.lists(st.sampled_from(list(accesslog_pb2.ResponseFlags.DESCRIPTOR.fields)), max_size=4)):
+        if field.message_type:
+            common.response_flags.unauthorized_details.reason = draw(st.integers(0, 1))
+        else:
+            setattr(common.response_flags, field.name, draw(flip))
+    for namespace, values in draw(namespaces).items():
+        common.metadata.filter_metadata[namespace].update(values)
+    common.upstream_cluster = draw(clusters)
+    common.route_name, common.upstream_transport_failure_reason = draw(words), draw(words)
+    common.downstream_wire_bytes_received, common.downstream_wire_bytes_sent = draw(uint64), draw(uint64)
+
+
 @st.composite
-def entries(draw) -> accesslog_pb2.HTTPAccessLogEntry:  # noqa: C901, PLR0912 (one entry)
+def entries(draw) -> accesslog_pb2.HTTPAccessLogEntry:
     entry = accesslog_pb2.HTTPAccessLogEntry()
     entry.protocol_version = draw(st.integers(0, 6))
     flip = st.booleans()
     if draw(flip):
-        common = entry.common_properties
-        common.access_log_type = draw(st.sampled_from([0, 0, 0, 6, 6, 4, 5, 9, 10, 77, -1]))
-        common.intermediate_log_entry = draw(st.sampled_from([False, False, False, True]))
-        for field in ("downstream_remote_address", "downstream_local_address", "upstream_remote_address",
-                      "downstream_direct_remote_address"):  # fmt: skip
-            which = draw(st.integers(0, 3))
-            if which > 1:
-                getattr(common, field).socket_address.address = draw(words)
-                getattr(common, field).socket_address.port_value = draw(st.one_of(st.integers(0, 65535), uint32))
-            elif which:
-                getattr(common, field).pipe.path = draw(words)
-        for field in ("start_time", "duration", "time_to_last_downstream_tx_byte"):
-            if draw(flip):
-                getattr(common, field).seconds = draw(st.one_of(st.integers(0, 2 * 10**9), int64))
-                getattr(common, field).nanos = draw(st.one_of(st.integers(0, 999_999_999), int32))
-        if draw(flip):
-            tls = common.tls_properties
-            tls.tls_sni_hostname = draw(words)
-            for side in (tls.peer_certificate_properties, tls.local_certificate_properties):
-                for _ in range(draw(st.integers(0, 3))):
-                    which = draw(st.integers(0, 4))
-                    name = side.subject_alt_name.add()
-                    if which:
-                        setattr(name, "uri" if which < 3 else "dns", draw(st.one_of(spiffe_ids, words)))
-                side.subject = draw(words)
-        for field in draw(st.lists(st.sampled_from(list(accesslog_pb2.ResponseFlags.DESCRIPTOR.fields)), max_size=4)):
-            if field.message_type:
-                common.response_flags.unauthorized_details.reason = draw(st.integers(0, 1))
-            else:
-                setattr(common.response_flags, field.name, draw(flip))
-        for namespace, values in draw(namespaces).items():
-            common.metadata.filter_metadata[namespace].update(values)
-        common.upstream_cluster = draw(clusters)
-        common.route_name, common.upstream_transport_failure_reason = draw(words), draw(words)
-        common.downstream_wire_bytes_received, common.downstream_wire_bytes_sent = draw(uint64), draw(uint64)
+        fill_common(draw, entry.common_properties, [0, 0, 0, 6, 6, 4, 5, 9, 10, 77, -1])
     if draw(flip):
         request = entry.request
         request.request_method = draw(st.integers(0, 12))
@@ -286,4 +339,18 @@ def entries(draw) -> accesslog_pb2.HTTPAccessLogEntry:  # noqa: C901, PLR0912 (o
         response.response_body_bytes = draw(uint64)
         response.response_headers.update(draw(headers))
         response.response_trailers.update(draw(headers))
+    return entry
+
+
+@st.composite
+def tcp_entries(draw) -> accesslog_pb2.TCPAccessLogEntry:
+    entry = accesslog_pb2.TCPAccessLogEntry()
+    if draw(st.booleans()):
+        common = entry.common_properties
+        fill_common(draw, common, [*range(15), 77, -1])
+        common.stream_id = draw(st.sampled_from(["", "a", "b", "c" * 200]))
+        common.connection_termination_details = draw(st.sampled_from(["", "ext_authz_error", "rbac"]))
+    if draw(st.booleans()):
+        entry.connection_properties.received_bytes = draw(uint64)
+        entry.connection_properties.sent_bytes = draw(uint64)
     return entry

@@ -8,10 +8,12 @@ import pytest
 from mixer_py.attributes import VOCABULARY
 from mixer_py.attributes.vocabulary import Absent
 from mixer_py.telemetry import documentation
-from mixer_py.telemetry.access_log.derivation import Slice
+from mixer_py.telemetry.access_log.connections import ConnectionSlice
 from mixer_py.telemetry.access_log.parties import NAMES, parties_of
+from mixer_py.telemetry.access_log.requests import RequestSlice
 from mixer_py.telemetry.access_log.streams import ANONYMOUS
-from mixer_py.telemetry.columns import DECISIONS, REQUESTS, TABLES, Derived, Metadata
+from mixer_py.telemetry.column import Derived, Metadata
+from mixer_py.telemetry.columns import CONNECTIONS, DECISIONS, REQUESTS, TABLES
 
 # Columns that no attribute stands behind: the contract's own (DESIGN 3.5), and Envoy's.
 OWN = {
@@ -20,7 +22,7 @@ OWN = {
     "response_code_details", "upstream_cluster", "upstream_transport_failure_reason", "route_name",
     "protocol_version", "source_port", "error", "http_status", "tier", "cache", "dry_run", "duration_us",
     "shadow_verdict", "shadow_rule", "shadow_reasons", "shadow_revision", "bundle_revision", "input", "masked",
-    "erased",
+    "erased", "connection_termination_details",
 }  # fmt: skip
 ISTIO = {f"{side}_{name}" for side in ("source", "destination")
          for name in ("canonical_service", "canonical_revision", "app", "version", "cluster")}  # fmt: skip
@@ -31,7 +33,7 @@ def test_names_are_unique_and_are_attributes_names(table):
     assert len(set(table.names)) == len(table.names)
     attributes = {name.replace(".", "_"): attribute for name, attribute in VOCABULARY.items()}
     assert set(table.names) - OWN - ISTIO <= set(attributes)
-    if table is REQUESTS:
+    if table.entry:
         stored = [attributes[name] for name in table.names if name in attributes]
         assert not [attribute.name for attribute in stored if isinstance(attribute.log, Absent)]
 
@@ -53,20 +55,21 @@ def test_the_contract_names_these_columns():
     assert {"timestamp", "request_id", "decision_id", "verdict", "policy_revision", "rule"} <= set(DECISIONS.names)
 
 
-def test_every_derived_column_has_its_function_and_every_party_its_place():
-    for column in REQUESTS.columns:
+@pytest.mark.parametrize(("table", "slices"), [(REQUESTS, RequestSlice), (CONNECTIONS, ConnectionSlice)])
+def test_every_derived_column_has_its_function_and_every_party_its_place(table, slices):
+    for column in table.columns:
         if isinstance(column.source, Derived):
-            assert callable(getattr(Slice, column.name))
+            assert callable(getattr(slices, column.name))
         if isinstance(column.source, Metadata):
-            assert column.source.namespace.startswith("envoy.filters.http.")
+            assert column.source.namespace.startswith("envoy.filters.")
     assert len(parties_of(ANONYMOUS, "", "", "").row()) == len(NAMES)
-    assert set(NAMES) <= set(REQUESTS.names)
+    assert set(NAMES) <= set(table.names)
 
 
 def test_no_column_holds_a_query_string():
     """Query strings carry tokens; they are not stored unless somebody asks for it."""
     assert not {"request_path", "request_query_params", "request_referer"} & (
-        set(REQUESTS.names) | set(DECISIONS.names)
+        set(REQUESTS.names) | set(CONNECTIONS.names) | set(DECISIONS.names)
     )
 
 

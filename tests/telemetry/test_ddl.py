@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from mixer_py.telemetry.columns import DECISIONS, REQUESTS, TABLES
+from mixer_py.telemetry.columns import TABLES
 from mixer_py.telemetry.ddl import create_statements, literal
 from mixer_py.telemetry.layout import Layout
 from mixer_py.telemetry.rollups import ROLLUPS
@@ -58,14 +58,14 @@ def test_tables_are_made_once_with_their_columns_and_remember_tokens(tmp_path):
         tmp_path,
         {"requests": [{"timestamp": stamp, "request_id": "r"} for stamp in (0, 10**18, 9_223_372_035 * 10**9)]},
         "SELECT table, name, type, comment FROM system.columns WHERE database = 'mesh'"
-        " AND table IN ('requests', 'decisions') ORDER BY table, position",
+        " AND table IN ('connections', 'decisions', 'requests') ORDER BY table, position",
         "SELECT name, engine_full, comment FROM system.tables WHERE database = 'mesh' ORDER BY name",
         "SELECT table, type FROM system.data_skipping_indices WHERE database = 'mesh' ORDER BY table, expr",
         "SELECT toString(timestamp) AS at FROM mesh.requests ORDER BY timestamp",
     )
     wanted = [
         {"table": table.name, "name": column.name, "type": column.kind.clickhouse, "comment": column.meaning}
-        for table in (DECISIONS, REQUESTS)
+        for table in sorted(TABLES.values(), key=lambda table: table.name)
         for column in table.columns
     ]
     assert columns == wanted
@@ -80,7 +80,7 @@ def test_tables_are_made_once_with_their_columns_and_remember_tokens(tmp_path):
         if engine["name"] in holding:
             assert "non_replicated_deduplication_window = 10000" in engine["engine_full"]
             assert "PARTITION" not in engine["engine_full"]
-    assert len(indexes) == 4
+    assert len(indexes) == 6
     assert {index["type"] for index in indexes} == {"bloom_filter"}
     assert [row["at"][:4] for row in old] == ["1970", "2001", "2262"]
 

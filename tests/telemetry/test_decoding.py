@@ -56,7 +56,7 @@ def entry(**fields):
 
 
 def rows_of(decoded):
-    return decoded.rows.set_column(0, "timestamp", decoded.rows.column(0).cast(pa.int64())).to_pylist()
+    return decoded.requests.set_column(0, "timestamp", decoded.requests.column(0).cast(pa.int64())).to_pylist()
 
 
 def field(number: int, content: bytes) -> bytes:
@@ -70,9 +70,9 @@ def test_columns_agree_with_the_decoder_that_goes_entry_by_entry(batch):
     decoded = DECODER.decode([(message(*logs), identity) for logs, identity in batch])
     wanted = [row(log, identity, CLOCK.wall_ns()) for logs, identity in batch for log in logs if ends(log)]
     assert rows_of(decoded) == [{name: one[name] for name in REQUESTS.names} for one in wanted]
-    assert (decoded.malformed, decoded.unsupported) == (0, 0)
+    assert decoded.malformed == 0
     assert decoded.received == sum(len(logs) for logs, _ in batch)
-    validation.check("requests", decoded.rows)
+    validation.check("requests", decoded.requests)
 
 
 BAD_ENTRIES = [
@@ -92,8 +92,8 @@ def test_a_malformed_entry_costs_itself_alone(bad):
     logs = [field(1, log.SerializeToString()) for log in good]
     logs.insert(3, field(1, bad))
     decoded = DECODER.decode([(message(*good[:2]), ANONYMOUS), (field(2, b"".join(logs)), IDENTITIES[1])])
-    assert decoded.rows.column("request_id").to_pylist() == ["0", "1", "0", "1", "2", "3", "4", "5"]
-    assert decoded.rows.column("source_workload_name").to_pylist() == ["", "", *["shop"] * 6]
+    assert decoded.requests.column("request_id").to_pylist() == ["0", "1", "0", "1", "2", "3", "4", "5"]
+    assert decoded.requests.column("source_workload_name").to_pylist() == ["", "", *["shop"] * 6]
     assert decoded.malformed == 1
 
 
@@ -105,7 +105,7 @@ def test_garbage_anywhere_costs_only_itself(batch, data):
         garbage = data.draw(st.one_of(st.binary(max_size=40), st.sampled_from(BAD_ENTRIES)))
         messages.insert(data.draw(st.integers(0, len(messages))), (garbage, ANONYMOUS))
     decoded = DECODER.decode(messages)
-    validation.check("requests", decoded.rows)
+    validation.check("requests", decoded.requests)
     wanted = [row(log, identity, CLOCK.wall_ns()) for logs, identity in batch for log in logs if ends(log)]
     # Garbage may happen to be an entry; what was sent is there all the same, and in its order.
     found = iter(rows_of(decoded))
@@ -120,20 +120,20 @@ def test_flipped_bytes_never_crash_and_never_lose_another_message(logs, chance: 
         if broken:
             broken[chance.randrange(len(broken))] = chance.randrange(256)
     decoded = DECODER.decode([(whole, ANONYMOUS), (bytes(broken), ANONYMOUS), (whole, ANONYMOUS)])
-    found = decoded.rows.column("request_id").to_pylist()
+    found = decoded.requests.column("request_id").to_pylist()
     assert (found[0], found[-1]) == ("whole", "whole")
-    validation.check("requests", decoded.rows)
+    validation.check("requests", decoded.requests)
 
 
 def test_a_message_that_is_only_garbage_counts_as_one():
     decoded = DECODER.decode([(b"\xff\xff", ANONYMOUS)])
-    assert (decoded.rows.num_rows, decoded.malformed, decoded.received) == (0, 1, 1)
+    assert (decoded.requests.num_rows, decoded.malformed, decoded.received) == (0, 1, 1)
 
 
 def test_a_message_cut_short_gives_the_entries_before_the_cut():
     data = message(*(entry(request__request_id=str(number)) for number in range(5)))
     decoded = DECODER.decode([(data[:-2], ANONYMOUS)])
-    assert decoded.rows.column("request_id").to_pylist() == ["0", "1", "2", "3"]
+    assert decoded.requests.column("request_id").to_pylist() == ["0", "1", "2", "3"]
     assert decoded.malformed == 1
 
 
@@ -154,7 +154,7 @@ def test_what_makes_the_decoder_panic_costs_itself_alone(monkeypatch):
     monkeypatch.setattr(DECODER._projection, "_handler", Panics())
     good = message(entry(request__request_id="good"))
     decoded = DECODER.decode([(good, ANONYMOUS), (bad, ANONYMOUS), (good, ANONYMOUS)])
-    assert decoded.rows.column("request_id").to_pylist() == ["good", "good"]
+    assert decoded.requests.column("request_id").to_pylist() == ["good", "good"]
     assert decoded.malformed == 1
 
 
@@ -184,14 +184,14 @@ def test_messages_that_decode_alone_and_not_together_are_counted_not_raised(monk
 
     monkeypatch.setattr(DECODER._projection, "_handler", NeedsTwo)
     decoded = DECODER.decode([(message(entry()), ANONYMOUS), (message(entry()), ANONYMOUS)])
-    assert (decoded.rows.num_rows, decoded.malformed) == (0, 2)
+    assert (decoded.requests.num_rows, decoded.malformed) == (0, 2)
 
 
 def test_a_message_sized_metadata_entry_without_a_value_is_no_trouble():
     # b"\x8a\x01" is AccessLogCommon.metadata; the map entry has a key and no value, where ptars' own maps panic.
     common = field(1, b"\x8a\x01" + bytes([5]) + field(1, field(1, b"f")))
     decoded = DECODER.decode([(field(2, field(1, common)), ANONYMOUS)])
-    assert (decoded.rows.num_rows, decoded.malformed) == (1, 0)
+    assert (decoded.requests.num_rows, decoded.malformed) == (1, 0)
 
 
 def test_of_a_repeated_map_key_the_last_value_counts():
@@ -202,9 +202,9 @@ def test_of_a_repeated_map_key_the_last_value_counts():
         made.request.request_headers["content-type"] = "application/grpc" if rule == "last" else "text/plain"
     merged = first.SerializeToString() + last.SerializeToString()
     decoded = DECODER.decode([(_long(2, _long(1, merged)), ANONYMOUS)])
-    assert decoded.rows.column("rule").to_pylist() == ["last"]
-    assert decoded.rows.column("decision").to_pylist() == [""]
-    assert decoded.rows.column("context_protocol").to_pylist() == ["grpc"]
+    assert decoded.requests.column("rule").to_pylist() == ["last"]
+    assert decoded.requests.column("decision").to_pylist() == [""]
+    assert decoded.requests.column("context_protocol").to_pylist() == ["grpc"]
 
 
 def _long(number: int, content: bytes) -> bytes:
@@ -216,18 +216,23 @@ def _long(number: int, content: bytes) -> bytes:
     return bytes([number << 3 | 2, *length, size]) + content
 
 
-def test_entries_that_end_nothing_and_tcp_entries_are_counted_not_stored():
+def test_entries_that_end_nothing_are_counted_not_stored():
     logs = [entry(common_properties__access_log_type=kind) for kind in (0, 4, 5, 6, 9, 10)]
     logs.append(entry(common_properties__access_log_type=6, common_properties__intermediate_log_entry=True))
+    logs.append(entry(common_properties__access_log_type=77))
     decoded = DECODER.decode([(message(*logs, tcp=3), ANONYMOUS)])
-    assert decoded.rows.num_rows == 2
-    assert (decoded.unfinished, decoded.unsupported, decoded.malformed, decoded.received) == (5, 3, 0, 10)
+    assert (decoded.requests.num_rows, decoded.connections.num_rows) == (2, 3)
+    assert decoded.unfinished == {
+        "DownstreamStart": 1, "DownstreamPeriodic": 1, "UpstreamEnd": 1, "DownstreamTunnelSuccessfullyEstablished": 1,
+        "other": 2,
+    }  # fmt: skip
+    assert (decoded.malformed, decoded.received) == (0, 11)
 
 
 def test_nothing_gives_an_empty_batch_of_the_right_columns():
     for messages in ([], [(b"", ANONYMOUS)]):
         decoded = DECODER.decode(messages)
-        assert decoded.rows.schema == REQUESTS.schema
+        assert decoded.requests.schema == REQUESTS.schema
         assert decoded.received == 0
 
 
@@ -241,7 +246,7 @@ def test_no_clock_is_wrong_enough_to_break_a_row(seconds, nanos):
         getattr(made.common_properties, part).seconds = seconds
         getattr(made.common_properties, part).nanos = nanos
     decoded = DECODER.decode([(message(made), ANONYMOUS)])
-    validation.check("requests", decoded.rows)
+    validation.check("requests", decoded.requests)
     assert rows_of(decoded)[0]["timestamp"] >= 0
 
 
@@ -264,5 +269,5 @@ def test_the_verdict_is_mixers_else_what_envoy_shows(said, details, allowed, ver
     if allowed is not None:
         made.request.request_headers["x-envoy-auth-failure-mode-allowed"] = allowed
     decoded = DECODER.decode([(message(made), ANONYMOUS)])
-    assert decoded.rows.column("verdict").to_pylist() == [verdict]
-    assert decoded.rows.column("decision_id").to_pylist() == ["never issued here" if said else ""]
+    assert decoded.requests.column("verdict").to_pylist() == [verdict]
+    assert decoded.requests.column("decision_id").to_pylist() == ["never issued here" if said else ""]

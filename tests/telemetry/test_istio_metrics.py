@@ -11,7 +11,9 @@ from hypothesis import strategies as st
 
 from mixer_py.instruments import Registry
 from mixer_py.telemetry.columns import REQUESTS
-from mixer_py.telemetry.istio_metrics import BUCKETS, LABELS, IstioMetrics
+from mixer_py.telemetry.istio_metrics import IstioMetrics
+from mixer_py.telemetry.istio_names import BUCKETS, LABELS
+from mixer_py.telemetry.settings import BucketSettings, PrometheusSettings
 
 HISTOGRAMS = {
     "istio_request_duration_milliseconds": lambda row: row["response_duration"] / 1000,
@@ -33,7 +35,7 @@ def read(registry) -> dict[tuple[str, tuple[str, ...]], tuple[float, ...]]:
 
 def labels_of(**row) -> dict[str, str]:
     registry = Registry()
-    IstioMetrics(registry).count(batch([row]))
+    IstioMetrics(registry).count_requests(batch([row]))
     ((_, values),) = [key for key in read(registry) if key[0] == "istio_requests_total"]
     return dict(zip(LABELS, values, strict=True))
 
@@ -50,7 +52,7 @@ def test_labels_and_buckets_are_istios():
     )  # fmt: skip
     assert (len(LABELS), len(BUCKETS)) == (25, 19)
     registry = Registry()
-    IstioMetrics(registry).count(batch([{}]))
+    IstioMetrics(registry).count_requests(batch([{}]))
     assert {series.name: series.bounds for series, _ in registry.read()} == {
         "istio_requests_total": (), **dict.fromkeys(HISTOGRAMS, BUCKETS)
     }  # fmt: skip
@@ -129,13 +131,13 @@ def test_groups_count_as_rows_do(batches):
     registry = Registry()
     metrics = IstioMetrics(registry)
     for part in batches:
-        metrics.count(batch(part))
+        metrics.count_requests(batch(part))
     found = read(registry)
     one_by_one = Registry()
     reference = IstioMetrics(one_by_one)
     for part in batches:
         for row in part:
-            reference.count(batch([row]))
+            reference.count_requests(batch([row]))
     alone = read(one_by_one)
     assert set(found) == set(alone)
     for key, numbers in found.items():
@@ -168,7 +170,7 @@ def test_more_combinations_than_64_bits_can_number_are_told_apart():
         for caller in ("first", "second", "second")
     ]
     registry = Registry()
-    IstioMetrics(registry).count(batch(rows))
+    IstioMetrics(registry).count_requests(batch(rows))
     counted = [numbers[0] for (name, _), numbers in read(registry).items() if name == "istio_requests_total"]
     assert sorted(counted) == [1.0] * 256 + [2.0] * 256
 
@@ -176,25 +178,63 @@ def test_more_combinations_than_64_bits_can_number_are_told_apart():
 @pytest.mark.parametrize(("place", "bound"), list(enumerate(BUCKETS)))
 def test_a_bucket_includes_its_upper_bound(place, bound):
     registry = Registry()
-    IstioMetrics(registry).count(batch([{"response_duration": round(bound * 1000) + step} for step in (0, 1)]))
+    IstioMetrics(registry).count_requests(batch([{"response_duration": round(bound * 1000) + step} for step in (0, 1)]))
     counts = next(numbers for key, numbers in read(registry).items() if key[0] == "istio_request_duration_milliseconds")
     assert [number for number, count in enumerate(counts[:-1]) if count] == [place, place + 1]
 
 
 def test_label_sets_are_capped_and_nothing_is_lost(monkeypatch):
-    monkeypatch.setattr("mixer_py.telemetry.istio_metrics._MOST_SETS", 50)
+    monkeypatch.setattr("mixer_py.telemetry.label_sets._MOST_SETS", 50)
     registry = Registry()
-    metrics = IstioMetrics(registry)
-    registry.counter("istio_requests_total", "", LABELS)._max_label_sets = 100
+    metrics = IstioMetrics(registry, PrometheusSettings(max_label_sets=100))
     for start in range(0, 300, 60):
-        metrics.count(batch({"destination_service_host": str(number)} for number in range(start, start + 60)))
+        metrics.count_requests(batch({"destination_service_host": str(number)} for number in range(start, start + 60)))
     counted = {key[1]: n for key, n in read(registry).items() if key[0] == "istio_requests_total"}
     assert len(counted) == 101
     assert sum(numbers[0] for numbers in counted.values()) == 300
     assert counted[("other",) * 25] == (200.0,)
+    assert read(registry)["mixer_series_overflow_total", ("istio_requests_total",)] == (200.0,)
+
+
+@pytest.mark.parametrize("dropped", [{"response_flags"}, {"reporter", "source_app"}, set(LABELS)])
+def test_a_label_that_is_left_out_makes_no_series_and_loses_no_count(dropped):
+    rows = [
+        {"reporter": reporter, "response_flags": flags, "source_app": app, "connection_mtls": reporter != "source"}
+        for reporter in ("source", "destination") for flags in ("-", "UF") for app in ("a", "b")
+    ]  # fmt: skip
+    whole, less = Registry(), Registry()
+    IstioMetrics(whole).count_requests(batch(rows))
+    IstioMetrics(less, PrometheusSettings(drop_labels=tuple(dropped))).count_requests(batch(rows))
+    kept = [place for place, name in enumerate(LABELS) if name not in dropped]
+    wanted: dict[tuple[str, tuple[str, ...]], list[float]] = {}
+    for (name, values), numbers in read(whole).items():
+        key = name, tuple(values[place] for place in kept)
+        wanted[key] = [sum(pair) for pair in zip(wanted.get(key, [0] * len(numbers)), numbers, strict=True)]
+    assert {key: list(numbers) for key, numbers in read(less).items()} == wanted
+
+
+def test_buckets_are_as_they_are_set():
+    registry = Registry()
+    buckets = BucketSettings(istio_request_bytes=(100.0, 200.0))
+    rows = [{"request_total_size": size} for size in (99, 100, 101, 200, 201)]
+    IstioMetrics(registry, PrometheusSettings(buckets=buckets)).count_requests(batch(rows))
+    found = {series.name: (series.bounds, numbers) for series, numbers in registry.read()}
+    assert found["istio_request_bytes"] == ((100.0, 200.0), (2, 2, 1, 701))
+    assert found["istio_response_bytes"][0] == BUCKETS
+
+
+def test_a_label_of_a_megabyte_is_cut_and_not_remembered():
+    registry = Registry()
+    metrics = IstioMetrics(registry)
+    for number in range(3):
+        metrics.count_requests(batch([{"destination_service_host": "x" * 1_000_000 + str(number)}]))
+    counted = [(key, numbers) for key, numbers in read(registry).items() if key[0] == "istio_requests_total"]
+    (((_, values), numbers),) = counted
+    assert (values[LABELS.index("destination_service")], numbers) == ("x" * 256, (3.0,))
+    assert metrics._labels._known == {}
 
 
 def test_nothing_counts_nothing():
     registry = Registry()
-    IstioMetrics(registry).count(batch([]))
+    IstioMetrics(registry).count_requests(batch([]))
     assert registry.read() == []

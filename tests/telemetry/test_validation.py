@@ -4,7 +4,7 @@ import pyarrow as pa
 import pytest
 
 from mixer_py.errors import SinkError
-from mixer_py.telemetry.columns import DECISIONS, REQUESTS
+from mixer_py.telemetry.columns import CONNECTIONS, DECISIONS, REQUESTS
 from mixer_py.telemetry.validation import EARLIEST, check
 
 
@@ -18,14 +18,14 @@ def replaced(name, array, table=REQUESTS):
     return rows.set_column(rows.schema.get_field_index(name), name, array)
 
 
-@pytest.mark.parametrize("table", [REQUESTS, DECISIONS], ids=lambda table: table.name)
+@pytest.mark.parametrize("table", [REQUESTS, CONNECTIONS, DECISIONS], ids=lambda table: table.name)
 def test_right_rows_pass(table):
     check(table.name, batch(table))
     check(table.name, batch(table).slice(0, 0))
 
 
 def test_an_unknown_table_is_refused():
-    with pytest.raises(SinkError, match="no table request; tables are requests, decisions"):
+    with pytest.raises(SinkError, match="no table request; tables are requests, connections, decisions"):
         check("request", batch())
 
 

@@ -1,4 +1,4 @@
-"""Access-log messages to rows of `requests`: bytes in, columns out, no Python object for an entry.
+"""Access-log messages to rows of `requests` and `connections`: bytes in, columns out, no Python object for an entry.
 
 ptars decodes through the projection; a malformed message is found by halves and costs its malformed entries alone.
 Holds the GIL while it works, so whoever calls it hands over slices of at most a few thousand entries.
@@ -7,7 +7,8 @@ Not for: streams (`services/`), or what becomes of the rows.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -17,46 +18,77 @@ import pyarrow as pa
 from envoy.data.accesslog.v3 import accesslog_pb2
 
 from mixer_py.instruments import Clock, SystemClock
-from mixer_py.telemetry.access_log.derivation import Deriver, Slice
-from mixer_py.telemetry.access_log.entries import Entries, Indices, numbers
+from mixer_py.telemetry.access_log.connections import ConnectionSlice
+from mixer_py.telemetry.access_log.derivation import KnownParties, Slice
+from mixer_py.telemetry.access_log.entries import Entries, Indices, MetadataKeys, numbers
 from mixer_py.telemetry.access_log.projection import Projection
+from mixer_py.telemetry.access_log.requests import RequestSlice
 from mixer_py.telemetry.access_log.streams import ANONYMOUS, StreamIdentity, parse_identity
+from mixer_py.telemetry.access_log.tracking import ConnectionTracker
 from mixer_py.telemetry.access_log.wire import salvage
-from mixer_py.telemetry.columns import REQUESTS, Column, Derived, Field, Metadata, Party
+from mixer_py.telemetry.column import Column, Derived, Field, Metadata, Party, Span, TableOfColumns
+from mixer_py.telemetry.columns import CONNECTIONS, REQUESTS
 
 __all__ = ["ANONYMOUS", "AccessLogDecoder", "DecodedLogs", "StreamIdentity", "parse_identity"]
 
 _ENDS: Final = (accesslog_pb2.NotSet, accesslog_pb2.DownstreamEnd)
 """Values of access_log_type that end a request. Unset is what an Envoy before 1.27 sends."""
 _CODE_MAXIMUM: Final = 2**16 - 1
+_KINDS: Final = accesslog_pb2.AccessLogType.DESCRIPTOR.values_by_number
 
-Reader = Callable[[Slice], pa.Array]
+Reader = Callable[[Any], pa.Array]
+"""Reads a column from a slice of its table's kind."""
 
 
 @dataclass(frozen=True, slots=True)
 class DecodedLogs:
-    """What came of some messages; every entry is in exactly one of the four.
+    """What came of some messages; every entry is in exactly one place.
 
     Attributes:
-        rows: one row a finished request, with exactly the columns of `requests`.
-        malformed: entries that could not be read.
-        unfinished: HTTP entries of requests that go on (start, periodic, tunnel, upstream): no rows.
-        unsupported: TCP entries, which have no table yet.
+        requests: one row a finished request, with exactly the columns of `requests`.
+        connections: one row a TCP entry, with exactly the columns of `connections`.
+        opened: for each row of connections whether the connection counts as opened by it.
+        resumed: connections first heard of in the middle (`tracking.py`).
+        malformed_requests: HTTP entries that could not be read, and messages that are nothing.
+        malformed_connections: TCP entries that could not be read.
+        unfinished: HTTP entries of requests that go on, which become no rows, by Envoy's access_log_type.
     """
 
-    rows: pa.RecordBatch
-    malformed: int
-    unfinished: int
-    unsupported: int
+    requests: pa.RecordBatch
+    connections: pa.RecordBatch
+    opened: npt.NDArray[np.bool_]
+    resumed: int
+    malformed_requests: int
+    malformed_connections: int
+    unfinished: Mapping[str, int]
+
+    @property
+    def malformed(self) -> int:
+        """Entries of both kinds that could not be read."""
+        return self.malformed_requests + self.malformed_connections
 
     @property
     def received(self) -> int:
         """All entries."""
-        return len(self.rows) + self.malformed + self.unfinished + self.unsupported
+        return len(self.requests) + len(self.connections) + self.malformed + sum(self.unfinished.values())
+
+
+class _Table:
+    """How one table's rows are made of entries; decided once."""
+
+    def __init__(self, table: TableOfColumns, slices: type[Slice]) -> None:
+        self._schema = table.schema
+        self._readers = tuple(_reader(column, slices) for column in table.columns)
+        self.metadata_keys = MetadataKeys(table)
+        self.empty = pa.RecordBatch.from_pylist([], table.schema)
+
+    def rows(self, part: Slice) -> pa.RecordBatch:
+        """One row an entry."""
+        return pa.RecordBatch.from_arrays([read(part) for read in self._readers], schema=self._schema)
 
 
 class AccessLogDecoder:
-    """Decodes slices of messages; not to be used by two threads at once."""
+    """Decodes slices of messages, and remembers open connections; not to be used by two threads at once."""
 
     def __init__(self, clock: Clock | None = None) -> None:
         """Builds the projection.
@@ -66,8 +98,10 @@ class AccessLogDecoder:
         """
         self._clock = clock or SystemClock()
         self._projection = Projection()
-        self._deriver = Deriver()
-        self._readers = tuple(_reader(column) for column in REQUESTS.columns)
+        self._known = KnownParties()
+        self._tracker = ConnectionTracker(self._clock.wall_ns())
+        self._requests = _Table(REQUESTS, RequestSlice)
+        self._connections = _Table(CONNECTIONS, ConnectionSlice)
 
     def decode(self, messages: Sequence[tuple[bytes, StreamIdentity]]) -> DecodedLogs:
         """Rows from StreamAccessLogsMessages, each with the identity of its stream."""
@@ -75,40 +109,65 @@ class AccessLogDecoder:
         streams: Indices = np.fromiter(
             (identities.setdefault(identity, len(identities)) for _, identity in messages), np.int64, len(messages)
         )
-        malformed = 0
+        malformed_requests = malformed_connections = 0
         batch = self._projection.decode(message for message, _ in messages)
         if batch is None:
-            kept, malformed = salvage([message for message, _ in messages], self._decodes)
+            salvaged = salvage([message for message, _ in messages], self._decodes)
+            kept = salvaged.kept
+            malformed_requests, malformed_connections = salvaged.malformed_http, salvaged.malformed_tcp
             streams = streams[np.fromiter((index for index, _ in kept), np.int64, len(kept))]
             batch = self._projection.decode(message for _, message in kept)
             if batch is None:  # each decodes by itself and all do not: nothing to point at, so none is kept
-                malformed += len(kept)
+                malformed_requests += len(kept)
                 batch, streams = self._projection.empty, streams[:0]
-        lists = batch.column(0).field(0)
-        unsupported = len(batch.column(1).field(0).flatten())
-        structs, streams = lists.flatten(), streams[numbers(lists.value_parent_indices())]
-        received = len(structs)
-        structs, streams = _finished(structs, streams)
-        entries = Entries(structs, tuple(identities), streams, self._clock.wall_ns())
-        part = self._deriver.slice(entries)
-        rows = pa.RecordBatch.from_arrays([read(part) for read in self._readers], schema=REQUESTS.schema)
-        return DecodedLogs(rows, malformed, received - len(structs), unsupported)
+        who = tuple(identities)
+        requests, unfinished = self._read_requests(batch.column(0).field(0), who, streams)
+        connections, opened, resumed = self._read_connections(batch.column(1).field(0), who, streams)
+        return DecodedLogs(
+            requests, connections, opened, resumed, malformed_requests, malformed_connections, unfinished
+        )
+
+    def _read_requests(
+        self, lists: pa.ListArray, identities: Sequence[StreamIdentity], streams: Indices
+    ) -> tuple[pa.RecordBatch, Mapping[str, int]]:
+        structs = lists.flatten()
+        if not len(structs):
+            return self._requests.empty, {}
+        structs, streams, unfinished = _finished(structs, streams[numbers(lists.value_parent_indices())])
+        entries = Entries(structs, identities, streams, self._clock.wall_ns(), self._requests.metadata_keys)
+        return self._requests.rows(RequestSlice(entries, self._known)), unfinished
+
+    def _read_connections(
+        self, lists: pa.ListArray, identities: Sequence[StreamIdentity], streams: Indices
+    ) -> tuple[pa.RecordBatch, npt.NDArray[np.bool_], int]:
+        structs = lists.flatten()
+        if not len(structs):
+            return self._connections.empty, np.zeros(0, dtype=np.bool_), 0
+        streams = streams[numbers(lists.value_parent_indices())]
+        entries = Entries(structs, identities, streams, self._clock.wall_ns(), self._connections.metadata_keys)
+        part = ConnectionSlice(entries, self._known, self._tracker)
+        rows = self._connections.rows(part)
+        return rows, np.array(part.steps.opened, dtype=np.bool_), part.steps.resumed
 
     def _decodes(self, messages: Sequence[bytes]) -> bool:
         return self._projection.decode(messages) is not None
 
 
-def _finished(structs: pa.StructArray, streams: Indices) -> tuple[pa.StructArray, Indices]:
-    """The entries that end a request."""
+def _finished(structs: pa.StructArray, streams: Indices) -> tuple[pa.StructArray, Indices, Mapping[str, int]]:
+    """The entries that end a request, and how many there are of other kinds."""
     common = structs.field("common_properties")
     kinds: npt.NDArray[Any] = numbers(common.field("access_log_type"))
-    ends = ((kinds == _ENDS[0]) | (kinds == _ENDS[1])) & ~numbers(common.field("intermediate_log_entry"))
+    goes_on: npt.NDArray[Any] = numbers(common.field("intermediate_log_entry"))
+    ends = ((kinds == _ENDS[0]) | (kinds == _ENDS[1])) & ~goes_on
     if ends.all():
-        return structs, streams
-    return structs.filter(pa.array(ends)), streams[ends]
+        return structs, streams, {}
+    unfinished = Counter(
+        _KINDS[kind].name if kind in _KINDS and kind not in _ENDS else "other" for kind in kinds[~ends].tolist()
+    )
+    return structs.filter(pa.array(ends)), streams[ends], unfinished
 
 
-def _reader(column: Column) -> Reader:
+def _reader(column: Column, slices: type[Slice]) -> Reader:
     """How a column is read, decided once."""
     name, kind, source = column.name, column.kind, column.source
     match source:
@@ -119,9 +178,11 @@ def _reader(column: Column) -> Reader:
         case Party():
             return lambda part: part.parties[name]
         case Derived():
-            read: Reader = getattr(Slice, name)
+            read: Reader = getattr(slices, name)
         case Field(path):
             read = lambda part: part.entries.at(path)  # noqa: E731 (one line of a table)
+        case Span(path):
+            read = lambda part: part.span(path)  # noqa: E731 (as above)
         case _:
             raise TypeError(f"{name} cannot be read from a log entry")
     return (lambda part: _code(read(part))) if kind.arrow == pa.uint16() else read

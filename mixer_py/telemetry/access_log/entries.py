@@ -6,7 +6,7 @@ Not for: meaning (`derivation.py`).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import cached_property
 from typing import Any, Final
 
@@ -17,7 +17,7 @@ import pyarrow.compute as pc
 
 from mixer_py.telemetry.access_log.projection import METADATA
 from mixer_py.telemetry.access_log.streams import StreamIdentity
-from mixer_py.telemetry.columns import EXT_AUTHZ, RATE_LIMIT, REQUESTS, VERDICT, Metadata
+from mixer_py.telemetry.column import Derived, Metadata, TableOfColumns
 
 Indices = npt.NDArray[np.int64]
 Mask = npt.NDArray[np.bool_]
@@ -25,14 +25,6 @@ Mask = npt.NDArray[np.bool_]
 HEADERS: Final = ("content-type", "grpc-message", "grpc-status", "x-envoy-auth-failure-mode-allowed")
 """Logged headers and trailers that some column reads."""
 _HEADER_SET: Final = pa.array(HEADERS)
-_NAMESPACES: Final = (EXT_AUTHZ, RATE_LIMIT)
-_NAMESPACE_SET: Final = pa.array(_NAMESPACES)
-_SOURCES: Final = (VERDICT, *(column.source for column in REQUESTS.columns if isinstance(column.source, Metadata)))
-_KEYS: Final = tuple(dict.fromkeys(source.key for source in _SOURCES))
-_KEY_SET: Final = pa.array(_KEYS)
-_PLACES: Final = {
-    source: _NAMESPACES.index(source.namespace) * len(_KEYS) + _KEYS.index(source.key) for source in _SOURCES
-}
 EMPTY: Final = pa.array([""])
 
 
@@ -90,35 +82,60 @@ class Pairs:
         return self._texts.slice(HEADERS.index(name) * self._length, self._length)
 
 
-class FilterMetadata:
-    """The scalars that our two filters left in each entry's dynamic metadata."""
+class MetadataKeys:
+    """The scalars in dynamic metadata that some column of a table reads."""
 
-    def __init__(self, lists: pa.ListArray) -> None:
+    def __init__(self, table: TableOfColumns) -> None:
+        sources = list(metadata_of(table))
+        namespaces = tuple(dict.fromkeys(source.namespace for source in sources))
+        keys = tuple(dict.fromkeys(source.key for source in sources))
+        self.namespaces, self.keys = pa.array(namespaces, pa.string()), pa.array(keys, pa.string())
+        self.places = {
+            source: namespaces.index(source.namespace) * len(keys) + keys.index(source.key) for source in sources
+        }
+
+
+def metadata_of(table: TableOfColumns) -> Iterator[Metadata]:
+    """Each place in dynamic metadata that a column of the table reads."""
+    for column in table.columns:
+        match column.source:
+            case Metadata():
+                yield column.source
+            case Derived(metadata=more):
+                yield from more
+
+
+class FilterMetadata:
+    """The scalars that filters left in each entry's dynamic metadata."""
+
+    def __init__(self, lists: pa.ListArray, wanted_keys: MetadataKeys) -> None:
         self._length = len(lists)
+        self._places = wanted_keys.places
+        namespace_count, key_count = len(wanted_keys.namespaces), len(wanted_keys.keys)
         namespaces = lists.flatten()
         rows: Indices = numbers(lists.value_parent_indices())
-        codes = _codes(namespaces.field(0), _NAMESPACE_SET)
+        codes = _codes(namespaces.field(0), wanted_keys.namespaces)
         structs = namespaces.field(1).field(0)
         fields = structs.flatten()
         owners: Indices = numbers(structs.value_parent_indices())
         # Of a repeated namespace the last struct replaces the others as a whole.
-        slots = np.where(codes < 0, 0, rows * len(_NAMESPACES) + codes + 1)
-        last = np.zeros(self._length * len(_NAMESPACES) + 1, dtype=np.int64)
+        slots = np.where(codes < 0, 0, rows * namespace_count + codes + 1)
+        last = np.zeros(self._length * namespace_count + 1, dtype=np.int64)
         last[slots] = np.arange(len(slots))
         counted = (codes >= 0) & (last[slots] == np.arange(len(slots)))
-        keys = _codes(fields.field(0), _KEY_SET)
-        wanted = np.where(counted[owners] & (keys >= 0), codes[owners] * len(_KEYS) + keys, -1)
-        self._keyed = Keyed(wanted, rows[owners], len(_NAMESPACES) * len(_KEYS), self._length)
+        keys = _codes(fields.field(0), wanted_keys.keys)
+        wanted = np.where(counted[owners] & (keys >= 0), codes[owners] * key_count + keys, -1)
+        self._keyed = Keyed(wanted, rows[owners], namespace_count * key_count, self._length)
         values = fields.field(1)
         self._numbers, self._texts = values.field(0), self._keyed.texts(values.field(1))
 
     def text(self, source: Metadata) -> pa.Array:
         """Strings; empty where there is none."""
-        return self._texts.slice(_PLACES[source] * self._length, self._length)
+        return self._texts.slice(self._places[source] * self._length, self._length)
 
     def count(self, source: Metadata) -> pa.Array:
         """Numbers as uint32; null where there is none, or one that is no count."""
-        positions = self._keyed.positions(_PLACES[source])
+        positions = self._keyed.positions(self._places[source])
         if (positions < 0).all():
             return pa.nulls(self._length, pa.uint32())
         values = numbers(self._numbers.take(pa.array(positions, mask=positions < 0)))  # null is NaN
@@ -130,17 +147,24 @@ class Entries:
     """Log entries that each become a row."""
 
     def __init__(
-        self, structs: pa.StructArray, identities: Sequence[StreamIdentity], streams: Indices, now: int
+        self,
+        structs: pa.StructArray,
+        identities: Sequence[StreamIdentity],
+        streams: Indices,
+        now: int,
+        metadata_keys: MetadataKeys,
     ) -> None:
         """Takes decoded entries.
 
         Args:
-            structs: HTTPAccessLogEntry as projected.
+            structs: HTTPAccessLogEntry or TCPAccessLogEntry as projected.
             identities: distinct identities of their streams.
             streams: for each entry the index of its identity.
             now: nanoseconds since the epoch, for an entry without a start.
+            metadata_keys: what the table's columns read of dynamic metadata.
         """
         self._structs = structs
+        self._metadata_keys = metadata_keys
         self._nodes: dict[str, pa.Array] = {}
         self.identities = identities
         self.streams = streams
@@ -183,7 +207,7 @@ class Entries:
     @cached_property
     def metadata(self) -> FilterMetadata:
         """Dynamic metadata."""
-        return FilterMetadata(self.at(METADATA))
+        return FilterMetadata(self.at(METADATA), self._metadata_keys)
 
     @cached_property
     def request_headers(self) -> Pairs:

@@ -18,7 +18,8 @@ from google.protobuf import descriptor_pb2, descriptor_pool
 from google.protobuf.descriptor import Descriptor, FieldDescriptor
 from ptars import HandlerPool
 
-from mixer_py.telemetry.columns import REQUESTS, Derived, Field, Metadata, TableOfColumns
+from mixer_py.telemetry.column import Derived, Field, Metadata, Span, TableOfColumns
+from mixer_py.telemetry.columns import CONNECTIONS, REQUESTS
 
 PACKAGE: Final = "mixer_py.projection.v1"
 FILE: Final = "mixer_py/projection/v1/access_log.proto"
@@ -33,14 +34,15 @@ _Tree = dict[str, "_Tree"]
 
 
 def paths_of(table: TableOfColumns) -> tuple[str, ...]:
-    """Every path below HTTPAccessLogEntry that some column of the table reads, once, sorted."""
+    """Every path below the table's log entry that some column of it reads, once, sorted."""
     paths = set(ALWAYS)
     for column in table.columns:
         match column.source:
-            case Field(path):
+            case Field(path) | Span(path):
                 paths.add(path)
-            case Derived():
-                paths.update(column.source.paths)
+            case Derived(paths=below, metadata=metadata):
+                paths.update(below)
+                paths.update([METADATA] if metadata else ())
             case Metadata():
                 paths.add(METADATA)
     return tuple(sorted(paths))
@@ -86,7 +88,7 @@ class _Builder:
             return name
         name, message = envoy.name, self.message(envoy.name)
         while message is None:
-            name += "Too"
+            name = f"Tcp{name}"  # what the entries of requests have made otherwise
             message = self.message(name)
         self._walked[key] = name
         for field_name, below in sorted(tree.items(), key=lambda item: envoy.fields_by_name[item[0]].number):
@@ -148,30 +150,36 @@ class _Builder:
         return "MetadataNamespace"
 
 
-def build(table: TableOfColumns = REQUESTS) -> descriptor_pb2.FileDescriptorProto:
-    """The projection of StreamAccessLogsMessage for the columns of a table.
+def build(
+    requests: TableOfColumns = REQUESTS, connections: TableOfColumns = CONNECTIONS
+) -> descriptor_pb2.FileDescriptorProto:
+    """The projection of StreamAccessLogsMessage for the columns of two tables.
 
     Raises:
         KeyError: a column reads a path that Envoy's message does not have.
     """
+    builder = _Builder()
+    envoy = als_pb2.StreamAccessLogsMessage.DESCRIPTOR
+    root = builder.message(ROOT)
+    assert root is not None  # noqa: S101 (the first of that name)
+    for field, name, table in (("http_logs", "HttpEntries", requests), ("tcp_logs", "TcpEntries", connections)):
+        logs = envoy.fields_by_name[field]
+        entries = builder.message(name)
+        assert entries is not None  # noqa: S101 (as above)
+        builder.add(root, logs.name, logs.number, name)
+        log_entry = logs.message_type.fields_by_name["log_entry"]
+        entry = builder.walk(accesslog_pb2.DESCRIPTOR.message_types_by_name[table.entry], _tree(table))
+        builder.add(entries, log_entry.name, log_entry.number, entry, repeated=True)
+    return builder.file
+
+
+def _tree(table: TableOfColumns) -> _Tree:
     tree: _Tree = {}
     for path in paths_of(table):
         branch = tree
         for part in path.split("."):
             branch = branch.setdefault(part, {})
-    builder = _Builder()
-    envoy = als_pb2.StreamAccessLogsMessage.DESCRIPTOR
-    http, tcp = envoy.fields_by_name["http_logs"], envoy.fields_by_name["tcp_logs"]
-    root = builder.message(ROOT)
-    entries, opaque = builder.message("HttpEntries"), builder.message("TcpEntries")
-    assert root is not None and entries is not None and opaque is not None  # noqa: S101, PT018 (the first three)
-    builder.add(root, http.name, http.number, "HttpEntries")
-    builder.add(root, tcp.name, tcp.number, "TcpEntries")
-    entry = builder.walk(accesslog_pb2.HTTPAccessLogEntry.DESCRIPTOR, tree)
-    builder.add(entries, "log_entry", http.message_type.fields_by_name["log_entry"].number, entry, repeated=True)
-    number = tcp.message_type.fields_by_name["log_entry"].number
-    builder.add(opaque, "log_entry", number, _FieldProto.TYPE_BYTES, repeated=True)  # they are only counted
-    return builder.file
+    return tree
 
 
 def render(file: descriptor_pb2.FileDescriptorProto) -> str:
@@ -199,9 +207,9 @@ def render(file: descriptor_pb2.FileDescriptorProto) -> str:
 class Projection:
     """Decodes messages of an access-log stream into Arrow."""
 
-    def __init__(self, table: TableOfColumns = REQUESTS) -> None:
+    def __init__(self) -> None:
         pool = descriptor_pool.DescriptorPool()
-        pool.AddSerializedFile(build(table).SerializeToString())
+        pool.AddSerializedFile(build().SerializeToString())
         file = pool.FindFileByName(FILE)
         self._pool = HandlerPool([file])  # the handler borrows from it
         self._handler: Any = self._pool.get_for_message(file.message_types_by_name[ROOT])

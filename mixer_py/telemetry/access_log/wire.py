@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import Final
 
 HTTP_LOGS: Final = 2
@@ -81,10 +82,10 @@ def _readable(data: bytes) -> Iterator[tuple[int, bytes]]:
         yield from _fields(data)
 
 
-def _entries(message: bytes) -> list[bytes]:
-    """Each entry as a message of its own."""
+def _entries(message: bytes) -> list[tuple[int, bytes]]:
+    """Each entry's kind, and the entry as a message of its own."""
     return [
-        _encoded(kind, _encoded(LOG_ENTRY, entry))
+        (kind, _encoded(kind, _encoded(LOG_ENTRY, entry)))
         for kind, logs in _readable(message)
         if kind in {HTTP_LOGS, TCP_LOGS}
         for number, entry in _readable(logs)
@@ -102,28 +103,42 @@ def _sound(messages: Sequence[bytes], decodes: Decodes) -> list[bool]:
     return _sound(messages[:middle], decodes) + _sound(messages[middle:], decodes)
 
 
-def salvage(messages: Sequence[bytes], decodes: Decodes) -> tuple[list[tuple[int, bytes]], int]:
+@dataclass(frozen=True, slots=True)
+class Salvaged:
+    """What was found.
+
+    Attributes:
+        kept: messages that decode, each with the index of the one it comes from.
+        malformed_http: HTTP entries that cannot be read; a message in which no malformed entry can be pointed at
+            counts as one.
+        malformed_tcp: TCP entries that cannot be read.
+    """
+
+    kept: Sequence[tuple[int, bytes]]
+    malformed_http: int
+    malformed_tcp: int
+
+
+def salvage(messages: Sequence[bytes], decodes: Decodes) -> Salvaged:
     """What can be read of messages of which at least one is malformed.
 
     Args:
         messages: StreamAccessLogsMessages.
         decodes: whether all of these messages decode together.
-
-    Returns:
-        Messages that decode, each with the index of the one it comes from; and the number of malformed entries. A
-        message in which no malformed entry can be pointed at counts as one.
     """
     kept: list[tuple[int, bytes]] = []
-    malformed = 0
+    malformed = {HTTP_LOGS: 0, TCP_LOGS: 0}
     for index, (message, good) in enumerate(zip(messages, _sound(messages, decodes), strict=True)):
         if good:
             kept.append((index, message))
             continue
         entries = _entries(message)
-        verdicts = _sound(entries, decodes)
-        kept.extend((index, entry) for entry, fine in zip(entries, verdicts, strict=True) if fine)
-        malformed += max(verdicts.count(False), 1)
-    return kept, malformed
+        verdicts = _sound([entry for _, entry in entries], decodes)
+        kept.extend((index, entry) for (_, entry), fine in zip(entries, verdicts, strict=True) if fine)
+        bad = [kind for (kind, _), fine in zip(entries, verdicts, strict=True) if not fine]
+        for kind in bad or (HTTP_LOGS,):
+            malformed[kind] += 1
+    return Salvaged(kept, malformed[HTTP_LOGS], malformed[TCP_LOGS])
 
 
 def first_field(message: bytes, number: int) -> bytes | None:

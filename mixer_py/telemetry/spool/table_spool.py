@@ -14,7 +14,8 @@ import pyarrow as pa
 
 from mixer_py.instruments import Registry
 from mixer_py.telemetry.booking import Booking
-from mixer_py.telemetry.columns import TABLES, TableOfColumns
+from mixer_py.telemetry.column import TableOfColumns
+from mixer_py.telemetry.columns import TABLES
 from mixer_py.telemetry.spool.segments import Block
 from mixer_py.telemetry.spool.spool import Spool
 

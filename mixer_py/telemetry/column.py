@@ -1,0 +1,159 @@
+"""What a column is: its types in both worlds, its meaning, and where its value comes from.
+
+Not for: which columns there are (`columns.py`), or how a value is computed (`access_log/`).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Final
+
+import pyarrow as pa
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """A column's type in both worlds.
+
+    Attributes:
+        clickhouse: type in DDL.
+        arrow: type in a record batch.
+        default: value of a row that has none; None where the column is nullable.
+        codec: ClickHouse codecs, empty for the server's own choice.
+    """
+
+    clickhouse: str
+    arrow: pa.DataType
+    default: object
+    codec: str = ""
+
+    @property
+    def nullable(self) -> bool:
+        """Whether a row may have no value at all."""
+        return self.default is None
+
+
+INSTANT: Final = Kind("DateTime64(9, 'UTC')", pa.timestamp("ns", tz="UTC"), 0, "Delta, ZSTD(1)")
+TEXT: Final = Kind("String", pa.string(), "", "ZSTD(1)")
+NAME: Final = Kind("LowCardinality(String)", pa.string(), "")
+CODE: Final = Kind("UInt16", pa.uint16(), 0, "T64, ZSTD(1)")
+COUNT: Final = Kind("UInt64", pa.uint64(), 0, "T64, ZSTD(1)")
+LEFT: Final = Kind("Nullable(UInt32)", pa.uint32(), None, "ZSTD(1)")
+SPAN: Final = Kind("Nullable(UInt64)", pa.uint64(), None, "ZSTD(1)")
+FLAG: Final = Kind("Bool", pa.bool_(), False)  # noqa: FBT003 (a default value, not a switch)
+REAL: Final = Kind("Float64", pa.float64(), 0.0, "ZSTD(1)")
+
+
+@dataclass(frozen=True, slots=True)
+class Field:
+    """A value as it stands at a path of the table's log entry."""
+
+    path: str
+
+    def __str__(self) -> str:
+        return f"`{self.path}`"
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """Microseconds of the google.protobuf.Duration at a path; none where it is absent."""
+
+    path: str
+
+    def __str__(self) -> str:
+        return f"`{self.path}`"
+
+
+@dataclass(frozen=True, slots=True)
+class Metadata:
+    """A string or number in the dynamic metadata that a filter left: `common_properties.metadata`."""
+
+    namespace: str
+    key: str
+
+    def __str__(self) -> str:
+        return f'`common_properties.metadata.filter_metadata["{self.namespace}"]["{self.key}"]`'
+
+
+@dataclass(frozen=True, slots=True)
+class Party:
+    """A fact about one of the two sides, from stream identity, certificates and cluster (`parties.py`)."""
+
+    how: str
+
+    def __str__(self) -> str:
+        return self.how
+
+
+@dataclass(frozen=True, slots=True)
+class Derived:
+    """The method of the column's name of the table's slice (`access_log/`), over these paths and metadata."""
+
+    how: str
+    paths: tuple[str, ...] = ()
+    metadata: tuple[Metadata, ...] = ()
+
+    def __str__(self) -> str:
+        return self.how
+
+
+@dataclass(frozen=True, slots=True)
+class Recorded:
+    """What the check itself says when it records a decision."""
+
+    how: str = "the check"
+
+    def __str__(self) -> str:
+        return self.how
+
+
+Source = Field | Span | Metadata | Party | Derived | Recorded
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """One column.
+
+    Attributes:
+        name: column name.
+        kind: its types.
+        meaning: one line for people; DDL comment and docs.
+        source: where its value comes from.
+    """
+
+    name: str
+    kind: Kind
+    meaning: str
+    source: Source
+
+
+@dataclass(frozen=True)
+class TableOfColumns:
+    """One ClickHouse table.
+
+    Attributes:
+        name: table name, without database.
+        meaning: one line for people.
+        columns: in order.
+        order_by: sorting key.
+        indexed: columns that rows are looked up by.
+        entry: the message of envoy.data.accesslog.v3 that a row is made of; empty when it is made of none.
+    """
+
+    name: str
+    meaning: str
+    columns: tuple[Column, ...]
+    order_by: str
+    indexed: tuple[str, ...]
+    entry: str = ""
+
+    @cached_property
+    def schema(self) -> pa.Schema:
+        """The Arrow schema of a batch of its rows."""
+        return pa.schema([pa.field(c.name, c.kind.arrow, nullable=c.kind.nullable) for c in self.columns])
+
+    @cached_property
+    def names(self) -> tuple[str, ...]:
+        """Names of the columns, in order."""
+        return tuple(column.name for column in self.columns)

@@ -1,0 +1,119 @@
+"""TCP through a real Envoy: each report about a connection is a row, and Istio's metrics of TCP count it once."""
+
+from __future__ import annotations
+
+import socket
+import threading
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from tests.parts.echo import Echo
+from tests.parts.envoy_proxy import Bootstrap, EnvoyProxy
+from tests.parts.mixer_process import Mixer, eventually
+
+pytestmark = [pytest.mark.envoy, pytest.mark.chdb]
+
+CLUSTER = "outbound|9000||ledger.bank.svc.cluster.local"
+CHUNK = b"x" * 1000
+
+
+def carry_tcp(bootstrap: Bootstrap, upstream: int) -> None:
+    """The shipped configuration with a TCP proxy that reports openings, every half second, and ends."""
+    resources = bootstrap["static_resources"]
+    (http,) = resources["listeners"][0]["filter_chains"][0]["filters"]
+    common = http["typed_config"]["access_log"][0]["typed_config"]["common_config"]
+    reviews = next(cluster for cluster in resources["clusters"] if cluster["name"] == "reviews")
+    reviews["name"] = CLUSTER
+    endpoint = reviews["load_assignment"]["endpoints"][0]["lb_endpoints"][0]["endpoint"]
+    endpoint["address"]["socket_address"].update(address="127.0.0.1", port_value=upstream)
+    log: dict[str, Any] = {
+        "name": "envoy.access_loggers.tcp_grpc",
+        "typed_config": {
+            "@type": "type.googleapis.com/envoy.extensions.access_loggers.grpc.v3.TcpGrpcAccessLogConfig",
+            "common_config": common,
+        },
+    }
+    proxy = {
+        "@type": "type.googleapis.com/envoy.extensions.filters.network.tcp_proxy.v3.TcpProxy",
+        "stat_prefix": "tcp",
+        "cluster": CLUSTER,
+        "access_log": [log],
+        "access_log_options": {
+            "access_log_flush_interval": "0.5s",
+            "flush_access_log_on_start": True,
+            "flush_access_log_on_connected": True,
+        },
+    }
+    resources["listeners"][0]["filter_chains"][0]["filters"] = [
+        {"name": "envoy.filters.network.tcp_proxy", "typed_config": proxy}
+    ]
+
+
+@pytest.fixture(scope="module")
+def echo() -> Iterator[Echo]:
+    with Echo() as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield server
+        server.shutdown()
+
+
+@pytest.fixture(scope="module")
+def mixer(make_module_mixer) -> Mixer:
+    mixer = make_module_mixer()
+    mixer.start()
+    return mixer
+
+
+@pytest.fixture(scope="module")
+def envoy(module_programs, ports, mixer: Mixer, echo: Echo) -> EnvoyProxy:
+    envoy = EnvoyProxy(module_programs, ports, mixer=mixer.grpc, upstream=echo.port)
+    envoy.start(edit=lambda bootstrap: carry_tcp(bootstrap, echo.port))
+    eventually(lambda: counted(mixer, "connections_closed") == 1, "the connection that asked whether it listens")
+    return envoy
+
+
+def exchange(connection: socket.socket) -> None:
+    connection.sendall(CHUNK)
+    left = len(CHUNK)
+    while left:
+        left -= len(connection.recv(left))
+
+
+def counted(mixer: Mixer, name: str) -> float:
+    return mixer.metric(f"istio_tcp_{name}_total", request_protocol="tcp")
+
+
+def test_a_connection_is_rows_from_its_opening_to_its_end(envoy: EnvoyProxy, mixer: Mixer):
+    names = ("connections_opened", "connections_closed", "received_bytes", "sent_bytes")
+    before = {name: counted(mixer, name) for name in names}
+    with socket.create_connection(("127.0.0.1", envoy.port)) as connection:
+        client = connection.getsockname()[1]
+        sql = f"SELECT * FROM connections WHERE source_port = {client} ORDER BY timestamp"
+        exchange(connection)
+        eventually(lambda: sum(r["connection_received_bytes"] for r in mixer.rows(sql)) == 1000, "a first report")
+        exchange(connection)
+        exchange(connection)
+        eventually(lambda: sum(r["connection_received_bytes"] for r in mixer.rows(sql)) == 3000, "a second report")
+        assert counted(mixer, "connections_closed") == before["connections_closed"]
+    eventually(lambda: any(r["connection_event"] == "close" for r in mixer.rows(sql)), "the end")
+    rows = mixer.rows(sql)
+    events = [row["connection_event"] for row in rows]
+    assert (events[:2], events[-1]) == (["open", "open"], "close")  # accepted, then connected upstream
+    assert set(events[2:-1]) == {"continue"}
+    assert len({row["connection_id"] for row in rows}) == 1
+    assert rows[0]["connection_id"]
+    last = rows[-1]
+    assert (last["connection_received_bytes_total"], last["connection_sent_bytes_total"]) == (3000, 3000)
+    assert sum(row["connection_sent_bytes"] for row in rows) == 3000
+    assert last["connection_duration"] > 0
+    assert {
+        "destination_service_host": "ledger.bank.svc.cluster.local", "destination_service_name": "ledger",
+        "destination_service_namespace": "bank", "reporter": "source", "source_workload_name": "edge",
+        "source_ip": "127.0.0.1", "verdict": "none", "response_flags": "-", "upstream_cluster": CLUSTER,
+    }.items() <= last.items()  # fmt: skip
+    grown = {name: counted(mixer, name) - value for name, value in before.items()}
+    assert grown == {
+        "connections_opened": 1, "connections_closed": 1, "received_bytes": 3000, "sent_bytes": 3000,
+    }  # fmt: skip
