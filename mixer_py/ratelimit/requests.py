@@ -55,11 +55,11 @@ class RequestReader:
         Args:
             rules: what is limited.
             statistics: where the answers will be counted.
-            settings: who may give hits back, when a limit is nearly used, and how many values get a series.
+            settings: who may give hits back, when a limit is nearly used, quota mode, and how many values get a series.
         """
         self._domains = rules.domains
-        self._near_ratio = settings.near_limit_ratio
-        self._targets = [rule_target(rule, statistics, self._near_ratio) for rule in rules]
+        self._settings = settings
+        self._targets = [rule_target(rule, statistics, settings) for rule in rules]
         self._valued = {
             rule.index: ValuedTarget(
                 rule, target, statistics, statistics.beyond_values(rule.domain, rule.name), settings.max_metric_values
@@ -145,11 +145,13 @@ class RequestReader:
     def _override(self, domain: Domain, descriptor: Descriptor, position: int) -> tuple[Target, tuple[str, ...]]:
         """The limit that a descriptor brings along; it draws on the counter of the rule with that window."""
         limit, statistics = descriptor.limit, self._overrides[domain.name]
+        rule, entries = domain.match(descriptor.entries)
+        if rule is None:
+            entries = tuple(part for entry in descriptor.entries for part in (entry.key, entry.value))
         try:
-            target = override_target(domain.name, limit.requests_per_unit, limit.unit, statistics, self._near_ratio)
+            return override_target(domain.name, limit, rule, statistics, self._settings), entries
         except KeyError:
             raise InvalidRequestError(f"descriptors[{position}].limit.unit: {limit.unit} is no unit") from None
-        return target, tuple(part for entry in descriptor.entries for part in (entry.key, entry.value))
 
     def _is_negative(self, descriptor: Descriptor, position: int, *, allowed: bool) -> bool:
         """Whether a descriptor's hits are given back.

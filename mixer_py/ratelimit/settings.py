@@ -84,6 +84,8 @@ class RateLimitSettings(Settings):
     """The part of a limit above which its hits are counted as `near`."""
     shadow_mode: bool = False
     """Let every request in, whatever its limits; hits are counted and statuses told as without it."""
+    quota_mode: bool = False
+    """Treat every limit as one in `quota_mode`: a request is refused only when all limits that it matches are over."""
     max_counters: int = Field(default=500_000, ge=1)
     """How many live counters `memory://` keeps, at about 350 bytes each. A live counter is never dropped: when all
     places are taken, a new one follows `on_error`. With several workers it bounds the memory of their Valkey."""

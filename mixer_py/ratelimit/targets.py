@@ -12,11 +12,13 @@ from mixer_py.ratelimit.algorithms import FIXED_WINDOW, SECOND, UNIT_SECONDS, Te
 from mixer_py.ratelimit.headers import policy_label
 from mixer_py.ratelimit.identity import window_name
 from mixer_py.ratelimit.rules import Rule, rule_name
+from mixer_py.ratelimit.settings import RateLimitSettings
 from mixer_py.ratelimit.statistics import RuleStatistics, Statistics, near_room
 
 OVERRIDE = "(override)"
 """In a rule's place in names and labels, where the request brought its own limit."""
 
+RateLimitOverride = Any  # the generated modules carry no types
 Unit = rls_pb2.RateLimitResponse.RateLimit.Unit
 UNIT_NAMES = {number: name for name, number in Unit.items() if name in UNIT_SECONDS}
 """Names by number; `RateLimitOverride.unit` has the same numbers (envoy/type/v3/ratelimit_unit.proto)."""
@@ -63,7 +65,7 @@ class Target:
     policy: tuple[str, str]
 
 
-def rule_target(rule: Rule, statistics: Statistics, near_ratio: float) -> Target:
+def rule_target(rule: Rule, statistics: Statistics, settings: RateLimitSettings) -> Target:
     """The target of a configured rule."""
     metadata = Struct() if rule.metadata else None
     if metadata is not None:
@@ -76,7 +78,7 @@ def rule_target(rule: Rule, statistics: Statistics, near_ratio: float) -> Target
         window=window_name(terms),
         unlimited=rule.unlimited,
         shadow_mode=rule.shadow_mode,
-        quota_mode=rule.quota_mode,
+        quota_mode=rule.quota_mode or settings.quota_mode,
         limit_name=rule.limit_name,
         replaces=rule.replaces,
         replaced=False,
@@ -88,21 +90,34 @@ def rule_target(rule: Rule, statistics: Statistics, near_ratio: float) -> Target
             unit=Unit.Value(rule.unit or "UNKNOWN"),
         ),
         statistics=statistics.of(rule.domain, rule.name, shadow_mode=rule.shadow_mode),
-        near_room=near_room(terms, near_ratio),
+        near_room=near_room(terms, settings.near_limit_ratio),
         policy=policy_label(rule.limit_name, terms),
     )
 
 
 def override_target(
-    domain: str, requests_per_unit: int, unit: int, statistics: RuleStatistics, near_ratio: float
+    domain: str,
+    limit: RateLimitOverride,
+    rule: Rule | None,
+    statistics: RuleStatistics,
+    settings: RateLimitSettings,
 ) -> Target:
-    """The target of a limit that a request brought along; it has no modes and no name of its author.
+    """The target of a limit that a request brought along; it has no modes of a rule and no name of its author.
+
+    Args:
+        domain: the configured domain.
+        limit: `envoy.extensions.common.ratelimit.v3.RateLimitDescriptor.RateLimitOverride`.
+        rule: the one that the descriptor matches without it, whose counter it draws on when the windows are equal.
+        statistics: of the domain's overrides.
+        settings: of the near mark, and of quota mode.
 
     Raises:
-        KeyError: the unit is none.
+        KeyError: its unit is none.
     """
-    seconds = UNIT_SECONDS[UNIT_NAMES[unit]]
-    terms = Terms(FIXED_WINDOW, seconds * SECOND, requests_per_unit, requests_per_unit)
+    requests = limit.requests_per_unit
+    window = UNIT_SECONDS[UNIT_NAMES[limit.unit]] * SECOND
+    algorithm = rule.algorithm if rule is not None and rule.window_us == window else FIXED_WINDOW
+    terms = Terms(algorithm, window, requests, requests)
     return Target(
         name=override_name(domain),
         domain=domain,
@@ -110,15 +125,15 @@ def override_target(
         window=window_name(terms),
         unlimited=False,
         shadow_mode=False,
-        quota_mode=False,
+        quota_mode=settings.quota_mode,
         limit_name="",
         replaces=frozenset(),
         replaced=False,
         lease=0,
         metadata=None,
-        current_limit=rls_pb2.RateLimitResponse.RateLimit(requests_per_unit=requests_per_unit, unit=unit),
+        current_limit=rls_pb2.RateLimitResponse.RateLimit(requests_per_unit=requests, unit=limit.unit),
         statistics=statistics,
-        near_room=near_room(terms, near_ratio),
+        near_room=near_room(terms, settings.near_limit_ratio),
         policy=policy_label("", terms),
     )
 
