@@ -69,6 +69,9 @@ class RateLimitSettings(Settings):
     on_error: OnError = "error"
     """When a counter cannot be kept: `error` fails the call, so that Envoy's `failure_mode_deny` decides; `allow`
     answers OK; `deny` answers OVER_LIMIT."""
+    unhealthy_without_store: bool = False
+    """While the store is away, answer health checkers that ask for `ratelimit`, or for the rate limit service, with
+    NOT_SERVING, and `/healthz/ready` with 503. Other names stay as they are."""
     negative_hits: Literal["authenticated", "always", "never"] = "authenticated"
     """Who may give hits back (`is_negative_hits`): a caller could refill its own quota with them. `authenticated` is a
     caller on a unix socket, whose file decides who may connect, or one whose client certificate was verified."""

@@ -85,6 +85,10 @@ class ProcessMetrics:
             totals.add(source.read())
         return totals.read()
 
+    def total(self, name: str) -> float:
+        """The sum of the counters or gauges of that name over all processes."""
+        return sum(values[0] for series, values in self.read() if series.name == name)
+
     def exposition(self, extra: Iterable[Metric] = ()) -> bytes:
         """The text that Prometheus scrapes."""
         registry = CollectorRegistry(auto_describe=False)

@@ -80,6 +80,7 @@ class Rooms:
         counting, name = worker_store(settings, folder)
         self.counters: CounterStore = open_store(counting, registry, clock, name=name)
         self._opened_by = opened_by(counting)
+        self._needs_counters = counting.unhealthy_without_store
         self._shadow = ShadowFeed(shadow_socket(folder), self._decisions, registry, clock)
         self._shadow.activate(settings.policy.shadow)
         self._authorization = AuthorizationService(
@@ -107,6 +108,7 @@ class Rooms:
         Returns once what the old policy held is given back: here and now, because its engine is freed in this thread.
         """
         retired_counters = self._change_counters(snapshot.configuration)
+        self._needs_counters = snapshot.configuration.rate_limit.unhealthy_without_store
         self._authorization.activate(self._authorize(snapshot))
         self._shadow.activate(snapshot.configuration.policy.shadow)
         if self._decisions is not None:
@@ -136,6 +138,7 @@ class Rooms:
             dict(handler for name, handler in unary.items() if name in named),
             dict(handler for name, handler in streams.items() if name in named),
             health="health" in named,
+            health_names=rate_limit.HEALTH_NAMES if "rate_limit" in named else (),
             reflection="reflection" in named,
         )
 
@@ -146,6 +149,10 @@ class Rooms:
             CounterStoreError: the store is away.
         """
         return await look(self._rate_limit.limiter, domain, descriptors)
+
+    def unhealthy(self) -> tuple[str, ...]:
+        """What health checkers ask for and is not well, as the settings see it."""
+        return rate_limit.HEALTH_NAMES if self._needs_counters and self.counters.is_away else ()
 
     async def drain_streams(self, grace: float) -> None:
         """Ends the access-log streams once what is on its way has arrived."""

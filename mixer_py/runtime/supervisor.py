@@ -28,6 +28,7 @@ from mixer_py.instruments import Registry, SystemClock
 from mixer_py.queries import open_reader
 from mixer_py.runtime.counters import whereabouts
 from mixer_py.runtime.fetching import Fetching
+from mixer_py.runtime.health import UNHEALTHY
 from mixer_py.runtime.limits_page import LimitsPage
 from mixer_py.runtime.logs import configure_logs
 from mixer_py.runtime.metrics import ProcessMetrics
@@ -214,6 +215,8 @@ class Supervisor:
             return "draining"
         if not self._workers.ready:
             return "a worker is not ready"
+        if self._workers.deployed.configuration.rate_limit.unhealthy_without_store and self._metrics.total(UNHEALTHY):
+            return "the counter store is away (rate_limit.unhealthy_without_store)"
         awaited = self._policies().get("not_fetched")
         return f"{awaited[0]} has not been fetched yet" if awaited else None
 

@@ -30,6 +30,7 @@ from mixer_py.policy.policy import load_engine
 from mixer_py.ratelimit.descriptors import WrittenEntry
 from mixer_py.runtime import arrow  # noqa: F401 (before any row is handled)
 from mixer_py.runtime.control import ControlChannel, Message, die_with_parent, refused
+from mixer_py.runtime.health import watch_health
 from mixer_py.runtime.logs import configure_logs
 from mixer_py.runtime.orders import WorkerOrder, read_private, write_private
 from mixer_py.runtime.rooms import UNARY, Rooms
@@ -56,6 +57,7 @@ class Worker:
         self._max_age = 0.0
         self._forwarder: Forwarder | None = None
         self._closing: asyncio.Task[None] | None = None
+        self._watching: asyncio.Task[None] | None = None
         self._drained = False
         self._log = structlog.get_logger("runtime")
 
@@ -82,6 +84,8 @@ class Worker:
         finally:
             beating.cancel()
             stopping.cancel()
+            if self._watching is not None:
+                self._watching.cancel()
         return 0
 
     async def _obey(self, message: Message) -> Message:
@@ -180,6 +184,7 @@ class Worker:
         server = GrpcioServer(f"unix://{own}", rooms.table(UNARY), limits, admission, self._clock, behind=True)
         await server.start()
         self._servers.append(server)
+        self._watching = asyncio.create_task(watch_health(rooms.unhealthy, self._servers, self._registry))
         return {"event": "listening", "address": own}
 
     def _forward(self, address: str) -> dict[str, object]:

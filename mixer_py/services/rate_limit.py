@@ -17,6 +17,9 @@ from mixer_py.ratelimit.limiter import Limiter
 METHOD = "/envoy.service.ratelimit.v3.RateLimitService/ShouldRateLimit"
 """The full name of its one method."""
 
+HEALTH_NAMES = ("ratelimit", METHOD.split("/")[1])
+"""What health checkers ask for: envoyproxy/ratelimit's name, and the service's own."""
+
 
 class RateLimitService:
     """Answers ShouldRateLimit with whatever limiter is current.

@@ -7,7 +7,7 @@ with INTERNAL and leaves the next one working. Nothing here knows what the bytes
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable
+from collections.abc import AsyncIterator, Awaitable, Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NoReturn
 
@@ -104,6 +104,8 @@ class GrpcioServer:
         self._server.add_generic_rpc_handlers([_Methods(dict(handlers))])
         self._health = health.aio.HealthServicer() if table.health else None
         self._services = table.service_names()
+        self._health_names = frozenset(("", *self._services, *table.health_names))
+        self._leaving = False
         if self._health is not None:
             health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
         if table.reflection:
@@ -123,7 +125,7 @@ class GrpcioServer:
             raise ProcessError(f"cannot listen on {self.address}: {error}") from error
         if port == 0 and not self.address.startswith("unix:"):
             raise ProcessError(f"cannot listen on {self.address}: the address is in use or not ours")
-        await self._set_health(serving=True)
+        await self._set_health(self._health_names, serving=True)
         await self._server.start()
         self._place.publish()
 
@@ -138,7 +140,13 @@ class GrpcioServer:
 
     async def refuse_new(self) -> None:
         """Tells health checkers that this listener is going away."""
-        await self._set_health(serving=False)
+        self._leaving = True
+        await self._set_health(self._health_names, serving=False)
+
+    async def tell_health(self, names: Iterable[str], *, serving: bool) -> None:
+        """Tells health checkers that ask for these names, where this listener has them, until it goes away."""
+        if not self._leaving:
+            await self._set_health(self._health_names.intersection(names), serving=serving)
 
     async def stop(self, grace: float) -> None:
         """Sends GOAWAY, lets calls in flight end for up to `grace` seconds, then cancels the rest.
@@ -149,12 +157,12 @@ class GrpcioServer:
         await self._server.stop(grace)
         self._place.leave()
 
-    async def _set_health(self, *, serving: bool) -> None:
+    async def _set_health(self, names: Iterable[str], *, serving: bool) -> None:
         if self._health is None:
             return
         status = health_pb2.HealthCheckResponse.SERVING if serving else health_pb2.HealthCheckResponse.NOT_SERVING
-        for service in ("", *self._services):
-            await self._health.set(service, status)
+        for name in names:
+            await self._health.set(name, status)
 
     def _call(self, context: Context) -> Call:
         remaining = context.time_remaining()

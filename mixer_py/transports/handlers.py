@@ -19,12 +19,14 @@ class HandlerTable:
         unary: full method name (`/package.Service/Method`) → handler.
         client_streams: the same for methods whose client sends a stream and gets one answer.
         health: answer the standard health service.
+        health_names: what it knows besides the services of this table.
         reflection: answer server reflection, for every service of this table.
     """
 
     unary: Mapping[str, UnaryHandler] = field(default_factory=dict)
     client_streams: Mapping[str, ClientStreamHandler] = field(default_factory=dict)
     health: bool = True
+    health_names: tuple[str, ...] = ()
     reflection: bool = True
 
     def service_names(self) -> tuple[str, ...]:

@@ -48,6 +48,10 @@ class CounterStore(Protocol):
             CounterStoreError: nothing could be kept.
         """
 
+    @property
+    def is_away(self) -> bool:
+        """Whether charges fail now, or some of them: until it is asked it may not know."""
+
     def open(self) -> None:
         """Begins to connect, in the running event loop; what is charged meanwhile waits."""
 

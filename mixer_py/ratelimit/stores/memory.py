@@ -77,6 +77,11 @@ class MemoryStore:
         """Counters that take memory, with those that are over but not freed yet; never above the capacity."""
         return len(self._held)
 
+    @property
+    def is_away(self) -> bool:
+        """Never: it is here."""
+        return False
+
     async def charge(self, charges: Sequence[Charge], *, together: bool = False) -> Sequence[Tally | None]:
         """Charges each in turn; None for a new counter that found no place, which is counted."""
         monotonic = self._clock.monotonic()

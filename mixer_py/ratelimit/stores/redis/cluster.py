@@ -78,6 +78,11 @@ class ClusterStore:
         self._loop = asyncio.get_running_loop()
         self._topology = Topology(seeds, connector, self._make_node)
 
+    @property
+    def is_away(self) -> bool:
+        """See `CounterStore.is_away`: here, when one node is."""
+        return self._topology.is_away
+
     def open(self) -> None:
         """See `CounterStore.open`."""
         self._topology.open()

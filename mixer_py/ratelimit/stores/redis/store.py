@@ -43,6 +43,11 @@ class RedisStore:
         self._instruments = StoreInstruments(registry)
         self._node = Node(name, open_connection, limits, self._instruments, clock, declared=True)
 
+    @property
+    def is_away(self) -> bool:
+        """See `CounterStore.is_away`."""
+        return self._node.is_away
+
     def open(self) -> None:
         """See `CounterStore.open`."""
         self._node.start()

@@ -78,6 +78,11 @@ class Topology:
         """Whether any node is known."""
         return bool(self._nodes)
 
+    @property
+    def is_away(self) -> bool:
+        """Whether something is amiss that another answer may mend."""
+        return bool(self._away) or any(node.is_away for node in self._nodes.values())
+
     async def known(self) -> None:
         """Returns once it is known which nodes there are.
 
@@ -105,7 +110,7 @@ class Topology:
         pause = _SHORTEST_PAUSE
         while True:
             with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(pause if self._unsettled() else None):
+                async with asyncio.timeout(pause if self.is_away else None):
                     await self._wanted.wait()
             self._wanted.clear()
             waiting, self._waiting = self._waiting, []
@@ -118,12 +123,8 @@ class Topology:
             for one in waiting:
                 if not one.done():
                     one.set_result(None)
-            pause = min(pause * 2, _LONGEST_PAUSE) if self._unsettled() else _SHORTEST_PAUSE
+            pause = min(pause * 2, _LONGEST_PAUSE) if self.is_away else _SHORTEST_PAUSE
             await asyncio.sleep(_SHORTEST_PAUSE)  # so that keys that move do not ask on and on
-
-    def _unsettled(self) -> bool:
-        """Whether something is amiss that another answer may mend."""
-        return bool(self._away) or any(node.is_away for node in self._nodes.values())
 
     async def _ask(self) -> Sequence[Range]:
         """Asks nodes until one tells.
