@@ -93,6 +93,11 @@ class LeasingStore:
             share.taken.left + (share.following.left if share.following else 0) for share in self._shares.values()
         )
 
+    @property
+    def is_away(self) -> bool:
+        """Whether the shared store is."""
+        return self._shared.is_away
+
     def open(self) -> None:
         """Opens the shared store, and begins to look for hits that have lasted their time."""
         self._shared.open()
