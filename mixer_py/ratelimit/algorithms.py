@@ -82,6 +82,7 @@ class Tally(NamedTuple):
         over: how many of its hits did not fit, as far as they can be counted (`MOST_USED`).
         reset: microseconds until nothing is counted against the limit any more.
         retry: microseconds until one more hit would fit; 0 when it would now.
+        local: whether a worker knew by itself that it would not fit, and asked no store.
     """
 
     admitted: bool
@@ -89,6 +90,7 @@ class Tally(NamedTuple):
     over: int
     reset: int
     retry: int
+    local: bool = False
 
 
 def fixed_window(state: State | None, now: int, terms: Terms, hits: int, *, always: bool) -> tuple[State, Tally]:

@@ -140,7 +140,10 @@ class RuleStatistics:
         fit = hits
         if tally.over:
             fit -= tally.over
-            (self.shadow_over if self._shadow_mode else self.over).add(tally.over)
+            if self._shadow_mode:
+                self.shadow_over.add(tally.over)
+            else:
+                (self.over_local if tally.local else self.over).add(tally.over)
         if fit:
             near = near_room - tally.remaining
             if near > 0:

@@ -53,7 +53,7 @@ def cache(store: Asked, clock: FakeClock, registry: Registry) -> LocalCache:
 async def test_what_is_over_is_refused_without_a_question(store, cache, clock, registry) -> None:
     await cache.charge([charge("a", 2)])
     clock.advance(10.25)
-    assert await cache.charge([charge("a", 7)]) == [Tally(False, 0, 7, 49_750_000, 49_750_000)]
+    assert await cache.charge([charge("a", 7)]) == [Tally(False, 0, 7, 49_750_000, 49_750_000, True)]
     assert store.asked == [[("a", 2)]]
     assert registry.counter("mixer_counters_answered_locally_total", "").labels().value == 1
     clock.advance(49.75)

@@ -15,6 +15,7 @@ from mixer_py.ratelimit.limiter import Limiter
 from mixer_py.ratelimit.rules import Rules
 from mixer_py.ratelimit.settings import RateLimitSettings
 from mixer_py.ratelimit.statistics import near_room
+from mixer_py.ratelimit.stores.local_cache import LocalCache
 from mixer_py.ratelimit.stores.memory import MemoryStore
 
 RULES = """\
@@ -91,6 +92,16 @@ async def test_what_shadow_mode_lets_in_is_counted_apart() -> None:
     limiter = make(registry)
     await limiter.should_rate_limit(ask("watched", 4))
     assert hits_of(registry, "shop/watched") == {"near": 1, "shadow_over": 3}
+
+
+async def test_what_is_refused_without_asking_the_store_is_counted_apart() -> None:
+    clock, registry = FakeClock(), Registry()
+    rules = Rules.parse([("rules.yaml", RULES.encode())])
+    store = LocalCache(MemoryStore(clock, registry, 100), 10, registry, clock)
+    limiter = Limiter(rules, store, registry, clock)
+    for hits in (12, 5):
+        await limiter.should_rate_limit(ask("tenant", hits))
+    assert hits_of(registry) == {"within": 8, "near": 2, "over": 2, "over_local": 5}
 
 
 async def test_hits_that_are_given_back_are_counted_apart() -> None:

@@ -50,6 +50,11 @@ class LocalCache:
             "mixer_counters_answered_locally_total", "Charges refused without asking the store, which was known to."
         ).labels()
 
+    @property
+    def is_away(self) -> bool:
+        """Whether the store is."""
+        return self._store.is_away
+
     def open(self) -> None:
         """See `CounterStore.open`."""
         self._store.open()
@@ -87,7 +92,7 @@ class LocalCache:
                 del self._over[identity]
             elif over.terms == terms:
                 reset, retry = ceil((over.reset - now) * SECOND), ceil((over.retry - now) * SECOND)
-                known[place] = Tally(False, 0, min(hits, MOST_USED), reset, retry)  # noqa: FBT003 (a tuple's member)
+                known[place] = Tally(False, 0, min(hits, MOST_USED), reset, retry, local=True)  # noqa: FBT003 (a tuple's member)
         return known
 
     def _learn(self, charges: Sequence[Charge], tallies: Sequence[Tally | None], asked: float) -> None:
