@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mixer_py.ratelimit.descriptors import WrittenEntry, parse_descriptor, write_descriptor
@@ -48,6 +48,7 @@ def test_what_cannot_be_read_says_where(text: str, message: str) -> None:
 texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=12)
 
 
+@settings(deadline=None)
 @given(st.lists(st.builds(WrittenEntry, texts.filter(bool), texts), min_size=1, max_size=4))
 def test_what_is_written_by_us_is_read_back(entries: list[WrittenEntry]) -> None:
     assert list(parse_descriptor(write_descriptor(entries))) == entries

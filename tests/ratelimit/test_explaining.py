@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mixer_py.ratelimit.descriptors import WrittenEntry, parse_descriptor
@@ -81,6 +81,7 @@ entry = st.builds(
 )
 
 
+@settings(deadline=None)
 @given(st.lists(entry, min_size=1, max_size=3))
 def test_it_finds_what_a_request_finds(entries: list[WrittenEntry]) -> None:
     rule, _ = RULES.domains["shop"].match(entries)

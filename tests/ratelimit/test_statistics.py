@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from envoy.service.ratelimit.v3 import rls_pb2
 from google.protobuf.json_format import ParseDict
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mixer_py.errors import CounterStoreError
@@ -46,10 +46,10 @@ def hits_of(registry: Registry, rule: str = "shop/tenant") -> dict[str, float]:
     return found
 
 
-def make(registry: Registry, **settings: object) -> Limiter:
+def make(registry: Registry, **chosen: object) -> Limiter:
     clock = FakeClock()
     rules = Rules.parse([("rules.yaml", RULES.encode())])
-    return Limiter(rules, MemoryStore(clock, registry, 100), registry, clock, RateLimitSettings(**settings))
+    return Limiter(rules, MemoryStore(clock, registry, 100), registry, clock, RateLimitSettings(**chosen))
 
 
 @pytest.mark.parametrize(
@@ -74,6 +74,7 @@ async def test_the_hits_of_one_request_are_split(charges: list[int], wanted: dic
     assert hits_of(registry) == wanted
 
 
+@settings(deadline=None)
 @given(st.lists(st.integers(0, 20), max_size=12), st.floats(0, 1))
 async def test_every_hit_stands_in_one_outcome_and_the_limit_parts_them(charges: list[int], ratio: float) -> None:
     registry = Registry()
