@@ -31,7 +31,7 @@ from mixer_py.ratelimit.quota_settings import MOST_HITS
 from mixer_py.ratelimit.settings import RateLimitSettings
 from mixer_py.ratelimit.stores import CounterStore, Identity
 
-_NO_ROOM = "there is no room for a new counter; raise rate_limit.max_counters"
+_NOT_KEPT = "a counter could not be kept; mixer_store_errors_total says why"
 
 
 class Measured(NamedTuple):
@@ -176,7 +176,7 @@ class Quotas:
         self._charged.observe(self._clock.monotonic() - begun)
         kept = [(one, tally) for one, tally in zip(matched, tallies, strict=True) if tally is not None]
         if len(kept) < len(matched):
-            raise CounterStoreError(_NO_ROOM)
+            raise CounterStoreError(_NOT_KEPT)
         return kept
 
     async def _charge_shadows(self, matched: Sequence[Matched]) -> list[tuple[Matched, Tally]]:

@@ -126,7 +126,9 @@ class ResponseWriter:
         """
         target.statistics.error.add()
         if self._on_error == "error":
-            raise CounterStoreError(f"no room for a new counter of {target.name}; raise rate_limit.max_counters")
+            raise CounterStoreError(
+                f"the counter of {target.name} could not be kept; mixer_store_errors_total says why"
+            )
         return self._on_error == "allow"
 
 
