@@ -51,7 +51,7 @@ def secured(programs: Programs, ports: Ports) -> tuple[Valkey, Settings]:
         "--tls-cert-file", own.certificate, "--tls-key-file", own.key, "--tls-ca-cert-file", mixer.certificate,
         "--aclfile", users,
     )  # fmt: skip
-    valkey = Valkey(programs, ports, *options, tls=True, secret=SECRET, folder=True, program=find_server("redis"))
+    valkey = Valkey(programs, ports, *options, tls=True, secret=SECRET, program=find_server("redis"))
     return valkey, {
         "store": f"rediss://mixer@127.0.0.1:{valkey.port}/0",
         "redis": {
