@@ -51,12 +51,19 @@ class Terms(NamedTuple):
         window: microseconds, at least 1.
         limit: hits that a window takes; of a token bucket the tokens that come back in a window.
         burst: hits that may come at once: the tokens a full bucket holds; of the windows the same as `limit`.
+        overdraw: count hits that do not fit too, so that they have to be made up for.
     """
 
     algorithm: Algorithm
     window: int
     limit: int
     burst: int
+    overdraw: bool = False
+
+    @property
+    def always(self) -> bool:
+        """Whether hits that do not fit are counted: of a fixed window always, as envoyproxy/ratelimit does."""
+        return self.overdraw or self.algorithm == FIXED_WINDOW
 
 
 class State(NamedTuple):
@@ -106,7 +113,7 @@ def fixed_window(state: State | None, now: int, terms: Terms, hits: int, *, alwa
     Returns:
         What the counter knows now, and what became of the hits.
     """
-    _, window, limit, _ = terms
+    _, window, limit, _, _ = terms
     start = _start(state, now, window)
     used = state.used if state is not None and state.moment == start else 0
     after = min(max(used + hits, 0), MOST_USED)
@@ -127,7 +134,7 @@ def sliding_window(state: State | None, now: int, terms: Terms, hits: int, *, al
     That part is as large as what the last window covers of it, as if its hits had come evenly. Arguments and result are
     `fixed_window`'s.
     """
-    _, window, limit, _ = terms
+    _, window, limit, _, _ = terms
     start = _start(state, now, window)
     used, before = 0.0, 0.0
     if state is not None:
@@ -151,7 +158,7 @@ def token_bucket(state: State | None, now: int, terms: Terms, hits: int, *, alwa
     same, but for a limit that changes, after which as many hits are missing as before. Arguments and result are
     `fixed_window`'s.
     """
-    _, window, limit, burst = terms
+    _, window, limit, burst, _ = terms
     missing = 0.0
     moment = now
     if state is not None:

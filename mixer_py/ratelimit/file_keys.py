@@ -43,6 +43,7 @@ _PLACES: Mapping[str, frozenset[str]] = {
             "algorithm",
             "burst",
             "lease",
+            "overdraw",
         }
     ),
     REPLACES: frozenset({"name"}),

@@ -23,7 +23,7 @@ _LONGEST_WINDOW: Final = 10 * UNIT_SECONDS["YEAR"] * SECOND
 _UNIT_OF_WINDOW = {seconds * SECOND: unit for unit, seconds in UNIT_SECONDS.items()}
 _PERCENT = re.compile(r"(\d{1,3}(?:\.\d{1,3})?)\s*%")
 _ALGORITHMS: tuple[Algorithm, ...] = get_args(Algorithm)
-_COUNTING = ("unit_multiplier", "window", "algorithm", "burst", "lease")
+_COUNTING = ("unit_multiplier", "window", "algorithm", "burst", "lease", "overdraw")
 """Keys that mean nothing where nothing is counted."""
 
 
@@ -41,6 +41,7 @@ class LimitDeclaration:
         algorithm: how hits are counted.
         burst: hits that may come at once; `requests_per_unit` but for token buckets that say otherwise.
         lease: hits that a worker takes ahead; 0 for none.
+        overdraw: hits that do not fit are counted too.
     """
 
     requests_per_unit: int
@@ -52,6 +53,7 @@ class LimitDeclaration:
     algorithm: Algorithm
     burst: int
     lease: int
+    overdraw: bool
 
 
 def read_limit(tree: YamlTree, above: Fields, path: str) -> LimitDeclaration | None:
@@ -91,6 +93,7 @@ class _Block:
                 algorithm=FIXED_WINDOW,
                 burst=requests,
                 lease=0,
+                overdraw=False,
             )
         window = self._window()
         algorithm = self._algorithm()
@@ -105,6 +108,7 @@ class _Block:
             algorithm=algorithm,
             burst=burst,
             lease=self._lease(burst),
+            overdraw=self._overdraw(algorithm),
         )
 
     def _fault(self, name: str, message: str, way_out: str = "") -> None:
@@ -204,6 +208,15 @@ class _Block:
         elif not requests:
             self._fault("burst", "tokens never come back with requests_per_unit: 0", "remove burst, or raise the limit")
         return burst
+
+    def _overdraw(self, algorithm: Algorithm) -> bool:
+        if not self._tree.flag(self._fields, "overdraw", self._path):
+            return False
+        if algorithm == FIXED_WINDOW:
+            self._fault("overdraw", f"a {FIXED_WINDOW} always counts hits that do not fit", "remove overdraw")
+        elif self._given("lease"):
+            self._fault("overdraw", "hits of a lease always fit, so it cannot be overdrawn", "remove one of the two")
+        return True
 
     def _lease(self, most: int) -> int:
         """Hits, from a number or a share of what may come at once."""

@@ -25,6 +25,7 @@ def describe(rule: Rule) -> dict[str, object]:
         "algorithm": rule.algorithm,
         "burst": rule.burst,
         "lease": rule.lease,
+        "overdraw": rule.overdraw,
         "lease_bounds": describe_bounds(rule.terms, rule.lease) if rule.lease else {},
         "unlimited": rule.unlimited,
         "shadow_mode": rule.shadow_mode,
@@ -56,6 +57,7 @@ def dump(rule: Rule) -> str:
         "algorithm": "" if rule.algorithm == FIXED_WINDOW else rule.algorithm,
         "burst": "" if rule.burst == rule.requests_per_unit else rule.burst,
         "lease": rule.lease,
+        "overdraw": rule.overdraw,
         "over_admission": describe_over_admission(rule.terms, rule.lease) if rule.lease else "",
     }
     key = ".".join((rule.domain, *(f"{key}_{value}" if value else key for key, value in rule.path)))

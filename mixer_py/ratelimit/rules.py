@@ -42,6 +42,7 @@ class Rule:
         algorithm: how hits are counted.
         burst: hits that may come at once; the same as `requests_per_unit` but for token buckets that say otherwise.
         lease: hits that a worker takes ahead; 0 for none.
+        overdraw: hits that do not fit are counted too.
         unlimited: matched, but never counted.
         shadow_mode: counted, but answered OK.
         quota_mode: over it, a request is refused only when every such limit that it matches is over.
@@ -64,6 +65,7 @@ class Rule:
     algorithm: Algorithm
     burst: int
     lease: int
+    overdraw: bool
     unlimited: bool
     shadow_mode: bool
     quota_mode: bool
@@ -81,7 +83,7 @@ class Rule:
     @property
     def terms(self) -> Terms:
         """What its hits are held against."""
-        return Terms(self.algorithm, self.window_us, self.requests_per_unit, self.burst)
+        return Terms(self.algorithm, self.window_us, self.requests_per_unit, self.burst, self.overdraw)
 
     def values(self, entries: Sequence[str]) -> tuple[str, ...]:
         """The values of the levels in `valued`, from what `Domain.match` gave."""
@@ -295,6 +297,7 @@ class Rules:
             algorithm=limit.algorithm,
             burst=limit.burst,
             lease=limit.lease,
+            overdraw=limit.overdraw,
             unlimited=limit.unlimited,
             shadow_mode=descriptor.shadow_mode,
             quota_mode=descriptor.quota_mode,

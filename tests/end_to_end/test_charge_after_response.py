@@ -25,7 +25,7 @@ descriptors:
   - key: tokens_of
     rate_limit: {unit: day, requests_per_unit: 100}
   - key: bytes_of
-    rate_limit: {unit: day, requests_per_unit: 1000000}
+    rate_limit: {unit: day, requests_per_unit: 1000000, algorithm: token_bucket, overdraw: true}
 """
 
 

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 
 import pytest
 
-from mixer_py.ratelimit.algorithms import COUNT, FIXED_WINDOW, SECOND, Algorithm, State, Tally, Terms
+from mixer_py.ratelimit.algorithms import COUNT, SECOND, Algorithm, State, Tally, Terms
 from mixer_py.ratelimit.lease_bounds import LARGEST_PART, over_admission, under_admission
 from tests.parts.presence import ROOT
 
@@ -76,7 +76,7 @@ class Counter:
         self.state: State | None = None
 
     def charge(self, now: int, hits: int) -> Tally:
-        count, always = COUNT[self.terms.algorithm], self.terms.algorithm == FIXED_WINDOW
+        count, always = COUNT[self.terms.algorithm], self.terms.always
         self.state, tally = count(self.state, BEGIN + now, self.terms, hits, always=always)
         return tally
 

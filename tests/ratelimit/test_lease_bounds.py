@@ -110,6 +110,7 @@ class Schedule:
 
     async def end(self, worker: Worker, *, drained: bool) -> None:
         if drained:
+            await self.carry_all(worker)  # calls that wait are answered before a worker lets go
             await self.carry_until_done(worker, asyncio.create_task(worker.store.close()))
             assert worker.store.held == 0
             fates = sum(worker.hits(fate) for fate in ("used", "given_back", "expired", "lost"))

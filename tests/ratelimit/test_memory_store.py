@@ -18,8 +18,15 @@ from mixer_py.ratelimit.stores.memory import MemoryStore
 ALGORITHMS = sorted(COUNT)
 
 
-def charge(who: str, hits: int = 1, limit: int = 5, seconds: int = 60, algorithm: str = "fixed_window") -> Charge:
-    terms = Terms(algorithm, seconds * SECOND, limit, limit)  # type: ignore[arg-type]
+def charge(
+    who: str,
+    hits: int = 1,
+    limit: int = 5,
+    seconds: int = 60,
+    algorithm: str = "fixed_window",
+    overdraw: bool = False,
+) -> Charge:
+    terms = Terms(algorithm, seconds * SECOND, limit, limit, overdraw)  # type: ignore[arg-type]
     return Charge(("d", window_name(terms), who), terms, hits)
 
 
@@ -54,6 +61,7 @@ CHARGES = st.lists(
         st.sampled_from([0, 3, 10]),
         st.sampled_from([1, 60, 3600]),
         st.sampled_from(ALGORITHMS),
+        st.booleans(),
     ),
     max_size=6,
 )
@@ -82,7 +90,7 @@ def test_counts_as_the_model_does_whatever_the_clock_does(steps: list[tuple[str,
                     if tally is None:  # and then it was not counted
                         assert store.held == capacity
                     else:
-                        assert tally == model.charge(one, always=one.terms.algorithm == "fixed_window")
+                        assert tally == model.charge(one, always=one.terms.always)
             else:
                 getattr(clock, step)(argument)
             assert store.live <= store.held <= capacity

@@ -97,7 +97,7 @@ class Model:
         return tallies
 
     def _count(self, one: Charge, now: int, resets: dict[tuple, int], *, always: bool) -> Tally:
-        always = always and one.terms.algorithm == "fixed_window"
+        always = always and one.terms.always
         state = self.states.get(one.identity)
         after, tally = COUNT[one.terms.algorithm](state, now, one.terms, one.hits, always=always)
         if one.hits and (tally.admitted or always) and (state is not None or after.used):
@@ -106,8 +106,9 @@ class Model:
         return tally
 
 
-def charge(who: str, algorithm: str, window: int, limit: int, burst: int, hits: int) -> Charge:
-    terms = Terms(algorithm, window, limit, burst if algorithm == "token_bucket" else limit)  # type: ignore[arg-type]
+def charge(who: str, algorithm: str, window: int, limit: int, burst: int, hits: int, overdraw: bool = False) -> Charge:
+    most = burst if algorithm == "token_bucket" else limit
+    terms = Terms(algorithm, window, limit, most, overdraw)  # type: ignore[arg-type]
     return Charge((who, algorithm, str(window)), terms, hits)
 
 
@@ -120,6 +121,7 @@ CHARGES = st.builds(
     LIMITS,
     LIMITS,
     st.sampled_from([0, 1, 1, 1, 2, 7, 999, 2**40, 2**53, 2**64 - 1, -1, -2, -(2**60)]),
+    st.booleans(),
 )
 GROUPS = st.lists(st.tuples(st.booleans(), st.lists(CHARGES, min_size=1, max_size=4)), min_size=1, max_size=5)
 WAITS = st.sampled_from([0, 1, 3, 400_000, SECOND, 59 * SECOND, 3600 * SECOND, -1, -SECOND, -61 * SECOND])

@@ -98,7 +98,7 @@ class LocalCache:
     def _learn(self, charges: Sequence[Charge], tallies: Sequence[Tally | None], asked: float) -> None:
         """Remembers what is over; counted from when it was asked, so that no hit that fits is refused."""
         for charge, tally in zip(charges, tallies, strict=True):
-            if tally is None:
+            if tally is None or charge.terms.overdraw:  # what is over has to be counted, too
                 continue
             if not tally.retry:
                 self._over.pop(charge.identity, None)

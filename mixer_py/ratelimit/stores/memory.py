@@ -11,7 +11,7 @@ from heapq import heappop, heappush
 from typing import NamedTuple
 
 from mixer_py.instruments import Clock, Registry
-from mixer_py.ratelimit.algorithms import COUNT, FIXED_WINDOW, SECOND, State, Tally
+from mixer_py.ratelimit.algorithms import COUNT, SECOND, State, Tally
 from mixer_py.ratelimit.stores import Charge, Identity
 
 _REAPED_PER_CALL = 8
@@ -92,10 +92,7 @@ class MemoryStore:
             self._reap(_REAPED_PER_CALL, monotonic)
         if together and len(charges) > 1:
             return self._charge_together(charges, now, monotonic)
-        return [
-            self._charge(one, now, monotonic, always=not together and one.terms.algorithm == FIXED_WINDOW)
-            for one in charges
-        ]
+        return [self._charge(one, now, monotonic, always=not together and one.terms.always) for one in charges]
 
     def open(self) -> None:
         """Has nothing to connect to."""

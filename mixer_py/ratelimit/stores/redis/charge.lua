@@ -3,8 +3,8 @@
 --
 -- KEYS     the counter of each charge; where they are of several slots, they stand from ARGV[3] on instead.
 -- ARGV[1]  three doubles: now, or -1 for the server's own time; milliseconds of jitter; a random part of 1.
--- ARGV[2]  a record of 35 bytes for each charge: algorithm (0 fixed window, 1 sliding window, 2 token bucket), window,
---          limit, burst, how many charges from here on are made all or none (0: this one by itself), hits.
+-- ARGV[2]  a record of 35 bytes for each charge: algorithm (0 fixed window, 1 sliding window, 2 token bucket; 8 more
+--          where hits that do not fit are counted too, as they always are in a fixed window), window, limit, burst, how many charges from here on are made all or none (0: this one by itself), hits.
 -- Returns  a record of 33 bytes for each charge: admitted, remaining, over, reset, retry. Then a line for each charge
 --          that failed: its number, and what the server said.
 --
@@ -126,7 +126,7 @@ local tallies = {}
 
 local function count(i, key, algorithm, window, limit, burst, hits, always, keeps)
   local moment, used, before, admitted, remaining, over, reset, retry =
-    COUNT[algorithm](moments[key], useds[key], befores[key], window, limit, burst, hits, always)
+    COUNT[algorithm % 8](moments[key], useds[key], befores[key], window, limit, burst, hits, always)
   if keeps and hits ~= 0 and (admitted or always) and (moments[key] or used > 0) then
     moments[key], useds[key], befores[key], resets[key] = moment, used, before, reset
     if not changed[key] then
@@ -175,7 +175,7 @@ while i <= #keys do
   algorithm, window, limit, burst, size, hits, position = unpack_from(CHARGE, ARGV[2], position)
   if size == 0 then
     local key = keys[i]
-    if not failed[key] then count(i, key, algorithm, window, limit, burst, hits, algorithm == 0, true) end
+    if not failed[key] then count(i, key, algorithm, window, limit, burst, hits, algorithm % 8 == 0 or algorithm >= 8, true) end
     i = i + 1
   else
     local charges = {[i] = {algorithm, window, limit, burst, size, hits}}

@@ -20,6 +20,8 @@ _HEADER: Final = Struct("<ddd")
 _TERMS: Final = Struct("<Bddd")
 _HITS: Final = Struct("<Hd")
 _TALLY: Final = Struct("<?qqqq")
+_OVERDRAWN: Final = 8
+"""Added to an algorithm's number where hits that do not fit are counted too."""
 _ALGORITHMS: Final = {FIXED_WINDOW: 0, SLIDING_WINDOW: 1, TOKEN_BUCKET: 2}
 _ALONE: Final = {hits: _HITS.pack(0, hits) for hits in range(17)}
 """How most records end, by their hits."""
@@ -105,7 +107,8 @@ def _end(together: int, hits: int) -> bytes:
 
 @lru_cache(maxsize=4096)  # overrides bring along whatever limits they like
 def _terms(terms: Terms) -> bytes:
-    return _TERMS.pack(_ALGORITHMS[terms.algorithm], terms.window, terms.limit, terms.burst)
+    algorithm = _ALGORITHMS[terms.algorithm] + _OVERDRAWN * terms.overdraw
+    return _TERMS.pack(algorithm, terms.window, terms.limit, terms.burst)
 
 
 def call(script: Script, keys: Sequence[bytes], arguments: Sequence[bytes], *, declared: bool, whole: bool) -> bytes:
