@@ -61,6 +61,7 @@ def test_describe_says_everything() -> None:
         "algorithm": "fixed_window",
         "burst": 7,
         "lease": 0,
+        "overdraw": False,
         "lease_bounds": {},
         "unlimited": False,
         "shadow_mode": True,
@@ -83,6 +84,7 @@ def test_describe_says_everything() -> None:
         "algorithm": "token_bucket",
         "burst": 20,
         "lease": 2,
+        "overdraw": False,
         "lease_bounds": {
             "over_admission": {"each_worker": 2, "at_most": 120},
             "under_admission": {"each_worker": 20, "at_most": 120},
