@@ -3,6 +3,7 @@
     python benchmarks/load.py check HOST:PORT CALLS
     python benchmarks/load.py limit HOST:PORT CALLS
     python benchmarks/load.py check-16 HOST:PORT CALLS
+    python benchmarks/load.py check-64 HOST:PORT CALLS
     python benchmarks/load.py limit-16 HOST:PORT CALLS
     python benchmarks/load.py steady HOST:PORT SECONDS
     python benchmarks/load.py access-log HOST:PORT MESSAGES
@@ -38,7 +39,8 @@ from payloads import (
 CONNECTIONS = 4
 IN_FLIGHT = 8
 MANY_CONNECTIONS = 16
-"""Of the loads for several workers, each connection with one call in flight: a connection stays with one worker."""
+"""Of the loads for several workers, because a connection stays with one. The loads' names say how many calls they have
+in flight over these."""
 CALLERS = 1000
 """Tenants that ask for quota in turn, each with counters of its own."""
 STREAM_MESSAGES_AHEAD = 64
@@ -62,6 +64,7 @@ class Spread(NamedTuple):
 
 FEW = Spread(CONNECTIONS, IN_FLIGHT)
 MANY = Spread(MANY_CONNECTIONS, MANY_CONNECTIONS)
+BUSY = Spread(MANY_CONNECTIONS, 4 * MANY_CONNECTIONS)
 
 
 def _channel(address: str, number: int) -> grpc.aio.Channel:
@@ -183,6 +186,7 @@ def main() -> None:
         "check": checks,
         "limit": limits,
         "check-16": partial(checks, spread=MANY),
+        "check-64": partial(checks, spread=BUSY),
         "limit-16": partial(limits, spread=MANY),
         "steady": steady,
         "access-log": access_log,

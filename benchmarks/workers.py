@@ -20,9 +20,11 @@ from sizes import limit_rules
 _RULES = 100
 _WARM_UP_CALLS = 2000
 ROWS = (
-    ("check-16", "one", "a check, decision cached: one worker"),
+    ("check-16", "one", "a check, decision cached, 16 in flight: one worker"),
     ("check-16", "two", "the same: two workers"),
-    ("limit-16", "one", "a request for quota, two descriptors: one worker, in its memory"),
+    ("check-64", "one", "a check, decision cached, 64 in flight: one worker"),
+    ("check-64", "two", "the same: two workers"),
+    ("limit-16", "one", "a request for quota, two descriptors, 16 in flight: one worker, in its memory"),
     ("limit-16", "store", "the same: one worker, in a Valkey"),
     ("limit-16", "two", "the same: two workers, in the embedded Valkey"),
 )

@@ -126,8 +126,8 @@ class Supervisor:
 
     async def _start_children(self) -> None:
         configuration = self._workers.deployed.configuration
-        self._say_where_counters_are(configuration)
         await self._valkey.want(configuration)
+        self._say_where_counters_are(configuration)
         if self._store is not None:
             await self._store.start()
         await self._fetching.start(configuration.policy, self._workers.start)

@@ -101,18 +101,25 @@ class ValkeyRole:
     async def _welcome(self, child: Child) -> None:
         """Waits until it answers."""
         exited = asyncio.ensure_future(child.exited())
-        end = asyncio.get_running_loop().time() + _START_SECONDS
-        while True:
-            with contextlib.suppress(ProcessError):
-                await _ask(self._socket, "PING")
-                break
-            if exited.done() or asyncio.get_running_loop().time() > end:
-                raise ProcessError(f"the embedded Valkey does not start; its last words: {self._last_words()!r}")
-            await asyncio.sleep(_POLL_SECONDS)
+        try:
+            await self._until_it_answers(exited)
+        finally:
+            exited.cancel()
         await self._bound()
         self._pulse.missed = 0
         if self._role is not None:
             self._log.error("all counters of rate limits start anew", last_words=self._last_words())
+
+    async def _until_it_answers(self, exited: asyncio.Future[int]) -> None:
+        end = asyncio.get_running_loop().time() + _START_SECONDS
+        while True:
+            try:
+                return await _ask(self._socket, "PING")
+            except ProcessError as error:
+                if exited.done() or asyncio.get_running_loop().time() > end:
+                    words = f"the embedded Valkey does not start; its last words: {self._last_words()!r}"
+                    raise ProcessError(words) from error
+            await asyncio.sleep(_POLL_SECONDS)
 
     async def _bound(self) -> None:
         await _ask(self._socket, "CONFIG", "SET", "maxmemory", str(self._memory))
