@@ -48,10 +48,11 @@ format: $(STAMP) ## put the code into the house's style
 	$(BIN)/ruff format .
 
 .PHONY: docs
-docs: $(STAMP) ## write anew what is generated: pages of docs/, and proto/
+docs: $(STAMP) ## write anew what is generated: pages of docs/, proto/, and Grafana's dashboards
 	$(BIN)/python -m mixer_py.telemetry.documentation
 	$(BIN)/python -m mixer_py.config.document > docs/configuration.md
 	$(BIN)/python -m mixer_py.policy.documentation > docs/rego.md
+	$(BIN)/python deploy/grafana/generate.py
 
 .PHONY: conformance
 conformance: $(STAMP) servers ## ask the embedded engine OPA's own cases (a minute or two) and write docs/conformance.md

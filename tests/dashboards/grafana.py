@@ -11,17 +11,39 @@ RATE_INTERVAL = "10s"
 
 Ask = Callable[[str], list[dict[str, Any]]]
 """Series of an instant query."""
+
+
+class AsIs(str):
+    """A value that stands in a query as it is, however it is asked for: Grafana's `allValue`."""
+
+    __slots__ = ()
+
+
 _SPECIAL = re.compile(r"[$^*{}\[\]'+?.()|]")
 
 
 def put_in(text: str, values: Mapping[str, str]) -> str:
-    """The text with `$name` and `${name}` replaced; a name without a value is an error."""
-    return re.sub(r"\$(?:\{(\w+)\}|(\w+))", lambda found: values[found[1] or found[2]], text)
+    """The text with `$name`, `${name}` and `${name:sqlstring}` replaced; a name without a value is an error."""
+
+    def value(found: re.Match[str]) -> str:
+        known = values[found[1] or found[3]]
+        quoted = found[2] == ":sqlstring" and not isinstance(known, AsIs)
+        return "'{}'".format(known.replace("'", "''")) if quoted else known
+
+    return re.sub(r"\$(?:\{(\w+)(:sqlstring)?\}|(\w+))", value, text)
 
 
 def prometheus(expression: str, values: Mapping[str, str]) -> str:
     """A panel's PromQL as it is sent."""
-    return put_in(expression, {"__rate_interval": RATE_INTERVAL, **values})
+    return put_in(expression, {"__rate_interval": RATE_INTERVAL, "__range": "5m", **values})
+
+
+def clickhouse(sql: str, values: Mapping[str, str], start: float, end: float) -> str:
+    """A panel's SQL as it is sent: with the macros of the plugin grafana-clickhouse-datasource for a time."""
+    between = rf"\1 >= toDateTime({int(start)}) AND \1 <= toDateTime({int(end) + 1})"
+    sql = re.sub(r"\$__timeFilter\((\w+)\)", between, sql)
+    sql = re.sub(r"\$__timeInterval\((\w+)\)", r"toStartOfInterval(toDateTime(\1), INTERVAL 60 second)", sql)
+    return put_in(sql, {"__interval_s": "60", **values})
 
 
 def several(values: Sequence[str]) -> str:
