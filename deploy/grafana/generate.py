@@ -60,10 +60,9 @@ def variable(source: Mapping[str, Any]) -> dict[str, Any]:
     """A variable above the panels."""
     made: dict[str, Any] = {"name": source["name"], "label": source["label"]}
     if "text" in source:
-        return {**made, "type": "textbox", "query": source["text"]}
+        return {**made, "type": "textbox", "query": source["text"], "current": chosen(source["text"])}
     if "values" in source:
-        first = "$__all" if "all" in source else source["values"][0]
-        made |= {"type": "custom", "query": ",".join(source["values"]), "current": {"text": first, "value": first}}
+        made |= {"type": "custom", "query": ",".join(source["values"]), "current": chosen(source["values"][0])}
     elif "label_values" in source:
         query = f"label_values({source['label_values']}, {source['of']})"
         asked = {"query": query, "refId": source["name"]}
@@ -71,8 +70,13 @@ def variable(source: Mapping[str, Any]) -> dict[str, Any]:
     else:
         made |= {"type": "query", "datasource": CLICKHOUSE, "query": source["clickhouse"], "refresh": _ON_TIME}
     if "all" in source:
-        made |= {"includeAll": True, "allValue": source["all"]}
+        made |= {"includeAll": True, "allValue": source["all"], "current": {"text": "All", "value": "$__all"}}
     return made
+
+
+def chosen(value: str) -> dict[str, str]:
+    """A variable's value until somebody chooses another."""
+    return {"text": value, "value": value}
 
 
 def panels(rows: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:

@@ -16,6 +16,9 @@ import urllib.parse
 from pathlib import Path
 from typing import Any
 
+import grpc
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+
 from mixer_py.demo.processes import Ports
 from tests.dashboards.sidecars import Identity, TcpRoute, beside_the_client, beside_the_server
 from tests.parts.certificates import make_certificate
@@ -109,6 +112,14 @@ class Mesh:
         self._sent += 1
         pairs = [(name.replace("_", "-"), value) for name, value in headers.items()]
         return self._client.request(path, method=method, headers=pairs).status
+
+    def call_grpc(self) -> int:
+        """Asks a gRPC service for its health as the client; returns what it says."""
+        self._sent += 1
+        with grpc.insecure_channel(f"127.0.0.1:{self._client.port}") as channel:
+            ask = health_pb2_grpc.HealthStub(channel).Check
+            status: int = ask(health_pb2.HealthCheckRequest(), timeout=60).status
+        return status
 
     def settle(self) -> None:
         """Returns when Prometheus has seen the last request, and another scrape can have been after it."""

@@ -10,6 +10,7 @@ import socket
 from pathlib import Path
 
 from envoy.service.accesslog.v3 import als_pb2
+from grpc_health.v1.health_pb2 import HealthCheckResponse
 
 from mixer_py.demo.processes import Ports
 from tests.dashboards.mesh import Mesh, talk
@@ -25,6 +26,10 @@ http := input.attributes.request.http
 default allow := {"allowed": false, "http_status": 403, "rule": "readers", "reasons": ["only GET"]}
 
 allow := {"allowed": true, "rule": "readers", "reasons": ["readers may read"]} if http.method == "GET"
+
+allow := {"allowed": true, "rule": "health", "reasons": ["anybody may ask"]} if {
+    startswith(http.path, "/grpc.health.v1.Health/")
+}
 
 allow := "no result at all" if http.path == "/ratings/conflict"
 """
@@ -51,6 +56,7 @@ QUOTAS = [
      "limit": "1000 / 1h", "on_expression_error": "skip"},
 ]  # fmt: skip
 ENVOY = als_pb2.StreamAccessLogsMessage(identifier=als_pb2.StreamAccessLogsMessage.Identifier(log_name="outbound"))
+SERVING = HealthCheckResponse.SERVING
 MALFORMED = bytes.fromhex("12040a020aff")
 """A message with one HTTP entry whose `common_properties` end before they are long enough."""
 
@@ -85,6 +91,7 @@ def play(mesh: Mesh, rounds: int) -> None:
             assert mesh.call(f"/{service}/1", x_tenant="acme") == 200
             assert mesh.call(f"/{service}/1", method="POST") == 403
             assert mesh.call(f"/{service}/2", x_tenant="umbrella") == (429 if number else 200)
+        assert mesh.call_grpc() == SERVING
         assert mesh.call("/break/1") == 503
         assert mesh.call("/ratings/conflict") == 403
         assert mesh.call("/reviews/3", x_tenant="small") == (429 if number else 200)

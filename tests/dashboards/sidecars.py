@@ -59,9 +59,14 @@ def node(workload: str) -> dict[str, Any]:
 
 
 def beside_the_client(identity: Identity, secure: TcpRoute, plain: TcpRoute) -> Bootstrap:
-    """The shipped configuration, with two TCP services; its cluster `reviews` and `secure` speak mutual TLS."""
+    """The shipped configuration, with two TCP services, and mixer itself as a gRPC service.
+
+    Its cluster `reviews` and `secure` speak mutual TLS.
+    """
     bootstrap = shipped()
     bootstrap["node"] = node("edge")
+    routes = manager(bootstrap)["route_config"]["virtual_hosts"][0]["routes"]
+    routes.insert(0, {"match": {"prefix": "/grpc.health.v1.Health/"}, "route": {"cluster": "mixer"}})
     manager(bootstrap)["access_log_options"] = {"flush_access_log_on_new_request": True}
     for cluster in bootstrap["static_resources"]["clusters"]:
         if cluster["name"] == "reviews":

@@ -105,3 +105,17 @@ def test_metrics_and_labels_of_a_query_exist(where, expression):
     if selectors and "istio_" not in expression:
         grouped = {label for names in re.findall(r"by \(([^)]*)\)", expression) for label in names.split(", ")}
         assert grouped <= {"le", "instance"}.union(*(known[name] for name, _ in selectors))
+
+
+def test_data_sources_are_those_that_dashboards_ask():
+    file = GRAFANA / "provisioning" / "datasources" / "mixer.yaml"
+    sources = {source["type"]: source for source in yaml.safe_load(file.read_text(encoding="utf-8"))["datasources"]}
+    asked = {
+        variable["query"]
+        for path in (GRAFANA / "dashboards").glob("*.json")
+        for variable in json.loads(path.read_text(encoding="utf-8"))["templating"]["list"]
+        if variable["type"] == "datasource"
+    }
+    assert sources.keys() == asked
+    scrape = yaml.safe_load((RULES / "prometheus.yml").read_text(encoding="utf-8"))["global"]["scrape_interval"]
+    assert sources["prometheus"]["jsonData"]["timeInterval"] == scrape, "$__rate_interval is made from it"
