@@ -126,26 +126,28 @@ def _side(side: str, who: str, port: tuple[Attribute, ...], address: Place) -> t
     """What the two sides have alike."""
     principal = f"{side}.principal"
     namespace = Derived(f"`/ns/` of {principal}", "spiffe_namespace", principal)
-    logged = Derived(f"{_NODE}; else `/ns/` of {principal}")
+    logged = Derived(f"{_NODE}; {_PEER}; else `/ns/` of {principal}")
     labels: Place = _NO_NODE if side == "source" else At(f"{side}.labels")
     certificate = Derived(
-        "peer certificate's name downstream: URI, else DNS, else subject"
-        if side == "source" else "on the server's side, its own certificate's name downstream"
+        f"peer certificate's name downstream: URI, else DNS, else subject; else identity of {_PEER}"
+        if side == "source" else "on the server's side, its own certificate's name downstream; on the caller's, the "
+        f"custom tag `destination.principal`, else identity of {_PEER}"
     )  # fmt: skip
     workload = Derived(f"approximated by `/sa/` of {principal}", "spiffe_service_account", principal)
     return (
-        Attribute(f"{side}.uid", _S, f"platform id of {who}", _NO_NODE, Derived(f"{_NODE}: NAME and NAMESPACE")),
+        Attribute(f"{side}.uid", _S, f"platform id of {who}", _NO_NODE,
+                  Derived(f"{_NODE}: NAME and NAMESPACE; {_PEER}")),
         Attribute(f"{side}.ip", _IP, f"address of {who}", At(f"{side}.address.socket_address.address"), address),
         *port,
         Attribute(f"{side}.labels", _M, f"labels of {who}", labels, Derived(f"{_NODE}: LABELS; {_PEER}")),
-        Attribute(f"{side}.name", _S, f"instance name of {who}", _NO_NODE, Derived(f"{_NODE}: NAME")),
+        Attribute(f"{side}.name", _S, f"instance name of {who}", _NO_NODE, Derived(f"{_NODE}: NAME; {_PEER}")),
         Attribute(f"{side}.namespace", _S, f"namespace of {who}", namespace, logged),
         Attribute(principal, _S, f"identity of {who}, with `spiffe://`", At(principal), certificate),
-        Attribute(f"{side}.owner", _S, f"controller that owns {who}", _NO_NODE, Derived(f"{_NODE}: OWNER")),
+        Attribute(f"{side}.owner", _S, f"controller that owns {who}", _NO_NODE, Derived(f"{_NODE}: OWNER; {_PEER}")),
         Attribute(f"{side}.workload.uid", _S, f"id of the workload of {who}", _NO_NODE,
                   Derived("workload name and namespace")),
         Attribute(f"{side}.workload.name", _S, f"workload of {who}", workload,
-                  Derived(f"{_NODE}: WORKLOAD_NAME, else its cluster; else `/sa/` of {principal}")),
+                  Derived(f"{_NODE}: WORKLOAD_NAME, else its cluster; {_PEER}; else `/sa/` of {principal}")),
         Attribute(f"{side}.workload.namespace", _S, f"namespace of the workload of {who}", namespace, logged),
     )  # fmt: skip
 
@@ -258,7 +260,7 @@ ATTRIBUTES: Final[tuple[Attribute, ...]] = (
               Derived("`identifier.node.id` of the stream")),
     Attribute("context.proxy_error_code", _S, "Envoy's response flags", _NOT_YET,
               Derived(f"`{_C}response_flags` as short codes (column response_flags)")),
-    *(Attribute(f"api.{name}", _S, f"API {name}", _extension(f"api.{name}"), Absent("unless it is a custom tag"))
+    *(Attribute(f"api.{name}", _S, f"API {name}", _extension(f"api.{name}"), Key(_C + "custom_tags", f"api.{name}"))
       for name in ("service", "version", "operation", "protocol")),
     Attribute("check.error_code", _I, "status of the check", _ENGINE, Derived("`response.response_code_details`")),
     Attribute("check.error_message", _S, "message of the check", _ENGINE,

@@ -39,8 +39,10 @@ TEXT: Final = Kind("String", pa.string(), "", "ZSTD(1)")
 NAME: Final = Kind("LowCardinality(String)", pa.string(), "")
 CODE: Final = Kind("UInt16", pa.uint16(), 0, "T64, ZSTD(1)")
 COUNT: Final = Kind("UInt64", pa.uint64(), 0, "T64, ZSTD(1)")
+FEW: Final = Kind("UInt32", pa.uint32(), 0, "T64, ZSTD(1)")
 LEFT: Final = Kind("Nullable(UInt32)", pa.uint32(), None, "ZSTD(1)")
 SPAN: Final = Kind("Nullable(UInt64)", pa.uint64(), None, "ZSTD(1)")
+TEXTS: Final = Kind("Map(LowCardinality(String), String)", pa.map_(pa.string(), pa.string()), (), "ZSTD(1)")
 FLAG: Final = Kind("Bool", pa.bool_(), False)  # noqa: FBT003 (a default value, not a switch)
 REAL: Final = Kind("Float64", pa.float64(), 0.0, "ZSTD(1)")
 
@@ -77,10 +79,21 @@ class Metadata:
 
 
 @dataclass(frozen=True, slots=True)
+class Tag:
+    """The custom tag of that name: `common_properties.custom_tags`."""
+
+    name: str
+
+    def __str__(self) -> str:
+        return f'`common_properties.custom_tags["{self.name}"]`'
+
+
+@dataclass(frozen=True, slots=True)
 class Party:
-    """A fact about one of the two sides, from stream identity, certificates and cluster (`parties.py`)."""
+    """A fact about one of the two sides: by node, peer metadata, certificates and cluster (`parties.py`)."""
 
     how: str
+    paths: tuple[str, ...] = ()
 
     def __str__(self) -> str:
         return self.how
@@ -108,7 +121,7 @@ class Recorded:
         return self.how
 
 
-Source = Field | Span | Metadata | Party | Derived | Recorded
+Source = Field | Span | Tag | Metadata | Party | Derived | Recorded
 
 
 @dataclass(frozen=True, slots=True)

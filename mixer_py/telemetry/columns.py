@@ -12,6 +12,7 @@ from typing import Final
 from mixer_py.telemetry.column import (
     CODE,
     COUNT,
+    FEW,
     FLAG,
     INSTANT,
     LEFT,
@@ -19,6 +20,7 @@ from mixer_py.telemetry.column import (
     REAL,
     SPAN,
     TEXT,
+    TEXTS,
     Column,
     Derived,
     Field,
@@ -27,6 +29,7 @@ from mixer_py.telemetry.column import (
     Recorded,
     Span,
     TableOfColumns,
+    Tag,
 )
 
 EXT_AUTHZ: Final = "envoy.filters.http.ext_authz"
@@ -35,8 +38,9 @@ RATE_LIMIT: Final = "envoy.filters.http.ratelimit"
 
 _C = "common_properties."
 _TLS = _C + "tls_properties."
-_LOCAL = "reporter `source`: the node; else "
-_REMOTE = "reporter `destination`: the node; else "
+_FILTER_STATE = (_C + "filter_state_objects",)
+_LOCAL = "reporter `source`: the node; else peer metadata; else "
+_REMOTE = "reporter `destination`: the node; else peer metadata; else "
 _CLUSTER = "`common_properties.upstream_cluster`"
 _REPORTER = f"the log's name, else the prefix of {_CLUSTER}, else the node's id, else `source`"
 
@@ -44,7 +48,8 @@ _REPORTER = f"the log's name, else the prefix of {_CLUSTER}, else the node's id,
 def _side(side: str, who: str, other: str) -> tuple[Column, ...]:
     """The facts that both sides have alike, in Istio's terms."""
     return (
-        Column(f"{side}_namespace", NAME, f"namespace of {who}", Party(other + f"`/ns/` of {side}_principal")),
+        Column(f"{side}_namespace", NAME, f"namespace of {who}",
+               Party(other + f"`/ns/` of {side}_principal", _FILTER_STATE)),
         Column(f"{side}_workload_name", NAME, f"workload of {who}; from a SPIFFE name, its service account",
                Party(other + f"`/sa/` of {side}_principal; node: WORKLOAD_NAME, else `node.cluster`")),
         Column(f"{side}_workload_namespace", NAME, f"namespace of the workload of {who}",
@@ -56,6 +61,10 @@ def _side(side: str, who: str, other: str) -> tuple[Column, ...]:
         Column(f"{side}_app", NAME, f"label `app` of {who}", Party(other + "empty; node: label app")),
         Column(f"{side}_version", NAME, f"label `version` of {who}", Party(other + "empty; node: label version")),
         Column(f"{side}_cluster", NAME, f"Kubernetes cluster of {who}", Party(other + "empty; node: CLUSTER_ID")),
+        Column(f"{side}_name", NAME, f"instance of {who}, a pod", Party(other + "empty; node: NAME")),
+        Column(f"{side}_owner", NAME, f"what controls {who}", Party(other + "empty; node: OWNER")),
+        Column(f"{side}_workload_uid", NAME, f"id of the workload of {who}",
+               Party("`istio://` and namespace and name of the workload, where metadata tell them")),
     )  # fmt: skip
 
 
@@ -80,7 +89,8 @@ _WHO: Final = (
     Column("origin_ip", TEXT, "original client, after x-forwarded-for as Envoy trusts it",
            Field(_C + "downstream_remote_address.socket_address.address")),
     Column("source_principal", NAME, "identity of the caller's certificate", Derived(
-        "peer certificate downstream: first URI name, else first DNS name, else subject",
+        "peer certificate downstream: first URI name, else first DNS name, else subject; else identity of peer "
+        "metadata",
         (_TLS + "peer_certificate_properties.subject_alt_name.uri",
          _TLS + "peer_certificate_properties.subject_alt_name.dns",
          _TLS + "peer_certificate_properties.subject"))),
@@ -93,7 +103,8 @@ _WHO: Final = (
         _C + "upstream_remote_address.socket_address.port_value",
         _C + "downstream_local_address.socket_address.port_value"))),
     Column("destination_principal", NAME, "identity of the server's certificate", Party(
-        "reporter `destination`: local certificate downstream, as source_principal; else empty")),
+        "reporter `destination`: local certificate downstream, as source_principal; else the custom tag "
+        "`destination.principal`, else identity of peer metadata", (_C + "custom_tags",))),
     *_side("destination", "the server", _REMOTE),
 )  # fmt: skip
 """Both parties, as far as addresses, certificates and the stream's node tell."""
@@ -106,10 +117,41 @@ _MTLS: Final = Column("connection_mtls", FLAG, "both sides showed a certificate 
      _TLS + "local_certificate_properties.subject")))  # fmt: skip
 _FLAGS: Final = Column("response_flags", NAME, "Envoy's short codes, joined by commas; - when there are none", Derived(
     "`common_properties.response_flags`", (_C + "response_flags",)))  # fmt: skip
+_TERMINATION: Final = Column("connection_termination_details", NAME, "what ended the connection, where that was Envoy",
+                             Field(_C + "connection_termination_details"))  # fmt: skip
+_SPANS: Final = tuple(
+    Column(f"time_to_{point}", SPAN, f"microseconds until the {meaning}", Span(f"{_C}time_to_{point}"))
+    for point, meaning in (
+        ("last_rx_byte", "last byte of the request had come"),
+        ("first_upstream_tx_byte", "first byte was sent upstream"),
+        ("last_upstream_tx_byte", "last byte was sent upstream"),
+        ("first_upstream_rx_byte", "first byte of the response came from upstream"),
+        ("last_upstream_rx_byte", "last byte of the response came from upstream"),
+        ("first_downstream_tx_byte", "first byte of the response was sent"),
+        ("last_downstream_tx_byte", "last byte of the response was sent"),
+    )
+)
+"""The chain of times, each from the first byte of the request."""
 _UPSTREAM: Final = (
     Column("upstream_cluster", NAME, "Envoy's cluster", Field(_C + "upstream_cluster")),
     Column("upstream_transport_failure_reason", NAME, "why the upstream connection failed",
            Field(_C + "upstream_transport_failure_reason")),
+    Column("upstream_ip", TEXT, "address of the upstream that was chosen",
+           Field(_C + "upstream_remote_address.socket_address.address")),
+    Column("upstream_request_attempt_count", FEW, "tries to reach an upstream, retries included",
+           Field(_C + "upstream_request_attempt_count")),
+    Column("upstream_wire_bytes_sent", COUNT, "bytes sent upstream on the wire",
+           Field(_C + "upstream_wire_bytes_sent")),
+    Column("upstream_wire_bytes_received", COUNT, "bytes received from upstream on the wire",
+           Field(_C + "upstream_wire_bytes_received")),
+    Column("downstream_transport_failure_reason", NAME, "why the connection of the client failed",
+           Field(_C + "downstream_transport_failure_reason")),
+    Column("tls_version", NAME, "version of TLS downstream", Derived(
+        "`common_properties.tls_properties.tls_version`", (_TLS + "tls_version",))),
+    *(Column(f"api_{name}", NAME, f"API {name}", Tag(f"api.{name}"))
+      for name in ("service", "version", "operation", "protocol")),
+    Column("custom_tags", TEXTS, "custom tags by name", Derived(
+        "`common_properties.custom_tags`", (_C + "custom_tags",))),
 )  # fmt: skip
 
 
@@ -158,6 +200,8 @@ REQUESTS: Final = TableOfColumns(
         Column("request_useragent", TEXT, "User-Agent", Field("request.user_agent")),
         Column("request_size", COUNT, "bytes of the request's body", Field("request.request_body_bytes")),
         Column("request_total_size", COUNT, "bytes received on the wire", Field(_C + "downstream_wire_bytes_received")),
+        Column("request_headers_bytes", COUNT, "bytes of the request's headers",
+               Field("request.request_headers_bytes")),
         Column("response_code", CODE, "HTTP status; 0 when none was sent", Field("response.response_code.value")),
         Column("response_code_details", NAME, "what made the response", Field("response.response_code_details")),
         _FLAGS,
@@ -169,11 +213,19 @@ REQUESTS: Final = TableOfColumns(
             ("response.response_trailers", "response.response_headers"))),
         Column("response_size", COUNT, "bytes of the response's body", Field("response.response_body_bytes")),
         Column("response_total_size", COUNT, "bytes sent on the wire", Field(_C + "downstream_wire_bytes_sent")),
+        Column("response_headers_bytes", COUNT, "bytes of the response's headers",
+               Field("response.response_headers_bytes")),
         Column("response_duration", COUNT, "microseconds from first byte received to last byte sent", Derived(
             "`common_properties.duration`, else time_to_last_downstream_tx_byte",
             (_C + "duration", _C + "time_to_last_downstream_tx_byte"))),
+        *_SPANS,
+        Column("request_messages", COUNT, "messages that the client sent, of gRPC", Derived(
+            '`common_properties.filter_state_objects["envoy.filters.http.grpc_stats"]`', _FILTER_STATE)),
+        Column("response_messages", COUNT, "messages that the server sent, of gRPC", Derived(
+            '`common_properties.filter_state_objects["envoy.filters.http.grpc_stats"]`', _FILTER_STATE)),
         _MTLS,
         Column("connection_requested_server_name", NAME, "SNI", Field(_TLS + "tls_sni_hostname")),
+        _TERMINATION,
         *_UPSTREAM,
         Column("route_name", NAME, "Envoy's route", Field(_C + "route_name")),
     ),
@@ -226,8 +278,7 @@ CONNECTIONS: Final = TableOfColumns(
                Span(_C + "duration")),
         _MTLS,
         Column("connection_requested_server_name", NAME, "SNI", Field(_TLS + "tls_sni_hostname")),
-        Column("connection_termination_details", NAME, "what ended it, where that was Envoy",
-               Field(_C + "connection_termination_details")),
+        _TERMINATION,
         _FLAGS,
         *_UPSTREAM,
         Column("route_name", NAME, "Envoy's route", Field(_C + "route_name")),

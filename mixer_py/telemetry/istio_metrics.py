@@ -46,6 +46,8 @@ class IstioMetrics:
         self._settings, self._registry = settings, registry
         self._labels = LabelSets(settings.drop_labels)
         self._requests = self._counter("istio_requests_total", "Requests, by Istio's labels.", self._labels)
+        self._asked = self._counter("istio_request_messages_total", "Messages of gRPC from clients.", self._labels)
+        self._answered = self._counter("istio_response_messages_total", "Messages of gRPC to clients.", self._labels)
         buckets = settings.buckets
         self._bounds = (
             buckets.istio_request_duration_milliseconds or BUCKETS,
@@ -80,6 +82,10 @@ class IstioMetrics:
             _numbers(rows, "request_total_size"),
             _numbers(rows, "response_total_size"),
         )
+        for family, column in ((self._asked, "request_messages"), (self._answered, "response_messages")):
+            amounts = _numbers(rows, column)
+            if amounts.any():
+                _add(family, sets, np.bincount(groups, weights=amounts, minlength=len(sets)).tolist())
         for place, (values, bounds) in enumerate(zip(measured, self._bounds, strict=True)):
             _observe([cell.measured[place] for cell in cells], groups, values, bounds)
 

@@ -46,7 +46,9 @@ def _check_column(table: str, column: Column, values: pa.Array) -> None:
     if values.null_count and not column.kind.nullable:
         raise SinkError(f"{table}.{column.name}: {values.null_count} rows have no value")
     try:
-        values.validate(full=pa.types.is_string(values.type))  # text that is no UTF-8, offsets that lead nowhere
+        values.validate(
+            full=pa.types.is_string(values.type) or pa.types.is_map(values.type)
+        )  # text that is no UTF-8, offsets that lead nowhere
     except pa.ArrowInvalid as error:
         raise SinkError(f"{table}.{column.name}: {error}") from error
     if pa.types.is_timestamp(values.type) and len(values):

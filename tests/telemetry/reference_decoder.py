@@ -10,6 +10,9 @@ import re
 
 from envoy.config.core.v3 import base_pb2
 from envoy.data.accesslog.v3 import accesslog_pb2
+from envoy.extensions.filters.http.grpc_stats.v3.config_pb2 import FilterObject
+from google.protobuf import any_pb2, struct_pb2
+from google.protobuf.message import DecodeError
 from hypothesis import strategies as st
 
 SHORT = re.split(
@@ -87,7 +90,6 @@ def parties(entry, identity, authority: str = "") -> dict:
     direct = common.downstream_direct_remote_address.WhichOneof("address") == "socket_address"
     caller = (common.downstream_direct_remote_address if direct else common.downstream_remote_address).socket_address
     server = common.upstream_remote_address if reporter == "source" else common.downstream_local_address
-    principal = own if reporter == "destination" else ""
     host = re.sub(r":\d*\Z", "", authority)
     name = re.match(r"\[[^\]]*\]|\d+\.\d+\.\d+\.\d+|[^.:]*", host)[0]
     namespace = host.split(".")[1] if re.fullmatch(r"[^.]+\.[^.]+\.svc(\..*)?", host, re.DOTALL) else ""
@@ -109,7 +111,11 @@ def parties(entry, identity, authority: str = "") -> dict:
             else getattr(common.response_flags, field.name)
         )
     ]
+    tags = dict(common.custom_tags)
     local = {
+        "name": identity.node_metadata.get("NAME", ""),
+        "owner": identity.node_metadata.get("OWNER", ""),
+        "identity": "",
         "workload_name": identity.node_metadata.get("WORKLOAD_NAME") or identity.node_cluster,
         "namespace": identity.node_metadata.get("NAMESPACE", ""),
         "cluster": identity.node_metadata.get("CLUSTER_ID", ""),
@@ -119,9 +125,23 @@ def parties(entry, identity, authority: str = "") -> dict:
         "canonical_revision": identity.node_metadata.get("LABELS.service.istio.io/canonical-revision", ""),
     }
     sides = {}
-    for side, who in (("source", peer), ("destination", principal)):
-        facts = local if side == reporter else dict.fromkeys(local, "")
-        sides |= {f"{side}_{key}": value for key, value in facts.items()}
+    facts_of = {
+        "source": local if reporter == "source" else peer_facts(common, "downstream"),
+        "destination": local if reporter == "destination" else peer_facts(common, "upstream"),
+    }
+    principal = own if reporter == "destination" else ""
+    principal = principal or ("" if reporter == "destination" else tags.get("destination.principal", ""))
+    principals = {
+        "source": peer or uri(facts_of["source"]["identity"]),
+        "destination": principal or ("" if reporter == "destination" else uri(facts_of["destination"]["identity"])),
+    }
+    for side, who in principals.items():
+        facts = facts_of[side]
+        sides |= {f"{side}_{key}": value for key, value in facts.items() if key != "identity"}
+        space = facts["namespace"] or spiffe_part(who, "ns")
+        sides[f"{side}_workload_uid"] = (
+            f"istio://{space}/workloads/{facts['workload_name']}" if space and facts["workload_name"] else ""
+        )
         sides[f"{side}_namespace"] = facts["namespace"] or spiffe_part(who, "ns")
         sides[f"{side}_workload_namespace"] = sides[f"{side}_namespace"]
         sides[f"{side}_workload_name"] = facts["workload_name"] or spiffe_part(who, "sa")
@@ -131,10 +151,10 @@ def parties(entry, identity, authority: str = "") -> dict:
         "source_ip": caller.address,
         "source_port": min(caller.port_value, 65535),
         "origin_ip": common.downstream_remote_address.socket_address.address,
-        "source_principal": peer,
+        "source_principal": principals["source"],
         "destination_ip": server.socket_address.address,
         "destination_port": min(server.socket_address.port_value, 65535),
-        "destination_principal": principal,
+        "destination_principal": principals["destination"],
         "destination_service_host": host,
         "destination_service_name": name,
         "destination_service_namespace": namespace or sides["destination_namespace"],
@@ -144,7 +164,47 @@ def parties(entry, identity, authority: str = "") -> dict:
         "upstream_cluster": cluster,
         "upstream_transport_failure_reason": common.upstream_transport_failure_reason,
         "route_name": common.route_name,
+        "connection_termination_details": common.connection_termination_details,
+        "downstream_transport_failure_reason": common.downstream_transport_failure_reason,
+        "upstream_ip": common.upstream_remote_address.socket_address.address,
+        "upstream_request_attempt_count": common.upstream_request_attempt_count,
+        "upstream_wire_bytes_sent": common.upstream_wire_bytes_sent,
+        "upstream_wire_bytes_received": common.upstream_wire_bytes_received,
+        "tls_version": {1: "TLSv1", 2: "TLSv1.1", 3: "TLSv1.2", 4: "TLSv1.3"}.get(tls.tls_version, ""),
+        "custom_tags": tags,
+        **{f"api_{name}": tags.get(f"api.{name}", "") for name in ("service", "version", "operation", "protocol")},
     }
+
+
+SPANS = [f"time_to_{point}" for point in (
+    "last_rx_byte", "first_upstream_tx_byte", "last_upstream_tx_byte", "first_upstream_rx_byte",
+    "last_upstream_rx_byte", "first_downstream_tx_byte", "last_downstream_tx_byte",
+)]  # fmt: skip
+GRPC_STATS = "envoy.filters.http.grpc_stats"
+STRUCT = "type.googleapis.com/google.protobuf.Struct"
+
+
+def span(common, name: str):
+    return microseconds(getattr(common, name)) if common.HasField(name) else None
+
+
+def uri(identity: str) -> str:
+    return identity if not identity or "://" in identity else f"spiffe://{identity}"
+
+
+def peer_facts(common, which: str) -> dict:
+    """What a Struct of the latest form says of the peer; other forms have tests of their own."""
+    facts = dict.fromkeys(
+        ("namespace", "workload_name", "canonical_service", "canonical_revision", "app", "version", "cluster", "name",
+         "owner", "identity"), "",
+    )  # fmt: skip
+    told = common.filter_state_objects.get(f"{which}_peer")
+    if told is None or told.type_url != STRUCT:
+        return facts
+    names = {"workload_name": "workload", "canonical_service": "service", "canonical_revision": "revision"}
+    fields = struct_pb2.Struct.FromString(told.value).fields
+    return {key: fields[names.get(key, key)].string_value if names.get(key, key) in fields and key != "owner" else ""
+            for key in facts}  # fmt: skip
 
 
 def decided(entry, filter_name: str) -> dict:
@@ -174,6 +234,12 @@ def row(entry, identity, now: int) -> dict:
         for name in ("grpc-status", "grpc-message")
     }
     is_grpc = request.request_headers.get("content-type", "").startswith("application/grpc") or grpc["grpc-status"]
+    messages = FilterObject()
+    if GRPC_STATS in common.filter_state_objects:
+        try:
+            messages = FilterObject.FromString(common.filter_state_objects[GRPC_STATS].value)
+        except DecodeError:
+            messages = FilterObject()
     methods = dict(base_pb2.RequestMethod.items())
     known = {number: label for label, number in methods.items() if number}
     return parties(entry, identity, request.authority) | decided(entry, ext_authz) | {
@@ -201,6 +267,11 @@ def row(entry, identity, now: int) -> dict:
         "response_grpc_message": grpc["grpc-message"],
         "response_size": response.response_body_bytes,
         "response_total_size": common.downstream_wire_bytes_sent,
+        "request_headers_bytes": request.request_headers_bytes,
+        "response_headers_bytes": response.response_headers_bytes,
+        "request_messages": messages.request_message_count,
+        "response_messages": messages.response_message_count,
+        **{name: span(common, name) for name in SPANS},
         "response_duration": microseconds(
             common.duration if common.HasField("duration") else common.time_to_last_downstream_tx_byte
         ),
@@ -231,7 +302,6 @@ def connection_row(entry, identity, now: int) -> dict:
         "connection_received_bytes_total": counts.received_bytes,
         "connection_sent_bytes_total": counts.sent_bytes,
         "connection_duration": microseconds(common.duration) if lasted else None,
-        "connection_termination_details": common.connection_termination_details,
     }  # fmt: skip
 
 
@@ -278,6 +348,34 @@ namespaces = st.dictionaries(
 )
 
 
+@st.composite
+def objects(draw) -> any_pb2.Any:
+    """An object of filter state: a peer, counts of gRPC, or neither."""
+    if draw(st.booleans()):
+        keys = st.sampled_from(["namespace", "workload", "service", "revision", "app", "version", "cluster", "name",
+                                "identity", "region"])  # fmt: skip
+        peer = struct_pb2.Struct()
+        peer.update(draw(st.dictionaries(keys, st.one_of(words, spiffe_ids))))
+        return any_pb2.Any(type_url=STRUCT, value=peer.SerializeToString())
+    counts = FilterObject(request_message_count=draw(uint64), response_message_count=draw(uint64))
+    value = draw(st.sampled_from([counts.SerializeToString(), b"\xff", b""]))
+    return any_pb2.Any(type_url=draw(words), value=value)
+
+
+def fill_rest(draw, common) -> None:
+    for name in SPANS[:-1]:
+        if draw(st.booleans()):
+            getattr(common, name).nanos = draw(int32)
+    common.upstream_request_attempt_count = draw(uint32)
+    common.upstream_wire_bytes_sent, common.upstream_wire_bytes_received = draw(uint64), draw(uint64)
+    common.downstream_transport_failure_reason = draw(words)
+    common.tls_properties.tls_version = draw(st.integers(0, 6))
+    tags = st.sampled_from(["destination.principal", "api.service", "api.version", "", "tenant"])
+    common.custom_tags.update(draw(st.dictionaries(tags, st.one_of(words, spiffe_ids), max_size=3)))
+    for name in draw(st.lists(st.sampled_from(["downstream_peer", "upstream_peer", GRPC_STATS, "x"]), unique=True)):
+        common.filter_state_objects[name].CopyFrom(draw(objects()))
+
+
 def fill_common(draw, common, kinds) -> None:  # noqa: C901, PLR0912 (one message)
     flip = st.booleans()
     common.access_log_type = draw(st.sampled_from(kinds))
@@ -312,6 +410,8 @@ def fill_common(draw, common, kinds) -> None:  # noqa: C901, PLR0912 (one messag
     for namespace, values in draw(namespaces).items():
         common.metadata.filter_metadata[namespace].update(values)
     common.upstream_cluster = draw(clusters)
+    if draw(flip):
+        fill_rest(draw, common)
     common.route_name, common.upstream_transport_failure_reason = draw(words), draw(words)
     common.downstream_wire_bytes_received, common.downstream_wire_bytes_sent = draw(uint64), draw(uint64)
 
@@ -329,14 +429,14 @@ def entries(draw) -> accesslog_pb2.HTTPAccessLogEntry:
         request.authority = draw(authorities)
         request.scheme, request.user_agent, request.request_id = draw(words), draw(words), draw(words)
         request.path, request.original_path = draw(paths), draw(st.one_of(st.just(""), paths))
-        request.request_body_bytes = draw(uint64)
+        request.request_body_bytes, request.request_headers_bytes = draw(uint64), draw(uint64)
         request.request_headers.update(draw(headers))
     if draw(flip):
         response = entry.response
         if draw(flip):
             response.response_code.value = draw(st.one_of(st.sampled_from([200, 403, 429]), uint32))
         response.response_code_details = draw(st.one_of(words, st.sampled_from(["ext_authz_error", "via_upstream"])))
-        response.response_body_bytes = draw(uint64)
+        response.response_body_bytes, response.response_headers_bytes = draw(uint64), draw(uint64)
         response.response_headers.update(draw(headers))
         response.response_trailers.update(draw(headers))
     return entry

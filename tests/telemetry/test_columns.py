@@ -9,7 +9,7 @@ from mixer_py.attributes import VOCABULARY
 from mixer_py.attributes.vocabulary import Absent
 from mixer_py.telemetry import documentation
 from mixer_py.telemetry.access_log.connections import ConnectionSlice
-from mixer_py.telemetry.access_log.parties import NAMES, parties_of
+from mixer_py.telemetry.access_log.parties import NAMES, Names, parties_of
 from mixer_py.telemetry.access_log.requests import RequestSlice
 from mixer_py.telemetry.access_log.streams import ANONYMOUS
 from mixer_py.telemetry.column import Derived, Metadata
@@ -22,7 +22,13 @@ OWN = {
     "response_code_details", "upstream_cluster", "upstream_transport_failure_reason", "route_name",
     "protocol_version", "source_port", "error", "http_status", "tier", "cache", "dry_run", "duration_us",
     "shadow_verdict", "shadow_rule", "shadow_reasons", "shadow_revision", "bundle_revision", "input", "masked",
-    "erased", "connection_termination_details",
+    "erased", "connection_termination_details", "request_messages", "response_messages", "request_headers_bytes",
+    "response_headers_bytes", "upstream_ip", "upstream_request_attempt_count", "upstream_wire_bytes_sent",
+    "upstream_wire_bytes_received", "downstream_transport_failure_reason", "tls_version", "custom_tags",
+    *(f"time_to_{point}" for point in (
+        "last_rx_byte", "first_upstream_tx_byte", "last_upstream_tx_byte", "first_upstream_rx_byte",
+        "last_upstream_rx_byte", "first_downstream_tx_byte", "last_downstream_tx_byte",
+    )),
 }  # fmt: skip
 ISTIO = {f"{side}_{name}" for side in ("source", "destination")
          for name in ("canonical_service", "canonical_revision", "app", "version", "cluster")}  # fmt: skip
@@ -62,7 +68,7 @@ def test_every_derived_column_has_its_function_and_every_party_its_place(table, 
             assert callable(getattr(slices, column.name))
         if isinstance(column.source, Metadata):
             assert column.source.namespace.startswith("envoy.filters.")
-    assert len(parties_of(ANONYMOUS, "", "", "").row()) == len(NAMES)
+    assert len(parties_of(ANONYMOUS, Names("")).row()) == len(NAMES)
     assert set(NAMES) <= set(table.names)
 
 

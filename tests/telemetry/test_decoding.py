@@ -56,7 +56,8 @@ def entry(**fields):
 
 
 def rows_of(decoded):
-    return decoded.requests.set_column(0, "timestamp", decoded.requests.column(0).cast(pa.int64())).to_pylist()
+    rows = decoded.requests.set_column(0, "timestamp", decoded.requests.column(0).cast(pa.int64())).to_pylist()
+    return [row | {"custom_tags": dict(row["custom_tags"])} for row in rows]
 
 
 def field(number: int, content: bytes) -> bytes:

@@ -238,3 +238,11 @@ def test_nothing_counts_nothing():
     registry = Registry()
     IstioMetrics(registry).count_requests(batch([]))
     assert registry.read() == []
+
+
+def test_messages_of_grpc_are_added_up_and_make_no_series_where_there_are_none():
+    registry = Registry()
+    rows = [{"request_messages": 3, "response_messages": 1}, {"request_messages": 4}, {"source_app": "silent"}]
+    IstioMetrics(registry).count_requests(batch(rows))
+    counted = {key[0]: numbers for key, numbers in read(registry).items() if "messages" in key[0]}
+    assert counted == {"istio_request_messages_total": (7.0,), "istio_response_messages_total": (1.0,)}

@@ -4,7 +4,7 @@ import pytest
 from envoy.service.accesslog.v3 import als_pb2
 
 from mixer_py.errors import InvalidRequestError
-from mixer_py.telemetry.access_log.parties import parties_of, reporter_of, service_of
+from mixer_py.telemetry.access_log.parties import Names, parties_of, reporter_of, service_of
 from mixer_py.telemetry.access_log.streams import StreamIdentity, parse_identity
 
 ROUTER = "router~10.0.0.1~gateway-1.istio-system~istio-system.svc.cluster.local"
@@ -96,11 +96,11 @@ def test_the_service_comes_from_the_cluster(cluster, service):
 
 def test_each_side_is_known_by_its_proxy_or_by_its_name():
     caller, server = "spiffe://td/ns/apps/sa/web", "spiffe://td/ns/shop/sa/reviews"
-    inbound = parties_of(StreamIdentity("inbound", SIDECAR, "reviews.shop"), "inbound|80||", caller, server)
+    inbound = parties_of(StreamIdentity("inbound", SIDECAR, "reviews.shop"), Names("inbound|80||", caller, server))
     assert inbound.source[:3] == ("apps", "web", "apps")
     assert inbound.destination[:3] == ("shop", "reviews.shop", "shop")
     assert inbound.destination_principal == server
-    outbound = parties_of(StreamIdentity("outbound", ROUTER, "gateway"), "reviews", "", server)
+    outbound = parties_of(StreamIdentity("outbound", ROUTER, "gateway"), Names("reviews", "", server))
     assert outbound.source[:3] == ("istio-system", "gateway", "istio-system")
     assert outbound.destination[:3] == ("", "", "")
     assert outbound.destination_principal == ""

@@ -82,3 +82,12 @@ def test_times_that_clickhouse_cannot_hold_are_refused():
 def test_a_duration_is_finite(value):
     with pytest.raises(SinkError, match=r"decisions\.duration_us: a value is not finite"):
         check("decisions", batch(DECISIONS, duration_us=value))
+
+
+def test_text_inside_a_map_is_checked_too():
+    good = pa.array([[("a", "b")]], pa.map_(pa.string(), pa.string()))
+    check("requests", replaced("custom_tags", good))
+    broken = pa.StringArray.from_buffers(1, good.items.buffers()[1], pa.py_buffer(b"\xff"))
+    bad = pa.MapArray.from_arrays(good.offsets, good.keys, broken)
+    with pytest.raises(SinkError, match=r"requests\.custom_tags"):
+        check("requests", replaced("custom_tags", bad))

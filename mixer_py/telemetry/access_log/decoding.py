@@ -20,13 +20,13 @@ from envoy.data.accesslog.v3 import accesslog_pb2
 from mixer_py.instruments import Clock, SystemClock
 from mixer_py.telemetry.access_log.connections import ConnectionSlice
 from mixer_py.telemetry.access_log.derivation import KnownParties, Slice
-from mixer_py.telemetry.access_log.entries import Entries, Indices, MetadataKeys, numbers
+from mixer_py.telemetry.access_log.entries import Entries, Indices, Wanted, numbers
 from mixer_py.telemetry.access_log.projection import Projection
 from mixer_py.telemetry.access_log.requests import RequestSlice
 from mixer_py.telemetry.access_log.streams import ANONYMOUS, StreamIdentity, parse_identity
 from mixer_py.telemetry.access_log.tracking import ConnectionTracker
 from mixer_py.telemetry.access_log.wire import salvage
-from mixer_py.telemetry.column import Column, Derived, Field, Metadata, Party, Span, TableOfColumns
+from mixer_py.telemetry.column import Column, Derived, Field, Metadata, Party, Span, TableOfColumns, Tag
 from mixer_py.telemetry.columns import CONNECTIONS, REQUESTS
 
 __all__ = ["ANONYMOUS", "AccessLogDecoder", "DecodedLogs", "StreamIdentity", "parse_identity"]
@@ -79,7 +79,7 @@ class _Table:
     def __init__(self, table: TableOfColumns, slices: type[Slice]) -> None:
         self._schema = table.schema
         self._readers = tuple(_reader(column, slices) for column in table.columns)
-        self.metadata_keys = MetadataKeys(table)
+        self.wanted = Wanted(table)
         self.empty = pa.RecordBatch.from_pylist([], table.schema)
 
     def rows(self, part: Slice) -> pa.RecordBatch:
@@ -134,7 +134,9 @@ class AccessLogDecoder:
         if not len(structs):
             return self._requests.empty, {}
         structs, streams, unfinished = _finished(structs, streams[numbers(lists.value_parent_indices())])
-        entries = Entries(structs, identities, streams, self._clock.wall_ns(), self._requests.metadata_keys)
+        if not len(structs):
+            return self._requests.empty, unfinished
+        entries = Entries(structs, identities, streams, self._clock.wall_ns(), self._requests.wanted)
         return self._requests.rows(RequestSlice(entries, self._known)), unfinished
 
     def _read_connections(
@@ -144,7 +146,7 @@ class AccessLogDecoder:
         if not len(structs):
             return self._connections.empty, np.zeros(0, dtype=np.bool_), 0
         streams = streams[numbers(lists.value_parent_indices())]
-        entries = Entries(structs, identities, streams, self._clock.wall_ns(), self._connections.metadata_keys)
+        entries = Entries(structs, identities, streams, self._clock.wall_ns(), self._connections.wanted)
         part = ConnectionSlice(entries, self._known, self._tracker)
         rows = self._connections.rows(part)
         return rows, np.array(part.steps.opened, dtype=np.bool_), part.steps.resumed
@@ -181,6 +183,8 @@ def _reader(column: Column, slices: type[Slice]) -> Reader:
             read: Reader = getattr(slices, name)
         case Field(path):
             read = lambda part: part.entries.at(path)  # noqa: E731 (one line of a table)
+        case Tag(tag):
+            return lambda part: part.entries.custom_tags.get(tag)
         case Span(path):
             read = lambda part: part.span(path)  # noqa: E731 (as above)
         case _:

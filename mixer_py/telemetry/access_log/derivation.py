@@ -6,7 +6,7 @@ Not for: columns of one table alone (`requests.py`, `connections.py`), or copied
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from typing import Final
 
@@ -15,8 +15,15 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from mixer_py.telemetry.access_log.entries import Entries, Indices, numbers
-from mixer_py.telemetry.access_log.parties import NAMES, parties_of
+from mixer_py.telemetry.access_log.entries import (
+    DOWNSTREAM_PEER,
+    PRINCIPAL_TAG,
+    UPSTREAM_PEER,
+    Entries,
+    Indices,
+    numbers,
+)
+from mixer_py.telemetry.access_log.parties import NAMES, Names, parties_of
 from mixer_py.telemetry.access_log.streams import SOURCE, StreamIdentity
 
 COMMON: Final = "common_properties."
@@ -27,8 +34,8 @@ _LONGEST: Final = 10**12
 """Seconds; no request takes longer, and its microseconds fit into 64 bits."""
 _MOST_PARTIES: Final = 10_000
 """Combinations remembered between slices."""
-_LONGEST_NAMES: Final = 1_024
-"""Characters of a combination that is remembered; a name may have a megabyte."""
+_LONGEST_NAMES: Final = 8_192
+"""Characters and bytes of a combination that is remembered; a name may have a megabyte."""
 
 RESPONSE_FLAGS: Final[Mapping[str, str]] = {
     "failed_local_healthcheck": "LH", "no_healthy_upstream": "UH", "upstream_request_timeout": "UT",
@@ -45,6 +52,10 @@ RESPONSE_FLAGS: Final[Mapping[str, str]] = {
 """Envoy's short codes of `%RESPONSE_FLAGS%`, by field of ResponseFlags and in its order."""
 
 _EMPTY: Final = pa.scalar("")
+_NO_TEXT: Final = pa.array([], pa.string())
+_UNSAID: Final = ("", "", "", "", b"", b"")
+"""What stands in the fields of `Names` that no entry says anything of."""
+_TLS_VERSIONS: Final = pa.array(["", "TLSv1", "TLSv1.1", "TLSv1.2", "TLSv1.3"])
 
 
 def text_or(first: pa.Array, second: pa.Array) -> pa.Array:
@@ -75,15 +86,15 @@ class KnownParties:
     """Combinations of parties, remembered between slices."""
 
     def __init__(self) -> None:
-        self._rows: dict[tuple[StreamIdentity, str, str, str], tuple[str, ...]] = {}
+        self._rows: dict[tuple[StreamIdentity, Names], tuple[str, ...]] = {}
 
-    def row(self, identity: StreamIdentity, cluster: str, peer: str, own: str) -> tuple[str, ...]:
+    def row(self, identity: StreamIdentity, names: Names) -> tuple[str, ...]:
         """`Parties.row` of one combination."""
-        key = (identity, cluster, peer, own)
+        key = (identity, names)
         row = self._rows.get(key)
         if row is None:
-            row = parties_of(*key).row()
-            if len(cluster) + len(peer) + len(own) <= _LONGEST_NAMES:  # what nobody calls so is not worth the room
+            row = parties_of(identity, names).row()
+            if sum(map(len, names)) <= _LONGEST_NAMES:  # what nobody calls so is not worth the room
                 if len(self._rows) >= _MOST_PARTIES:
                     self._rows.clear()
                 self._rows[key] = row
@@ -128,24 +139,39 @@ class Slice:
     def parties(self) -> dict[str, pa.Array]:
         """The columns of `parties.NAMES`; one lookup for each distinct combination."""
         entries = self.entries
-        names = (entries.at(COMMON + "upstream_cluster"), self.peer, self.own)
-        encoded = [array.dictionary_encode() for array in names]
+        filter_state = entries.filter_state
+        arrays = (
+            entries.at(COMMON + "upstream_cluster"), self.peer, self.own, entries.custom_tags.find(PRINCIPAL_TAG),
+            filter_state.peer(DOWNSTREAM_PEER), filter_state.peer(UPSTREAM_PEER),
+        )  # fmt: skip
         code = entries.streams
+        encoded = [None if array is None else array.dictionary_encode() for array in arrays]
         for array in encoded:
-            code = code * max(len(array.dictionary), 1) + numbers(array.indices)
+            if array is not None and len(array.dictionary) > 1:
+                code = np.unique(code, return_inverse=True)[1] * len(array.dictionary) + numbers(array.indices)
         _, first, group = np.unique(code, return_index=True, return_inverse=True)
-        rows = []
-        clusters, peers, owns = (
-            [array.dictionary[i].as_py() for i in numbers(array.indices)[first]] for array in encoded
-        )
-        for stream, cluster, peer, own in zip(entries.streams[first], clusters, peers, owns, strict=True):
-            rows.append(self._known.row(entries.identities[stream], cluster, peer, own))
+        names = [
+            [unsaid] * len(first) if array is None else array.take(pa.array(first)).to_pylist()
+            for array, unsaid in zip(encoded, _UNSAID, strict=True)
+        ]
+        rows = [
+            self._known.row(entries.identities[stream], Names(*said))
+            for stream, *said in zip(entries.streams[first].tolist(), *names, strict=True)
+        ]
+        return self._spread(rows, group)
+
+    def _spread(self, rows: Sequence[tuple[str, ...]], group: Indices) -> dict[str, pa.Array]:
+        """The columns of `parties.NAMES` from each group's row; a column of one value is not taken entry by entry."""
+        length, columns = len(self.entries), dict(zip(NAMES, zip(*rows, strict=True), strict=True))
+        varied = {name: values for name, values in columns.items() if len(set(values)) > 1}
+        alone = {name: values[0] for name, values in columns.items() if name not in varied}
+        repeated = {value: pa.repeat(value, length) for value in set(alone.values())}  # most are empty
+        spread = {name: repeated[value] for name, value in alone.items()}
         # One array of all columns' values, taken from once: a call of Arrow's costs more than the few values.
-        values = pa.array([value for column in zip(*rows, strict=True) for value in column], pa.string())
-        places = np.arange(len(NAMES))[:, np.newaxis] * len(rows) + group
+        values = pa.array([value for column in varied.values() for value in column], pa.string())
+        places = np.arange(len(varied))[:, np.newaxis] * len(rows) + group
         taken = values.take(pa.array(places.ravel()))
-        length = len(entries)
-        return {name: taken.slice(place * length, length) for place, name in enumerate(NAMES)}
+        return spread | {name: taken.slice(place * length, length) for place, name in enumerate(varied)}
 
     @cached_property
     def _from_source(self) -> pa.Array:
@@ -187,8 +213,22 @@ class Slice:
         return pc.if_else(which, self.entries.at(COMMON + one + below), self.entries.at(COMMON + other + below))
 
     def source_principal(self) -> pa.Array:
-        """Name of the caller's certificate."""
-        return self.peer
+        """Name of the caller's certificate, else what metadata say."""
+        return self.parties["source_principal"]
+
+    def custom_tags(self) -> pa.Array:
+        """All of them."""
+        lists = self.entries.at(COMMON + "custom_tags")
+        pairs = lists.flatten()
+        if not len(pairs):
+            return pa.MapArray.from_arrays(pa.array(np.zeros(len(lists) + 1, np.int32)), _NO_TEXT, _NO_TEXT)
+        lengths = np.concatenate(([0], np.cumsum(numbers(pc.list_value_length(lists).fill_null(0)))))
+        keys, values = (pairs.field(place).fill_null("") for place in (0, 1))
+        return pa.MapArray.from_arrays(pa.array(lengths.astype(np.int32)), keys, values)
+
+    def tls_version(self) -> pa.Array:
+        """As OpenSSL writes it."""
+        return named(self.entries.numbers(_TLS + "tls_version"), _TLS_VERSIONS)
 
     def connection_mtls(self) -> pa.Array:
         """Both certificates carry an alternative name."""

@@ -17,7 +17,8 @@ import pyarrow.compute as pc
 
 from mixer_py.telemetry.access_log.projection import METADATA
 from mixer_py.telemetry.access_log.streams import StreamIdentity
-from mixer_py.telemetry.column import Derived, Metadata, TableOfColumns
+from mixer_py.telemetry.access_log.workloads import SEPARATOR
+from mixer_py.telemetry.column import Derived, Metadata, TableOfColumns, Tag
 
 Indices = npt.NDArray[np.int64]
 Mask = npt.NDArray[np.bool_]
@@ -25,6 +26,17 @@ Mask = npt.NDArray[np.bool_]
 HEADERS: Final = ("content-type", "grpc-message", "grpc-status", "x-envoy-auth-failure-mode-allowed")
 """Logged headers and trailers that some column reads."""
 _HEADER_SET: Final = pa.array(HEADERS)
+DOWNSTREAM_PEER: Final = (
+    "downstream_peer", "downstream_peer_obj", "wasm.downstream_peer", "envoy.wasm.metadata_exchange.downstream",
+    "wasm.envoy.wasm.metadata_exchange.downstream",
+)  # fmt: skip
+"""Objects in which Istio has kept metadata of the downstream peer, the latest first (mixer.md 2.2)."""
+UPSTREAM_PEER: Final = tuple(name.replace("downstream", "upstream") for name in DOWNSTREAM_PEER)
+PRINCIPAL_TAG: Final = "destination.principal"
+"""A custom tag with the name in the upstream's certificate, which an entry does not have otherwise."""
+GRPC_STATS: Final = "envoy.filters.http.grpc_stats"
+_OBJECTS: Final = (*DOWNSTREAM_PEER, *UPSTREAM_PEER, GRPC_STATS)
+_OBJECT_SET: Final = pa.array(_OBJECTS)
 EMPTY: Final = pa.array([""])
 
 
@@ -66,26 +78,35 @@ class Keyed:
 class Pairs:
     """A map<string, string> of each entry, such as its logged request headers."""
 
-    def __init__(self, lists: pa.ListArray) -> None:
+    def __init__(self, lists: pa.ListArray, names: pa.Array = _HEADER_SET) -> None:
+        """Takes the values of some names."""
         self._length = len(lists)
+        self._names = names.to_pylist()
         pairs = lists.flatten()
+        self._texts: pa.Array | None = None
         if not len(pairs):
-            self._texts = pa.repeat("", len(HEADERS) * len(lists))
             return
-        keyed = Keyed(
-            _codes(pairs.field(0), _HEADER_SET), numbers(lists.value_parent_indices()), len(HEADERS), len(lists)
-        )
+        keyed = Keyed(_codes(pairs.field(0), names), numbers(lists.value_parent_indices()), len(names), len(lists))
         self._texts = keyed.texts(pairs.field(1))
 
     def get(self, name: str) -> pa.Array:
-        """The values of one of `HEADERS`; empty where it was not logged."""
-        return self._texts.slice(HEADERS.index(name) * self._length, self._length)
+        """The values of one of the names; empty where an entry does not have it."""
+        found = self.find(name)
+        return pa.repeat("", self._length) if found is None else found
+
+    def find(self, name: str) -> pa.Array | None:
+        """The same; None where no entry has anything."""
+        if self._texts is None:
+            return None
+        return self._texts.slice(self._names.index(name) * self._length, self._length)
 
 
-class MetadataKeys:
-    """The scalars in dynamic metadata that some column of a table reads."""
+class Wanted:
+    """The scalars in dynamic metadata, and the custom tags, that some column of a table reads."""
 
     def __init__(self, table: TableOfColumns) -> None:
+        tags = [column.source.name for column in table.columns if isinstance(column.source, Tag)]
+        self.tags = pa.array(dict.fromkeys((PRINCIPAL_TAG, *tags)), pa.string())
         sources = list(metadata_of(table))
         namespaces = tuple(dict.fromkeys(source.namespace for source in sources))
         keys = tuple(dict.fromkeys(source.key for source in sources))
@@ -108,13 +129,13 @@ def metadata_of(table: TableOfColumns) -> Iterator[Metadata]:
 class FilterMetadata:
     """The scalars that filters left in each entry's dynamic metadata."""
 
-    def __init__(self, lists: pa.ListArray, wanted_keys: MetadataKeys) -> None:
+    def __init__(self, lists: pa.ListArray, wanted: Wanted) -> None:
         self._length = len(lists)
-        self._places = wanted_keys.places
-        namespace_count, key_count = len(wanted_keys.namespaces), len(wanted_keys.keys)
+        self._places = wanted.places
+        namespace_count, key_count = len(wanted.namespaces), len(wanted.keys)
         namespaces = lists.flatten()
         rows: Indices = numbers(lists.value_parent_indices())
-        codes = _codes(namespaces.field(0), wanted_keys.namespaces)
+        codes = _codes(namespaces.field(0), wanted.namespaces)
         structs = namespaces.field(1).field(0)
         fields = structs.flatten()
         owners: Indices = numbers(structs.value_parent_indices())
@@ -123,9 +144,9 @@ class FilterMetadata:
         last = np.zeros(self._length * namespace_count + 1, dtype=np.int64)
         last[slots] = np.arange(len(slots))
         counted = (codes >= 0) & (last[slots] == np.arange(len(slots)))
-        keys = _codes(fields.field(0), wanted_keys.keys)
-        wanted = np.where(counted[owners] & (keys >= 0), codes[owners] * key_count + keys, -1)
-        self._keyed = Keyed(wanted, rows[owners], namespace_count * key_count, self._length)
+        keys = _codes(fields.field(0), wanted.keys)
+        chosen = np.where(counted[owners] & (keys >= 0), codes[owners] * key_count + keys, -1)
+        self._keyed = Keyed(chosen, rows[owners], namespace_count * key_count, self._length)
         values = fields.field(1)
         self._numbers, self._texts = values.field(0), self._keyed.texts(values.field(1))
 
@@ -143,6 +164,41 @@ class FilterMetadata:
         return pa.array(np.where(good, values, 0).astype(np.uint32), mask=~good)
 
 
+class FilterState:
+    """Objects that filters left in each entry's filter state, as google.protobuf.Any."""
+
+    def __init__(self, lists: pa.ListArray) -> None:
+        self._length = len(lists)
+        objects = lists.flatten()
+        self._keyed: Keyed | None = None
+        codes = _codes(objects.field(0), _OBJECT_SET) if len(objects) else np.zeros(0, dtype=np.int64)
+        if (codes >= 0).any():
+            self._keyed = Keyed(codes, numbers(lists.value_parent_indices()), len(_OBJECTS), self._length)
+            self._types = objects.field(1).field(0).cast(pa.binary())
+            self._values = objects.field(1).field(1)
+
+    def peer(self, names: Sequence[str]) -> pa.Array | None:
+        """Type, separator and value of the first of these objects that an entry has; empty where it has none.
+
+        None where no entry has any of what is wanted.
+        """
+        if self._keyed is None:
+            return None
+        positions = np.full(self._length, -1, dtype=np.int64)
+        for name in names:
+            positions = np.where(positions < 0, self._keyed.positions(_OBJECTS.index(name)), positions)
+        chosen = pa.array(positions, mask=positions < 0)
+        told = pc.binary_join_element_wise(self._types.take(chosen), self._values.take(chosen), SEPARATOR)
+        return told.fill_null(b"")
+
+    def value(self, name: str) -> pa.Array | None:
+        """The value of an object, null where an entry has none; None as above."""
+        if self._keyed is None:
+            return None
+        positions = self._keyed.positions(_OBJECTS.index(name))
+        return self._values.take(pa.array(positions, mask=positions < 0))
+
+
 class Entries:
     """Log entries that each become a row."""
 
@@ -152,7 +208,7 @@ class Entries:
         identities: Sequence[StreamIdentity],
         streams: Indices,
         now: int,
-        metadata_keys: MetadataKeys,
+        wanted: Wanted,
     ) -> None:
         """Takes decoded entries.
 
@@ -161,10 +217,10 @@ class Entries:
             identities: distinct identities of their streams.
             streams: for each entry the index of its identity.
             now: nanoseconds since the epoch, for an entry without a start.
-            metadata_keys: what the table's columns read of dynamic metadata.
+            wanted: what the table's columns read of dynamic metadata and custom tags.
         """
         self._structs = structs
-        self._metadata_keys = metadata_keys
+        self._wanted = wanted
         self._nodes: dict[str, pa.Array] = {}
         self.identities = identities
         self.streams = streams
@@ -207,7 +263,17 @@ class Entries:
     @cached_property
     def metadata(self) -> FilterMetadata:
         """Dynamic metadata."""
-        return FilterMetadata(self.at(METADATA), self._metadata_keys)
+        return FilterMetadata(self.at(METADATA), self._wanted)
+
+    @cached_property
+    def filter_state(self) -> FilterState:
+        """Filter state."""
+        return FilterState(self.at("common_properties.filter_state_objects"))
+
+    @cached_property
+    def custom_tags(self) -> Pairs:
+        """Custom tags that are named as columns say."""
+        return Pairs(self.at("common_properties.custom_tags"), self._wanted.tags)
 
     @cached_property
     def request_headers(self) -> Pairs:

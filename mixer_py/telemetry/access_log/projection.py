@@ -18,12 +18,13 @@ from google.protobuf import descriptor_pb2, descriptor_pool
 from google.protobuf.descriptor import Descriptor, FieldDescriptor
 from ptars import HandlerPool
 
-from mixer_py.telemetry.column import Derived, Field, Metadata, Span, TableOfColumns
+from mixer_py.telemetry.column import Derived, Field, Metadata, Party, Span, TableOfColumns, Tag
 from mixer_py.telemetry.columns import CONNECTIONS, REQUESTS
 
 PACKAGE: Final = "mixer_py.projection.v1"
 FILE: Final = "mixer_py/projection/v1/access_log.proto"
 ROOT: Final = "AccessLogMessage"
+CUSTOM_TAGS: Final = "common_properties.custom_tags"
 METADATA: Final = "common_properties.metadata.filter_metadata"
 
 ALWAYS: Final = ("common_properties.access_log_type", "common_properties.intermediate_log_entry")
@@ -40,6 +41,10 @@ def paths_of(table: TableOfColumns) -> tuple[str, ...]:
         match column.source:
             case Field(path) | Span(path):
                 paths.add(path)
+            case Party(paths=below):
+                paths.update(below)
+            case Tag():
+                paths.add(CUSTOM_TAGS)
             case Derived(paths=below, metadata=metadata):
                 paths.update(below)
                 paths.update([METADATA] if metadata else ())
@@ -106,7 +111,9 @@ class _Builder:
             return self.walk(field.message_type, below)
         if field.message_type.GetOptions().map_entry:
             value = field.message_type.fields_by_name["value"].message_type
-            return self._pair() if value is None else self._metadata()
+            if value is None:
+                return self._pair()
+            return self._filter_state() if value.full_name == "google.protobuf.Any" else self._metadata()
         return self._whole(field.message_type)
 
     def _whole(self, envoy: Descriptor) -> str:
@@ -130,6 +137,18 @@ class _Builder:
             self.add(message, "key", 1, _FieldProto.TYPE_STRING)
             self.add(message, "value", 2, _FieldProto.TYPE_STRING)
         return "Pair"
+
+    def _filter_state(self) -> str:
+        """map<string, google.protobuf.Any>."""
+        message = self.message("FilterStateObject")
+        if message is not None:
+            self.add(message, "key", 1, _FieldProto.TYPE_STRING)
+            self.add(message, "value", 2, "Any")
+            value = self.message("Any")
+            assert value is not None  # noqa: S101 (made here only)
+            self.add(value, "type_url", 1, _FieldProto.TYPE_STRING)
+            self.add(value, "value", 2, _FieldProto.TYPE_BYTES)
+        return "FilterStateObject"
 
     def _metadata(self) -> str:
         """map<string, google.protobuf.Struct> with the scalars of the structs and nothing nested."""

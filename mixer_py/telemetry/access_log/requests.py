@@ -13,8 +13,11 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from envoy.config.core.v3 import base_pb2
+from envoy.extensions.filters.http.grpc_stats.v3.config_pb2 import FilterObject
+from google.protobuf.message import DecodeError
 
 from mixer_py.telemetry.access_log.derivation import COMMON, Slice, instants, is_empty, named, text_or
+from mixer_py.telemetry.access_log.entries import GRPC_STATS
 from mixer_py.telemetry.column import Metadata
 from mixer_py.telemetry.columns import EXT_AUTHZ
 
@@ -126,3 +129,34 @@ class RequestSlice(Slice):
         total, last = COMMON + "duration", COMMON + "time_to_last_downstream_tx_byte"
         micros = np.where(self.entries.present(total), self.micros(total), self.micros(last))
         return pa.array(micros.astype(np.uint64))
+
+    def request_messages(self) -> pa.Array:
+        """Of gRPC, by the client."""
+        return self._grpc_messages[0]
+
+    def response_messages(self) -> pa.Array:
+        """Of gRPC, by the server."""
+        return self._grpc_messages[1]
+
+    @cached_property
+    def _grpc_messages(self) -> tuple[pa.Array, pa.Array]:
+        """Counts of messages both ways; each distinct object is read once."""
+        values = self.entries.filter_state.value(GRPC_STATS)
+        if values is None:
+            nothing = pa.array(np.zeros(len(self.entries), np.uint64))
+            return nothing, nothing
+        encoded = values.dictionary_encode()
+        counts = [_message_counts(value) for value in encoded.dictionary.to_pylist()]
+        columns = (pa.array(column, pa.uint64()) for column in zip(*counts, strict=True))
+        requests, responses = columns if counts else (pa.array([], pa.uint64()),) * 2
+        indices = encoded.indices
+        return requests.take(indices).fill_null(0), responses.take(indices).fill_null(0)
+
+
+def _message_counts(value: bytes) -> tuple[int, int]:
+    """What an object of Envoy's grpc_stats filter says; nothing where it is none."""
+    try:
+        stats = FilterObject.FromString(value)
+    except DecodeError:
+        return 0, 0
+    return stats.request_message_count, stats.response_message_count

@@ -12,21 +12,11 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from envoy.service.accesslog.v3 import als_pb2
-from google.protobuf import struct_pb2
 from google.protobuf.message import DecodeError
 
 from mixer_py.errors import InvalidRequestError
 from mixer_py.telemetry.access_log.wire import first_field
-
-_LABELS: Final = "LABELS"
-_APP: Final = f"{_LABELS}.app"
-_VERSION: Final = f"{_LABELS}.version"
-_CANONICAL_SERVICE: Final = f"{_LABELS}.service.istio.io/canonical-name"
-_CANONICAL_REVISION: Final = f"{_LABELS}.service.istio.io/canonical-revision"
-_KEPT: Final = frozenset(
-    ("NAME", "NAMESPACE", "WORKLOAD_NAME", "CLUSTER_ID", _APP, _VERSION, _CANONICAL_SERVICE, _CANONICAL_REVISION)
-)
-"""What is kept of node metadata (istio/istio pkg/model/proxy.go); a node may carry kilobytes of the rest."""
+from mixer_py.telemetry.access_log.workloads import Workload, texts_of, workload_of
 
 SOURCE: Final = "source"
 DESTINATION: Final = "destination"
@@ -37,19 +27,6 @@ _BY_WORD: Final = {
 }  # fmt: skip
 _BY_NODE_TYPE: Final = {"router": SOURCE, "waypoint": WAYPOINT}
 _WORD: Final = re.compile(r"[a-z]+")
-
-
-@dataclass(frozen=True, slots=True)
-class LocalWorkload:
-    """The workload beside the proxy, as its node tells it; what it does not tell is empty."""
-
-    namespace: str
-    workload_name: str
-    canonical_service: str
-    canonical_revision: str
-    app: str
-    version: str
-    cluster: str
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -70,23 +47,15 @@ class StreamIdentity:
     node_id: str = ""
     node_cluster: str = ""
     node_metadata: Mapping[str, str] = field(default_factory=dict)
-    local: LocalWorkload = field(init=False)
+    local: Workload = field(init=False)
     reporter_by_name: str = field(init=False)
     reporter_by_node: str = field(init=False)
 
     def __post_init__(self) -> None:
-        known = self.node_metadata.get
         node_type, _, rest = self.node_id.partition("~")
         pod = rest.split("~")[1] if rest.count("~") else ""
-        local = LocalWorkload(
-            namespace=known("NAMESPACE", "") or pod.rpartition(".")[2] * ("." in pod),
-            workload_name=known("WORKLOAD_NAME", "") or self.node_cluster,
-            canonical_service=known(_CANONICAL_SERVICE, ""),
-            canonical_revision=known(_CANONICAL_REVISION, ""),
-            app=known(_APP, ""),
-            version=known(_VERSION, ""),
-            cluster=known("CLUSTER_ID", ""),
-        )
+        namespace = pod.rpartition(".")[2] * ("." in pod)
+        local = workload_of(self.node_metadata, namespace, self.node_cluster)
         sides = {_BY_WORD[word] for word in _WORD.findall(self.log_name.lower()) if word in _BY_WORD}
         object.__setattr__(self, "local", local)
         object.__setattr__(self, "reporter_by_name", sides.pop() if len(sides) == 1 else "")
@@ -114,13 +83,4 @@ def parse_identity(message: bytes) -> StreamIdentity | None:
     except DecodeError as error:
         raise InvalidRequestError(f"StreamAccessLogsMessage.identifier is malformed: {error}") from error
     node = parsed.node
-    return StreamIdentity(parsed.log_name, node.id, node.cluster, dict(_flat(node.metadata)))
-
-
-def _flat(metadata: struct_pb2.Struct) -> list[tuple[str, str]]:
-    """The kept strings, those of labels with their prefix."""
-    found = [(key, value.string_value) for key, value in metadata.fields.items() if key in _KEPT]
-    if _LABELS in metadata.fields:
-        labels = metadata.fields[_LABELS].struct_value.fields.items()
-        found += [(f"{_LABELS}.{key}", value.string_value) for key, value in labels]
-    return [(key, value) for key, value in found if key in _KEPT and value]
+    return StreamIdentity(parsed.log_name, node.id, node.cluster, dict(texts_of(node.metadata)))

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import socket
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -57,6 +58,8 @@ class ClickHouseSink:
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="clickhouse")
         self._client: Client | None = None
         self._deduplicates = False
+        # The driver would say with every block that maps are written without numpy.
+        logging.getLogger("clickhouse_driver.columns.service").setLevel(logging.ERROR)
         self._log = structlog.get_logger("telemetry").bind(server=f"{target.host}:{target.port}")
 
     async def write(self, table: str, batch: pa.RecordBatch, token: str) -> None:
@@ -136,12 +139,14 @@ def _rows(client: Client, sql: str) -> list[dict[str, Any]]:
     return [dict(zip((name for name, _ in columns), row, strict=True)) for row in rows]
 
 
-def _numpy(column: pa.Array) -> np.ndarray[Any, Any] | list[Any]:
+def _numpy(column: pa.Array) -> np.ndarray[Any, Any]:
     """A column as the driver takes it: numbers and instants without a copy a row, text as objects."""
     if pa.types.is_timestamp(column.type):
         return np.asarray(column.cast(pa.int64()).to_numpy(zero_copy_only=False)).view("datetime64[ns]")
     if pa.types.is_boolean(column.type):
         return np.asarray(column.to_numpy(zero_copy_only=False)).astype("uint8")
+    if pa.types.is_map(column.type):
+        return np.array([dict(pairs) for pairs in column.to_pylist()], dtype=object)
     if column.null_count or pa.types.is_string(column.type):
         return np.array(column.to_pylist(), dtype=object)
     return np.asarray(column.to_numpy(zero_copy_only=False))

@@ -1,0 +1,94 @@
+"""What a real Envoy's log tells besides verdict and limit: times, sizes, retries, custom tags, messages of gRPC."""
+
+from __future__ import annotations
+
+import struct
+
+import pytest
+
+from tests.parts.envoy_proxy import Bootstrap, EnvoyProxy, manager
+from tests.parts.mixer_process import Mixer, eventually
+
+pytestmark = [pytest.mark.envoy, pytest.mark.chdb]
+
+SERVER = "spiffe://mesh.test/ns/shop/sa/reviews"
+STATS = "envoy.filters.http.grpc_stats"
+
+
+def tell_more(bootstrap: Bootstrap) -> None:
+    """Counts messages of gRPC, tags entries, repeats what fails, and logs the start of requests as well."""
+    connection_manager = manager(bootstrap)
+    config = "type.googleapis.com/envoy.extensions.filters.http.grpc_stats.v3.FilterConfig"
+    stats = {"@type": config, "emit_filter_state": True}
+    connection_manager["http_filters"].insert(0, {"name": STATS, "typed_config": stats})
+    connection_manager["access_log_options"] = {"flush_access_log_on_new_request": True}
+    common = connection_manager["access_log"][0]["typed_config"]["common_config"]
+    common["filter_state_objects_to_log"] = [STATS, "upstream_peer"]
+    common["custom_tags"] = [
+        {"tag": "api.service", "literal": {"value": "catalogue"}},
+        {"tag": "destination.principal", "literal": {"value": SERVER}},
+        {"tag": "tenant", "request_header": {"name": "x-tenant"}},
+    ]
+    for route in connection_manager["route_config"]["virtual_hosts"][0]["routes"]:
+        route["route"]["retry_policy"] = {"retry_on": "reset", "num_retries": 1}
+
+
+@pytest.fixture(scope="module")
+def mixer(make_module_mixer) -> Mixer:
+    mixer = make_module_mixer()
+    mixer.start()
+    return mixer
+
+
+@pytest.fixture(scope="module")
+def envoy(make_module_envoy, mixer) -> EnvoyProxy:
+    envoy = make_module_envoy(mixer)
+    envoy.start(edit=tell_more)
+    return envoy
+
+
+def test_times_stand_in_the_order_in_which_they_pass(envoy: EnvoyProxy, mixer: Mixer):
+    row = mixer.row(envoy.request("/open", method="POST", body=b"x" * 500).header("x-request-id"))
+    chain = [
+        int(row[f"time_to_{point}"])
+        for point in ("first_upstream_tx_byte", "first_upstream_rx_byte", "first_downstream_tx_byte",
+                      "last_downstream_tx_byte")
+    ]  # fmt: skip
+    assert chain == sorted(chain)
+    assert 0 < chain[0] <= chain[-1] <= int(row["response_duration"])
+    assert int(row["time_to_last_rx_byte"]) > 0
+    assert int(row["request_size"]) == 500
+    assert int(row["request_headers_bytes"]) > 0
+    assert int(row["upstream_wire_bytes_sent"]) > 500
+    assert int(row["upstream_wire_bytes_received"]) > int(row["response_size"])
+    assert (row["upstream_ip"], row["upstream_request_attempt_count"]) == ("127.0.0.1", 1)
+
+
+def test_what_is_not_reached_has_no_time_and_retries_are_counted(envoy: EnvoyProxy, mixer: Mixer):
+    row = mixer.row(envoy.request("/break").header("x-request-id"))
+    assert (row["response_code"], row["upstream_request_attempt_count"]) == (503, 2)
+    assert row["time_to_first_upstream_rx_byte"] is None
+    assert "URX" in row["response_flags"]
+
+
+def test_custom_tags_are_kept_and_fill_the_columns_that_they_are_named_after(envoy: EnvoyProxy, mixer: Mixer):
+    row = mixer.row(envoy.request("/open", headers=[("x-tenant", "acme")]).header("x-request-id"))
+    assert row["custom_tags"] == {"api.service": "catalogue", "destination.principal": SERVER, "tenant": "acme"}
+    assert (row["api_service"], row["destination_principal"]) == ("catalogue", SERVER)
+    assert (row["destination_namespace"], row["destination_workload_name"]) == ("shop", "reviews")
+    assert mixer.metric("istio_requests_total", destination_principal=SERVER) > 0
+
+
+def test_messages_of_grpc_are_counted(envoy: EnvoyProxy, mixer: Mixer):
+    frames = b"".join(struct.pack(">BI", 0, 5) + b"hello" for _ in range(3))
+    headers = [("content-type", "application/grpc"), ("te", "trailers")]
+    row = mixer.row(envoy.request("/open", method="POST", headers=headers, body=frames).header("x-request-id"))
+    assert (int(row["request_messages"]), int(row["response_messages"]), row["context_protocol"]) == (3, 0, "grpc")
+    assert mixer.metric("istio_request_messages_total", request_protocol="grpc") == 3
+
+
+def test_the_start_of_a_request_is_counted_and_is_no_row(envoy: EnvoyProxy, mixer: Mixer):
+    request_id = envoy.request("/open").header("x-request-id")
+    mixer.row(request_id)
+    eventually(lambda: mixer.metric("mixer_access_log_unfinished_total", type="DownstreamStart") >= 1, "a start")
+    assert len(mixer.rows(f"SELECT 1 FROM requests WHERE request_id = '{request_id}'")) == 1
