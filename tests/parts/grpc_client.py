@@ -60,7 +60,7 @@ def connect(address: str) -> Iterator[Client]:
     options = (
         ("grpc.use_local_subchannel_pool", 1),
         ("grpc.initial_reconnect_backoff_ms", 50),
-        ("grpc.min_reconnect_backoff_ms", 50),
+        ("grpc.min_reconnect_backoff_ms", 10_000),  # how long an attempt may take, also on a busy machine
         ("grpc.max_reconnect_backoff_ms", 200),
     )
     with grpc.insecure_channel(address, options=options) as channel:
