@@ -108,9 +108,10 @@ class Mesh:
         self.end = self.start
 
     def call(self, path: str, *, method: str = "GET", **headers: str) -> int:
-        """Sends a request as the client; returns its status."""
+        """Sends a request as the client, to the host that the path begins with; returns its status."""
         self._sent += 1
-        pairs = [(name.replace("_", "-"), value) for name, value in headers.items()]
+        host = f"{path.split('/')[1]}.shop.svc.cluster.local"
+        pairs = [("host", host), *((name.replace("_", "-"), value) for name, value in headers.items())]
         return self._client.request(path, method=method, headers=pairs).status
 
     def call_grpc(self) -> int:

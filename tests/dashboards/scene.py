@@ -14,7 +14,7 @@ from grpc_health.v1.health_pb2 import HealthCheckResponse
 
 from mixer_py.demo.processes import Ports
 from tests.dashboards.mesh import Mesh, talk
-from tests.parts.grpc_client import connect
+from tests.parts.grpc_client import check_request, connect
 from tests.parts.mixer_process import Mixer
 from tests.parts.programs import Programs
 from tests.parts.valkey import Valkey
@@ -23,11 +23,11 @@ POLICY = """package envoy.authz
 
 http := input.attributes.request.http
 
-default allow := {"allowed": false, "http_status": 403, "rule": "readers", "reasons": ["only GET"]}
+default allow := {"allowed": false, "http_status": 403, "reasons": ["only GET"]}
 
-allow := {"allowed": true, "rule": "readers", "reasons": ["readers may read"]} if http.method == "GET"
+allow := {"allowed": true, "reasons": ["readers may read"]} if http.method == "GET"
 
-allow := {"allowed": true, "rule": "health", "reasons": ["anybody may ask"]} if {
+allow := {"allowed": true, "reasons": ["anybody may ask"]} if {
     startswith(http.path, "/grpc.health.v1.Health/")
 }
 
@@ -35,7 +35,7 @@ allow := "no result at all" if http.path == "/ratings/conflict"
 """
 CANDIDATE = """package envoy.authz
 
-allow := {"allowed": input.parsed_path[0] == "reviews", "rule": "only-reviews", "reasons": ["only reviews"]}
+allow := {"allowed": input.parsed_path[0] == "reviews", "reasons": ["only reviews"]}
 """
 LIMITS = """
 domain: mesh
@@ -98,4 +98,5 @@ def play(mesh: Mesh, rounds: int) -> None:
         assert mesh.call("/reviews/4", x_tokens="several") == 200  # no number: an expression without a value
         with connect(mesh.mixer.address) as client:
             client.log([ENVOY, MALFORMED])
+            client.check(check_request("/reviews/5"))  # a decision whose request nobody reports
         mesh.settle()
