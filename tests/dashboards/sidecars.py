@@ -10,6 +10,8 @@ from tests.parts.certificates import Certificate
 from tests.parts.envoy_proxy import Bootstrap, manager, shipped
 
 _TLS = "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3."
+_STATS = "envoy.filters.http.grpc_stats"
+_STATS_TYPE = "type.googleapis.com/envoy.extensions.filters.http.grpc_stats.v3.FilterConfig"
 _TCP_LOG = "type.googleapis.com/envoy.extensions.access_loggers.grpc.v3.TcpGrpcAccessLogConfig"
 _TCP_PROXY = "type.googleapis.com/envoy.extensions.filters.network.tcp_proxy.v3.TcpProxy"
 
@@ -65,9 +67,14 @@ def beside_the_client(identity: Identity, secure: TcpRoute, plain: TcpRoute) -> 
     """
     bootstrap = shipped()
     bootstrap["node"] = node("edge")
-    routes = manager(bootstrap)["route_config"]["virtual_hosts"][0]["routes"]
+    http = manager(bootstrap)
+    http["access_log_options"] = {"flush_access_log_on_new_request": True}
+    http["http_filters"].insert(0, {"name": _STATS, "typed_config": {"@type": _STATS_TYPE, "emit_filter_state": True}})
+    common = http["access_log"][0]["typed_config"]["common_config"]
+    common["filter_state_objects_to_log"] = [_STATS]
+    common["custom_tags"] = [{"tag": "destination.principal", "value": "%UPSTREAM_PEER_URI_SAN%"}]
+    routes = http["route_config"]["virtual_hosts"][0]["routes"]
     routes.insert(0, {"match": {"prefix": "/grpc.health.v1.Health/"}, "route": {"cluster": "mixer"}})
-    manager(bootstrap)["access_log_options"] = {"flush_access_log_on_new_request": True}
     for cluster in bootstrap["static_resources"]["clusters"]:
         if cluster["name"] == "reviews":
             cluster["transport_socket"] = identity.upstream()
