@@ -74,6 +74,10 @@ bench-rate-limits: $(STAMP) ## measure requests for quota, and as they and their
 bench-workers: $(STAMP) ## measure a request with one worker and with two, over 16 connections (some minutes)
 	$(BIN)/python benchmarks/workers.py $(ARGS)
 
+.PHONY: soak
+soak: $(STAMP) ## a steady load for eleven minutes: flat memory, every request in every book; writes docs/soak.md
+	$(BIN)/python benchmarks/soak.py $(ARGS)
+
 .PHONY: build
 build: $(STAMP) ## the wheel, in dist/
 	$(BIN)/python -m build --wheel --no-isolation

@@ -1,4 +1,4 @@
-"""Line charts as SVG, with logarithmic axes: enough for a report, and the same bytes for the same figures."""
+"""Line charts as SVG: enough for a report, and the same bytes for the same figures."""
 
 from __future__ import annotations
 
@@ -10,10 +10,11 @@ Points = Sequence[tuple[float, float]]
 
 _WIDTH, _HEIGHT = 720, 360
 _LEFT, _RIGHT, _TOP, _BOTTOM = 70, 170, 40, 50
+_MOST_STEPS = 8
 _COLOURS = ("#1b6ac9", "#c9541b", "#2c8a3d", "#7a3fa8", "#666666")
 
 
-def draw(title: str, across: str, up: str, lines: Mapping[str, Points]) -> str:
+def draw(title: str, across: str, up: str, lines: Mapping[str, Points], *, logarithmic: bool = True) -> str:
     """The chart.
 
     Args:
@@ -21,10 +22,12 @@ def draw(title: str, across: str, up: str, lines: Mapping[str, Points]) -> str:
         across: what the horizontal axis counts.
         up: what the vertical axis counts.
         lines: points by name, all above 0.
+        logarithmic: the axes; else they begin at 0 and are even.
     """
     points = [point for line in lines.values() for point in line]
-    horizontal = _Axis([x for x, _ in points], _LEFT, _WIDTH - _RIGHT)
-    vertical = _Axis([y for _, y in points], _HEIGHT - _BOTTOM, _TOP)
+    axis = _Axis if logarithmic else _EvenAxis
+    horizontal = axis([x for x, _ in points], _LEFT, _WIDTH - _RIGHT)
+    vertical = axis([y for _, y in points], _HEIGHT - _BOTTOM, _TOP)
     parts = [
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {_WIDTH} {_HEIGHT}" font-family="sans-serif"',
         ' font-size="12">',
@@ -72,6 +75,22 @@ class _Axis:
     def at(self, value: float) -> float:
         """Where a value stands."""
         return self._start + (math.log10(value) - self._low) / (self._high - self._low) * (self._end - self._start)
+
+
+class _EvenAxis(_Axis):
+    """An even axis from 0 over whole steps of 1, 2 or 5 times a power of ten."""
+
+    def __init__(self, values: Sequence[float], start: float, end: float) -> None:
+        most = max(values)
+        power = 10.0 ** math.floor(math.log10(most))
+        step = next(factor * power for factor in (0.1, 0.2, 0.5, 1, 2) if most / (factor * power) <= _MOST_STEPS)
+        self._most = math.ceil(most / step) * step
+        self._start, self._end = start, end
+        self.marks = [number * step for number in range(round(self._most / step) + 1)]
+
+    def at(self, value: float) -> float:
+        """Where a value stands."""
+        return self._start + value / self._most * (self._end - self._start)
 
 
 def _grid(x1: float, y1: float, x2: float, y2: float) -> str:

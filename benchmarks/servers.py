@@ -170,6 +170,14 @@ class Mixer(Server):
             body: bytes = answer.read()
             return body.decode()
 
+    def query(self, sql: str) -> list[dict[str, object]]:
+        """Rows, by the admin page /query."""
+        request = urllib.request.Request(
+            f"http://{self._admin}/query", json.dumps({"sql": sql}).encode(), {"content-type": "application/json"}
+        )
+        with urllib.request.urlopen(request, timeout=120) as answer:  # noqa: S310 (an address of ours)
+            return [json.loads(line) for line in answer.read().splitlines()]
+
     def processes(self) -> dict[str, int]:
         """Supervisor, workers and, with ClickHouse, store; and the embedded Valkey. The second worker is `worker 2`."""
         found = {"supervisor": self.pid}

@@ -214,7 +214,7 @@ def _failed(kind: str, message: str) -> Frame:
 
 
 def _retention(message: Message) -> dict[str, int]:
-    """Seconds that rows of a table are kept, by table."""
+    """Seconds that rows are kept, as `Layout.retention` has them."""
     told = message.get("retention")
     return {str(table): int(seconds) for table, seconds in told.items()} if isinstance(told, dict) else {}
 

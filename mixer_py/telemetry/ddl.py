@@ -18,6 +18,8 @@ DEDUPLICATION_WINDOW: Final = 10_000
 """Insert tokens that a table remembers: a batch that is sent again within so many batches is stored once."""
 
 VIEW: Final = "request_decisions"
+ROLLUPS_KEPT: Final = "rollups"
+"""The name by which a layout says how long roll-ups are kept."""
 MINUTE: Final = "minute"
 """The column of a roll-up that says which minute it sums up."""
 
@@ -66,9 +68,15 @@ def literal(text: str) -> str:
     return f"'{escaped}'"
 
 
-def time_to_live(layout: Layout, table: str, moment: str) -> str:
-    """When rows of a table are deleted, as TTL and MODIFY TTL have it; empty for never."""
-    seconds = layout.retention.get(table)
+def time_to_live(layout: Layout, kept_as: str, moment: str) -> str:
+    """When rows are deleted, as TTL and MODIFY TTL have it; empty for never.
+
+    Args:
+        layout: says how long they are kept.
+        kept_as: name of their table, or ROLLUPS_KEPT.
+        moment: the column that says how old they are.
+    """
+    seconds = layout.retention.get(kept_as)
     return f"toDateTime({moment}) + toIntervalSecond({seconds})" if seconds else ""
 
 
@@ -83,7 +91,7 @@ def _settings(layout: Layout) -> str:
 
 def _holding(layout: Layout, name: str, lines: list[str], engine: str, order_by: str, moment: str, meaning: str) -> str:
     """A table that holds rows."""
-    lives = time_to_live(layout, name, moment)
+    lives = time_to_live(layout, ROLLUPS_KEPT if moment == MINUTE else name, moment)
     return (
         f"CREATE TABLE IF NOT EXISTS {layout.stored(name)}{layout.on_cluster} (\n"
         + ",\n".join(f"    {line}" for line in lines)

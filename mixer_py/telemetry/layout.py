@@ -22,7 +22,8 @@ class Layout:
 
     Attributes:
         database: its name; needs no quoting.
-        retention: seconds that rows of a table are kept; a table that is not named keeps them for ever.
+        retention: seconds that rows are kept, by table, and by `rollups` for all roll-ups; what is not named keeps them
+            for ever.
         cluster: name of the ClickHouse cluster; empty for one server.
 
     Raises:

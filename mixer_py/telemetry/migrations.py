@@ -19,6 +19,7 @@ from mixer_py.telemetry.column import TableOfColumns
 from mixer_py.telemetry.columns import TABLES
 from mixer_py.telemetry.ddl import (
     MINUTE,
+    ROLLUPS_KEPT,
     VIEW,
     column_definition,
     index_definition,
@@ -176,7 +177,7 @@ def _lifetime(layout: Layout, ask: Ask, table: str, moment: str) -> Iterator[str
     (row,) = ask(
         f"SELECT engine_full FROM system.tables WHERE database = {literal(layout.database)} AND name = {literal(name)}"  # noqa: S608 (literals)
     )
-    wanted = time_to_live(layout, table, moment)
+    wanted = time_to_live(layout, ROLLUPS_KEPT if moment == MINUTE else table, moment)
     has = str(row["engine_full"]).partition(" TTL ")[2].partition(" SETTINGS ")[0]
     if wanted and has != wanted:
         yield _alter(layout, table, f"MODIFY TTL {wanted} SETTINGS materialize_ttl_after_modify = 0")

@@ -14,10 +14,8 @@ from urllib.parse import SplitResult, parse_qs, quote, unquote, urlsplit
 from pydantic import AfterValidator, Field, ValidationInfo, field_validator
 
 from mixer_py.settings import Duration, LocalPath, Secret, Settings, Size
-from mixer_py.telemetry.columns import TABLES
 from mixer_py.telemetry.istio_names import LABELS
 from mixer_py.telemetry.layout import Layout
-from mixer_py.telemetry.rollups import ROLLUPS
 
 DEFAULT_DATABASE = "mesh"
 NATIVE_PORTS = {"clickhouse": 9000, "clickhouses": 9440}
@@ -178,12 +176,10 @@ class TelemetrySettings(Settings):
 
     @property
     def layout(self) -> Layout:
-        """Where the tables stand; only with `clickhouse`."""
-        kept = {name: seconds for name in TABLES if (seconds := getattr(self.retention, name)) is not None}
-        if self.retention.rollups is not None:
-            kept |= {rollup.name: self.retention.rollups for rollup in ROLLUPS}
+        """Where the tables stand."""
+        kept = {name: int(seconds) for name, seconds in self.retention if seconds is not None}
         database = self.clickhouse.target.database if self.clickhouse is not None else DEFAULT_DATABASE
-        return Layout(database, MappingProxyType({name: int(seconds) for name, seconds in kept.items()}), self.cluster)
+        return Layout(database, MappingProxyType(kept), self.cluster)
 
     @field_validator("cluster")
     @classmethod

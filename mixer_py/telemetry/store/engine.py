@@ -80,7 +80,7 @@ class StoreEngine:
         """Opens the folder and makes what is missing in it.
 
         Args:
-            retention: seconds that rows of a table are kept; a table that is not named keeps them for ever.
+            retention: seconds that rows are kept, as `Layout.retention` has them.
 
         Raises:
             ConfigurationError: chDB is not installed; the folder cannot be used, is in use, or is of another version.
