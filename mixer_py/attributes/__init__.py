@@ -1,6 +1,8 @@
-"""The vocabulary of attributes, the bag that a check carries, and SPIFFE names."""
+"""The vocabulary of attributes, the bag that a check carries, and SPIFFE names.
 
-from mixer_py.attributes.bag import Bag
+The bag is in `bag.py`, and not named here, because it loads Envoy's messages.
+"""
+
 from mixer_py.attributes.vocabulary import ATTRIBUTES, VOCABULARY, Attribute, ValueType
 
-__all__ = ["ATTRIBUTES", "VOCABULARY", "Attribute", "Bag", "ValueType"]
+__all__ = ["ATTRIBUTES", "VOCABULARY", "Attribute", "ValueType"]

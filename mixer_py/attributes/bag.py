@@ -16,9 +16,8 @@ from envoy.service.auth.v3.attribute_context_pb2 import AttributeContext as Cont
 from google.protobuf import struct_pb2, timestamp_pb2
 
 from mixer_py.attributes import spiffe
-from mixer_py.attributes.vocabulary import ATTRIBUTES, Absent, At, Attribute, Derived, Key, ValueType
+from mixer_py.attributes.vocabulary import ATTRIBUTES, Absent, At, Attribute, Derived, Key, Value, ValueType
 
-Value = str | int | float | bool | Mapping[str, str]
 Reader = Callable[[Context], Value | None]
 
 _JWT: Final = "envoy.filters.http.jwt_authn"

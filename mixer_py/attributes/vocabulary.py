@@ -34,6 +34,10 @@ class ValueType(Enum):
     """A mapping of str to str."""
 
 
+Value = str | int | float | bool | Mapping[str, str]
+"""What an attribute has, as its ValueType says."""
+
+
 @dataclass(frozen=True, slots=True)
 class At:
     """A value that stands at a path."""

@@ -18,7 +18,7 @@ from datetime import UTC
 from types import CodeType
 from typing import Any, Final, Protocol
 
-from mixer_py.attributes.bag import Value
+from mixer_py.attributes.vocabulary import Value
 from mixer_py.errors import ExpressionBudgetError, ExpressionError
 from mixer_py.expressions import limits, networks, operations, times, tree
 from mixer_py.expressions.failing import fails, needs_statements, reads_only

@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from mixer_py.instruments import Registry
-from mixer_py.transports import GrpcioServer
+
+if TYPE_CHECKING:  # the supervisor, which reads the gauge, does without gRPC
+    from mixer_py.transports import GrpcioServer
 
 UNHEALTHY: Final = "mixer_unhealthy_workers"
 _LOOK_SECONDS: Final = 0.1

@@ -8,7 +8,8 @@ from google.protobuf.message import DecodeError
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mixer_py.attributes import ATTRIBUTES, Bag, ValueType, bag
+from mixer_py.attributes import ATTRIBUTES, ValueType, bag
+from mixer_py.attributes.bag import Bag
 
 PYTHON = {
     ValueType.STRING: str,

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from envoy.service.auth.v3.attribute_context_pb2 import AttributeContext
 
-from mixer_py.attributes import Bag
+from mixer_py.attributes.bag import Bag
 from mixer_py.expressions import VOCABULARY, compile_expression
 
 

@@ -11,7 +11,7 @@ import pytest
 from envoy.service.auth.v3.external_auth_pb2 import CheckRequest
 from google.protobuf import json_format
 
-from mixer_py.attributes import Bag
+from mixer_py.attributes.bag import Bag
 from mixer_py.errors import ConfigurationError, ExpressionError
 from mixer_py.expressions import compile_expression, limits
 from mixer_py.expressions.functions import FUNCTIONS, METHODS, OPERATORS

@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mixer_py.attributes import ATTRIBUTES, Attribute, Bag, ValueType
+from mixer_py.attributes import ATTRIBUTES, Attribute, ValueType
+from mixer_py.attributes.bag import Bag
 from mixer_py.errors import ExpressionError
 from mixer_py.expressions import BOOL, INT, STRING, Reference, compile_expression
 from mixer_py.expressions.operations import double_of_text, text_of_double

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from pydantic import ValidationError
 
-from mixer_py.attributes import Bag
+from mixer_py.attributes.bag import Bag
 from mixer_py.errors import ConfigurationError
 from mixer_py.expressions import Place
 from mixer_py.expressions.settings import Amount, Condition, Key, amount, condition, key

@@ -22,5 +22,16 @@ def test_processes_that_handle_rows_do_without_pandas(module: str) -> None:
     assert "pandas" not in loaded(module)
 
 
+def test_settings_of_tables_are_read_without_arrow() -> None:
+    program = (
+        "import sys; from mixer_py.config.configuration import Configuration;"
+        "settings = {'clickhouse': {'url': 'chdb:///nowhere'}, 'retention': {'requests': '30d', 'rollups': '400d'}};"
+        "telemetry = Configuration.model_validate({'telemetry': settings}).telemetry;"
+        "print(dict(telemetry.layout.retention), 'pyarrow' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout == "{'requests': 2592000, 'rollups': 34560000} False\n"
+
+
 def test_the_supervisor_loads_nothing_that_decides_or_handles_rows() -> None:
     assert loaded("mixer_py.runtime.supervisor") & {"regorus", "pyarrow", "numpy", "envoy", "grpc", "ptars"} == set()
