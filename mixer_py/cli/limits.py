@@ -24,6 +24,9 @@ EXAMPLES = (
     "mixer limits explain --domain shop --descriptor tenant=gold --descriptor 'path=\"/a,b\"' --format json",
 )
 
+_BEYOND = ("lease", "overdraw", "name", "shadow_mode", "quota_mode", "replaces", "metadata")
+"""What may be set on a limit, and is told where it is."""
+
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Adds the command's arguments."""
@@ -140,7 +143,7 @@ def _limit(described: dict[str, Any]) -> str:
     rate = f"{described['requests_per_unit']} per {described['unit'].lower() or described['window']}"
     beyond = {
         "burst": described["burst"] if described["burst"] != described["requests_per_unit"] else 0,
-        **{name: described[name] for name in ("lease", "name", "shadow_mode", "quota_mode", "replaces", "metadata")},
+        **{name: described[name] for name in _BEYOND},
     }
     flags = (name if value is True else f"{name}: {_text(value)}" for name, value in beyond.items() if value)
     return "; ".join((rate, described["algorithm"], *flags))

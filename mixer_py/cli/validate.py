@@ -119,7 +119,8 @@ def _check_references(policy: PolicySettings, whose: str) -> Report:
 
 def _warnings(configuration: Configuration) -> Iterator[Fault]:
     server = configuration.server
-    if configuration.policy.engine == "embedded" and not configuration.policy.bundles:
+    answered = {service for listener in server.listeners for service in listener.service_names}
+    if "ext_authz" in answered and configuration.policy.engine == "embedded" and not configuration.policy.bundles:
         yield Fault("no policy is loaded, so every check is denied", field="policy.bundles", way_out="name a folder")
     for index, listener in enumerate(server.listeners):
         if not listener.address.is_loopback:
@@ -131,7 +132,7 @@ def _warnings(configuration: Configuration) -> Iterator[Fault]:
         yield Fault(message, field="server.admin", way_out="set server.admin_token for the other pages")
     if configuration.policy.dry_run:
         yield Fault("denials are not enforced", field="policy.dry_run")
-    if configuration.telemetry.clickhouse is None:
+    if configuration.telemetry.clickhouse is None and not answered.isdisjoint(("ext_authz", "access_log")):
         message = "no rows are written, and `mixer query` has nothing to read"
         yield Fault(
             message, field="telemetry.clickhouse", way_out="name a folder, as {url: chdb:///var/lib/mixer/chdb}"

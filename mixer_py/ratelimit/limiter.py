@@ -66,7 +66,8 @@ class Limiter:
         Raises:
             InvalidRequestError: no domain, no descriptors, too many of them, or an override without a unit.
             PermissionDeniedError: negative hits of a caller that may not give hits back.
-            CounterStoreError: a counter could not be kept, and `on_error` is `error`.
+            CounterStoreError: a counter of a limit that is not in shadow mode could not be kept, and `on_error` is
+                `error`.
         """
         asked = self._reader.read(request, authenticated=authenticated)
         return self._writer.write(asked, await self._charge(asked) if asked.charges else ())
@@ -98,14 +99,15 @@ class Limiter:
         """What became of each charge; None for what could not be kept.
 
         Raises:
-            CounterStoreError: nothing could be kept, and `on_error` is `error`.
+            CounterStoreError: nothing could be kept, and `on_error` is `error`; not under limits that are all in shadow
+                mode.
         """
         began, took = self._clock.monotonic(), self._not_charged
         try:
             tallies = await self._store.charge(asked.charges)
             took = self._charged
         except CounterStoreError:
-            if self._fails:
+            if self._fails and not self._writer.only_watches(asked):
                 self._writer.failed(asked)
                 raise
             return (None,) * len(asked.charges)

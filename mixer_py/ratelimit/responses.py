@@ -59,7 +59,8 @@ class ResponseWriter:
             name, is the last one that is over, else the first of those with the least remaining.
 
         Raises:
-            CounterStoreError: a counter could not be kept, and `on_error` is `error`.
+            CounterStoreError: a counter of a limit that is not in shadow mode could not be kept, and `on_error` is
+                `error`.
         """
         response = rls_pb2.RateLimitResponse()
         told: list[Told] = []
@@ -112,6 +113,14 @@ class ResponseWriter:
                     verdict.take(target, _refuse(status, target), None)
         return verdict
 
+    def only_watches(self, asked: Asked) -> bool:
+        """Whether every limit that is charged is in shadow mode, so that nothing is refused for lack of a counter."""
+        return all(
+            self._in_shadow_mode(target)
+            for target in asked.targets
+            if target is not None and not target.unlimited and not target.replaced
+        )
+
     def failed(self, asked: Asked) -> None:
         """Counts descriptors whose counters could not be kept, in a call that fails for it."""
         for target in asked.targets:
@@ -122,14 +131,19 @@ class ResponseWriter:
         """Counts a counter that could not be kept, and says whether its hit is let in.
 
         Raises:
-            CounterStoreError: `on_error` is `error`.
+            CounterStoreError: `on_error` is `error`, and the limit is not in shadow mode.
         """
         target.statistics.error.add()
         if self._on_error == "error":
+            if self._in_shadow_mode(target):
+                return True
             raise CounterStoreError(
                 f"the counter of {target.name} could not be kept; mixer_store_errors_total says why"
             )
         return self._on_error == "allow"
+
+    def _in_shadow_mode(self, target: Target) -> bool:
+        return target.shadow_mode or self._shadow_mode
 
 
 def _tell(status: DescriptorStatus, target: Target, hits: int, tally: Tally) -> int:

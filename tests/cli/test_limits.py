@@ -40,6 +40,13 @@ def test_a_match_for_people(mixer, configuration, tmp_path):
         assert line in result.out
 
 
+def test_what_is_set_on_a_limit_is_told(mixer, configuration, tmp_path):
+    limit = "{window: 90s, requests_per_unit: 60, algorithm: token_bucket, burst: 5, overdraw: true}"
+    (tmp_path / "limits.yaml").write_text(RULES.replace("{unit: day, requests_per_unit: 5}", limit))
+    result = mixer("limits", "explain", "-c", configuration, "--descriptor", "path=/")
+    assert "limit       60 per 90s; token_bucket; burst: 5; overdraw" in result.out
+
+
 def test_a_descriptor_that_matches_nothing_is_a_good_answer(mixer, configuration):
     result = mixer("limits", "explain", "-c", configuration, "--descriptor", "tenant=silver,path=/")
     assert result.code == 0

@@ -87,6 +87,12 @@ def test_what_is_meant_gives_no_warning(mixer, tmp_path, configuration):
     assert warnings(result) == set()
 
 
+def test_what_no_listener_answers_needs_no_policy_and_no_tables(mixer, tmp_path):
+    path = tmp_path / "mixer.yaml"
+    path.write_text("server:\n  listeners: [{address: '127.0.0.1:9091', services: [rate_limit, health]}]\n")
+    assert warnings(mixer("validate", "-c", path, "--format", "json")) == set()
+
+
 def test_a_file_that_is_not_there(mixer):
     result = mixer("validate", "-c", "none.yaml")
     assert result.code == 1

@@ -69,6 +69,19 @@ async def test_on_error_error(make_limiter, registry, clock, broken: bool) -> No
 
 
 @pytest.mark.parametrize("broken", [True, False])
+async def test_a_limit_in_shadow_mode_refuses_nothing_for_lack_of_a_counter(
+    make_limiter, registry, clock, broken: bool
+) -> None:
+    store = BrokenStore() if broken else MemoryStore(clock, registry, 0)
+    for settings, rule in (({}, "watched"), ({"shadow_mode": True}, "tenant")):
+        response = await make_limiter(RULES, store, "error", **settings).should_rate_limit(ask((rule, "a")))
+        assert (response.overall_code, response.statuses[0].code) == (OK, OK)
+        assert counted(registry)["shop", f"shop/{rule}", "ERROR"] == 1
+    with pytest.raises(CounterStoreError):
+        await make_limiter(RULES, store, "error").should_rate_limit(ask(("watched", "a"), ("tenant", "a")))
+
+
+@pytest.mark.parametrize("broken", [True, False])
 async def test_on_error_allow(make_limiter, registry, clock, broken: bool) -> None:
     limiter = make_limiter(RULES, BrokenStore() if broken else MemoryStore(clock, registry, 0), "allow")
     response = await limiter.should_rate_limit(ask(("tenant", "a"), ("house", "x"), ("free", "")))
