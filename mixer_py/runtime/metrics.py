@@ -7,7 +7,7 @@ neither written nor dropped are booked as dropped with reason `killed`.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Protocol
 
 from prometheus_client import CollectorRegistry, generate_latest
@@ -15,12 +15,15 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Histo
 from prometheus_client.registry import Collector
 from prometheus_client.utils import floatToGoString
 
-from mixer_py.instruments import Reading, SeriesDeclaration
+from mixer_py.instruments import Clock, Reading, SeriesDeclaration
 from mixer_py.runtime.vital_signs import PRIVATE
 
 ROWS = "mixer_rows_total"
 SPOOL_ROWS = "mixer_spool_rows"
 _ROWS_HELP = "Rows by table and what became of them."
+
+_OF_TRAFFIC = "istio_"
+"""How names of metrics begin whose labels come from traffic."""
 
 SeriesKey = tuple[str, tuple[tuple[str, str], ...]]
 
@@ -58,13 +61,52 @@ class Totals:
         return [(series, tuple(self._values[key])) for key, series in self._declared.items()]
 
 
+class IdleSeries:
+    """Leaves out series of Istio's metrics that have not changed for long: their labels come and go with traffic.
+
+    What was counted is kept: a series that changes again goes on from where it was, so that no counter goes back.
+    """
+
+    def __init__(self, clock: Clock, timeout: Callable[[], float]) -> None:
+        """Prepares to watch.
+
+        Args:
+            clock: for how long a series has not changed.
+            timeout: seconds, as they are set now.
+        """
+        self._clock = clock
+        self._timeout = timeout
+        self._seen: dict[SeriesKey, tuple[tuple[float, ...], float]] = {}
+
+    def without(self, reading: Reading) -> Reading:
+        """The series that are to be shown."""
+        now, timeout = self._clock.monotonic(), self._timeout()
+        shown = []
+        for series, values in reading:
+            if series.name.startswith(_OF_TRAFFIC):
+                key = (series.name, series.labels)
+                before = self._seen.get(key)
+                if before is None or before[0] != values:
+                    self._seen[key] = (values, now)
+                elif now - before[1] > timeout:
+                    continue
+            shown.append((series, values))
+        return shown
+
+
 class ProcessMetrics:
     """All tables of a mixer."""
 
-    def __init__(self, own: Source) -> None:
-        """Starts with the supervisor's own registry."""
+    def __init__(self, own: Source, idle: IdleSeries | None = None) -> None:
+        """Starts with the supervisor's own registry.
+
+        Args:
+            own: that registry.
+            idle: knows which series need not be shown; None to show all.
+        """
         self._live: list[Source] = [own]
         self._ended = Totals()
+        self._idle = idle
 
     def join(self, source: Source) -> None:
         """A process has started."""
@@ -92,7 +134,8 @@ class ProcessMetrics:
     def exposition(self, extra: Iterable[Metric] = ()) -> bytes:
         """The text that Prometheus scrapes."""
         registry = CollectorRegistry(auto_describe=False)
-        registry.register(_Collected([*_families(self.read()), *extra]))
+        reading = self.read() if self._idle is None else self._idle.without(self.read())
+        registry.register(_Collected([*_families(reading), *extra]))
         return generate_latest(registry)
 
 

@@ -31,7 +31,7 @@ from mixer_py.runtime.fetching import Fetching
 from mixer_py.runtime.health import UNHEALTHY
 from mixer_py.runtime.limits_page import LimitsPage
 from mixer_py.runtime.logs import configure_logs
-from mixer_py.runtime.metrics import ProcessMetrics
+from mixer_py.runtime.metrics import IdleSeries, ProcessMetrics
 from mixer_py.runtime.places import held
 from mixer_py.runtime.private_folder import private_folder
 from mixer_py.runtime.shadow_role import ShadowRole
@@ -53,7 +53,7 @@ class Supervisor:
         self._overrides = overrides
         self._clock = SystemClock()
         self._registry = Registry()
-        self._metrics = ProcessMetrics(self._registry)
+        self._metrics = ProcessMetrics(self._registry, IdleSeries(self._clock, self._idle_timeout))
         self._reloads = self._registry.counter("mixer_reloads_total", "Reloads by outcome.", ("outcome",))
         for outcome in ("activated", "refused", "failed"):
             self._reloads.labels(outcome)
@@ -209,6 +209,9 @@ class Supervisor:
             questions={"/rlconfig": self._limits.counters},
             query=self._query,
         )
+
+    def _idle_timeout(self) -> float:
+        return self._workers.deployed.configuration.telemetry.prometheus.idle_timeout
 
     def _readiness(self) -> str | None:
         if self._draining or self._stop.is_set():

@@ -20,6 +20,7 @@ from mixer_py.errors import InvalidRequestError
 from mixer_py.instruments import Clock, Registry
 from mixer_py.instruments.stages import stage_durations
 from mixer_py.telemetry.access_log.decoding import AccessLogDecoder, DecodedLogs, StreamIdentity, parse_identity
+from mixer_py.telemetry.access_log.wire import pieces
 from mixer_py.telemetry.columns import CONNECTIONS, REQUESTS
 
 METHOD = "/envoy.service.accesslog.v3.AccessLogService/StreamAccessLogs"
@@ -28,6 +29,10 @@ EMPTY_RESPONSE = b""
 
 _SLICE_BYTES = 512 * 1024
 """About 500 entries of a kilobyte, three milliseconds to decode; half of it costs half as much again an entry."""
+_LARGE_BYTES = 2 * _SLICE_BYTES
+"""A message above that is taken in pieces."""
+_CUT_SECONDS = 0.05
+"""gRPC shows the end of a stream whose message is too large like a half-close, and cancels it a moment later."""
 _SLICE_SECONDS = 0.1
 """How long a message may wait for others to be decoded with."""
 _QUIET_SECONDS = 0.15
@@ -93,6 +98,12 @@ class AccessLogService:
             "mixer_connections_resumed_total",
             "TCP connections first heard of in the middle, whose bytes until then are not counted.",
         ).labels()
+        self._ended = registry.counter(
+            "mixer_access_log_streams_ended_total",
+            "Log streams that ended: half_closed by the client, drained, cut (the call was given up, or a message was "
+            "above server.max_message_bytes), failed.",
+            ("reason",),
+        )
         stages = stage_durations(registry)
         self._decode_duration = stages.labels("access_log", "decode", "ok")
         self._count_duration = stages.labels("access_log", "metrics", "ok")
@@ -111,22 +122,32 @@ class AccessLogService:
         stream = _Stream(task, self._clock.monotonic())
         self._streams.add(stream)
         identity = StreamIdentity()
-        first = True
+        first, end = True, "failed"
         try:
             async for message in messages:
                 if first or message.startswith(_IDENTIFIER_TAG):
                     identity, first = _identity(message, identity), False
                 stream.last_message = self._clock.monotonic()
-                self._take(message, identity)
+                if len(message) > _LARGE_BYTES:
+                    for part in pieces(message, _SLICE_BYTES):
+                        self._take(part, identity)
+                        await asyncio.sleep(0)  # lets checks in between
+                else:
+                    self._take(message, identity)
+            self._streams.discard(stream)
+            if not self._draining:
+                self.flush()
+                for table in (REQUESTS, CONNECTIONS):
+                    await self._rows.kept(table.name)
+                await asyncio.sleep(_CUT_SECONDS)
+            end = "half_closed"
         except asyncio.CancelledError:
+            end = "drained" if self._draining else "cut"
             if not self._draining:
                 raise
         finally:
             self._streams.discard(stream)
-        if not self._draining:
-            self.flush()
-            for table in (REQUESTS, CONNECTIONS):
-                await self._rows.kept(table.name)
+            self._ended.labels(end).add()
         return EMPTY_RESPONSE
 
     def flush(self) -> None:

@@ -149,6 +149,10 @@ class PrometheusSettings(Settings):
     """Series that each of Istio's metrics may have in one process. What comes above it is counted in one series whose
     labels are all `other`, and in `mixer_series_overflow_total`."""
 
+    idle_timeout: Duration = 86_400.0
+    """A series that has not changed for so long is not shown any more; when it changes again it goes on from where it
+    was."""
+
     @field_validator("drop_labels")
     @classmethod
     def _check_labels(cls, labels: tuple[str, ...]) -> tuple[str, ...]:

@@ -2,8 +2,8 @@ from __future__ import annotations
 
 from prometheus_client.parser import text_string_to_metric_families
 
-from mixer_py.instruments import Registry
-from mixer_py.runtime.metrics import ProcessMetrics
+from mixer_py.instruments import FakeClock, Registry
+from mixer_py.runtime.metrics import IdleSeries, ProcessMetrics
 from mixer_py.runtime.vital_signs import VitalSigns
 
 ROWS = ("mixer_rows_total", "Rows.", ("table", "state", "reason"))
@@ -81,3 +81,32 @@ def test_label_values_from_the_wire_cannot_break_the_text() -> None:
     nasty = 'a"b\\c\nd{}#, \x00 ü'
     worker.counter("c_total", "C.", ("a",)).labels(nasty).add()
     assert samples(metrics)["c_total", (("a", nasty),)] == 1
+
+
+def test_a_series_of_traffic_that_has_ended_is_not_shown_and_goes_on_when_it_comes_again() -> None:
+    registry, clock = Registry(), FakeClock()
+    metrics = ProcessMetrics(registry, IdleSeries(clock, lambda: 60.0))
+    requests = registry.counter("istio_requests_total", "R.", ("destination",))
+    gone, stays = requests.labels("gone"), requests.labels("stays")
+    registry.counter("mixer_checks_total", "C.").labels().add(1)
+    gone.add(5)
+    shown = []
+    for _ in range(3):
+        stays.add(1)
+        shown.append({labels[0][1] for name, labels in samples(metrics) if name == "istio_requests_total"})
+        clock.advance(31)
+    gone.add(1)
+    stays.add(1)
+    found = samples(metrics)
+    assert shown == [{"gone", "stays"}] * 2 + [{"stays"}]
+    assert found["istio_requests_total", (("destination", "gone"),)] == 6
+    assert found["mixer_checks_total", ()] == 1
+
+
+def test_a_histogram_is_idle_when_no_bucket_has_changed() -> None:
+    registry, clock = Registry(), FakeClock()
+    metrics = ProcessMetrics(registry, IdleSeries(clock, lambda: 60.0))
+    registry.histogram("istio_request_bytes", "B.", bounds=(1.0,)).labels().observe(0)
+    assert samples(metrics)
+    clock.advance(61)
+    assert not samples(metrics)

@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pytest
 from envoy.service.accesslog.v3.als_pb2 import StreamAccessLogsMessage
 
 from mixer_py.calls import Call
@@ -158,3 +159,69 @@ async def test_a_stream_whose_caller_goes_away_is_cancelled_and_forgotten() -> N
     assert (await asyncio.gather(reading, return_exceptions=True))[0].__class__ is asyncio.CancelledError
     await service.drain(5)
     assert len(rows.rows) == 1
+
+
+def ended(registry: Registry) -> dict[str, float]:
+    return {
+        dict(series.labels)["reason"]: values[0]
+        for series, values in registry.read()
+        if series.name == "mixer_access_log_streams_ended_total"
+    }
+
+
+async def test_how_a_stream_ended_is_counted() -> None:
+    registry = Registry()
+    service = AccessLogService(AccessLogDecoder(), Counted(), Rows(), registry, SystemClock())
+
+    async def breaks() -> AsyncIterator[bytes]:
+        yield message("/1")
+        raise OSError("the transport failed")
+
+    await service.stream(stream_of(message("/1")), Call())
+    with pytest.raises(OSError, match="the transport failed"):
+        await service.stream(breaks(), Call())
+    cut, drained = (
+        asyncio.create_task(service.stream(stream_of(message("/1"), then=asyncio.Event()), Call())) for _ in range(2)
+    )
+    await asyncio.sleep(0.01)
+    cut.cancel()
+    await asyncio.gather(cut, return_exceptions=True)
+    await service.drain(5)
+    await drained
+    assert ended(registry) == {"half_closed": 1, "failed": 1, "cut": 1, "drained": 1}
+
+
+async def test_a_stream_that_grpc_cancels_just_after_its_end_was_cut() -> None:
+    registry, rows = Registry(), Rows()
+    service = AccessLogService(AccessLogDecoder(), Counted(), rows, registry, SystemClock())
+    reading = asyncio.create_task(service.stream(stream_of(message("/1")), Call()))
+    for _ in range(500):
+        if rows.rows:
+            break
+        await asyncio.sleep(0.001)
+    reading.cancel()
+    await asyncio.gather(reading, return_exceptions=True)
+    assert ended(registry) in ({"cut": 1}, {"half_closed": 1})  # the latter on a machine that slept meanwhile
+    assert len(rows.rows) == 1
+
+
+async def test_a_message_of_megabytes_is_taken_in_pieces_and_lets_others_in_between() -> None:
+    service, rows, _ = make()
+    turns = 0
+
+    async def others() -> None:
+        nonlocal turns
+        while True:
+            turns += 1
+            await asyncio.sleep(0)
+
+    beside = asyncio.create_task(others())
+    large = message(*(f"/{index}/{'x' * 1000}" for index in range(5000)), node="a")
+    assert len(large) > 5_000_000
+    await asyncio.sleep(0)
+    before = turns
+    await service.stream(stream_of(large), Call())
+    beside.cancel()
+    assert [str(row["request_url_path"]).split("/")[1] for row in rows.rows] == [str(index) for index in range(5000)]
+    assert {row["context_reporter_uid"] for row in rows.rows} == {"a"}
+    assert turns - before >= 5

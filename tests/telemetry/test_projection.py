@@ -7,10 +7,14 @@ from envoy.service.accesslog.v3 import als_pb2
 from google.protobuf import descriptor_pool
 from google.protobuf.descriptor import FieldDescriptor
 
-from mixer_py.telemetry.access_log import projection
+from mixer_py.telemetry import documentation, validation
+from mixer_py.telemetry.access_log import decoding, projection
 from mixer_py.telemetry.access_log.derivation import RESPONSE_FLAGS
-from mixer_py.telemetry.column import TEXT, Column, Field
-from mixer_py.telemetry.columns import CONNECTIONS, REQUESTS
+from mixer_py.telemetry.column import NAME, SPAN, TEXT, Column, Field, Metadata, Span, Tag
+from mixer_py.telemetry.columns import CONNECTIONS, REQUESTS, TABLES
+from mixer_py.telemetry.ddl import table_statements
+from mixer_py.telemetry.layout import Layout
+from mixer_py.telemetry.migrations import schema_version
 
 # A varint is a varint: an enum may be read as a number.
 SAME_WIRE_TYPE = {FieldDescriptor.TYPE_ENUM: FieldDescriptor.TYPE_INT32}
@@ -52,13 +56,38 @@ def test_it_reads_what_the_columns_read_and_nothing_else(logs, table):
     assert not unread
 
 
-def test_a_new_column_is_one_line_and_widens_the_projection():
-    column = Column("stream_id", TEXT, "id of the stream", Field("common_properties.stream_id"))
+@pytest.mark.parametrize(
+    ("column", "value"),
+    [
+        (Column("forwarded_for", TEXT, "x-forwarded-for", Field("request.forwarded_for")), "1.2.3.4"),
+        (Column("tenant", NAME, "whose", Tag("tenant")), "acme"),
+        (Column("until_sent", SPAN, "how long", Span("common_properties.time_to_last_upstream_tx_byte")), 7),
+        (Column("colour", NAME, "which", Metadata("envoy.filters.http.ext_authz", "colour")), "blue"),
+    ],
+    ids=lambda value: value.name if isinstance(value, Column) else "",
+)
+def test_adding_a_column_is_one_line(monkeypatch, column, value):
+    """Projection, Arrow schema, decoding, DDL, migration, validation and the page of columns follow from it."""
     table = dataclasses.replace(REQUESTS, columns=(*REQUESTS.columns, column))
-    common = root(projection.build(table)).fields_by_name["http_logs"].message_type.fields_by_name["log_entry"]
-    common = common.message_type.fields_by_name["common_properties"].message_type
-    assert common.fields_by_name["stream_id"].number == 26
-    assert "stream_id" in table.schema.names
+    monkeypatch.setitem(TABLES, "requests", table)
+    file = projection.build(table)
+    monkeypatch.setattr(projection, "build", lambda: file)
+    monkeypatch.setattr(decoding, "REQUESTS", table)
+    message = als_pb2.StreamAccessLogsMessage()
+    entry = message.http_logs.log_entry.add()
+    entry.request.forwarded_for = "1.2.3.4"
+    entry.common_properties.custom_tags["tenant"] = "acme"
+    entry.common_properties.time_to_last_upstream_tx_byte.nanos = 7_000
+    entry.common_properties.metadata.filter_metadata["envoy.filters.http.ext_authz"].update({"colour": "blue"})
+    rows = decoding.AccessLogDecoder().decode([(message.SerializeToString(), decoding.ANONYMOUS)]).requests
+    assert rows.column(column.name).to_pylist() == [value]
+    validation.check("requests", rows)
+    layout = Layout("mesh")
+    assert any(f"{column.name} {column.kind.clickhouse}" in statement for statement in table_statements(layout))
+    assert f"| `{column.name}` | `{column.kind.clickhouse}` | {column.meaning} |" in documentation.render()
+    with_it = schema_version(layout)
+    monkeypatch.setitem(TABLES, "requests", REQUESTS)
+    assert with_it != schema_version(layout)  # so that a database without it is migrated
 
 
 def test_a_path_that_envoy_does_not_have_is_an_error():

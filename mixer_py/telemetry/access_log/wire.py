@@ -141,6 +141,26 @@ def salvage(messages: Sequence[bytes], decodes: Decodes) -> Salvaged:
     return Salvaged(kept, malformed[HTTP_LOGS], malformed[TCP_LOGS])
 
 
+def pieces(message: bytes, size: int) -> Sequence[bytes]:
+    """A large message as several of about `size` bytes with the same entries in the same order.
+
+    One that cannot be walked to its end, or that holds one entry alone, stays as it is.
+    """
+    parts: list[bytearray] = [bytearray()]
+    try:
+        for kind, logs in _fields(message):
+            if kind not in {HTTP_LOGS, TCP_LOGS}:
+                continue
+            for number, entry in _fields(logs):
+                if number == LOG_ENTRY:
+                    if parts[-1] and len(parts[-1]) + len(entry) > size:
+                        parts.append(bytearray())
+                    parts[-1] += _encoded(kind, _encoded(LOG_ENTRY, entry))
+    except _TruncatedError:
+        return (message,)
+    return [bytes(part) for part in parts] if len(parts) > 1 else (message,)
+
+
 def first_field(message: bytes, number: int) -> bytes | None:
     """Content of the first length-delimited field of that number, or None; what follows it is not looked at."""
     return next((content for found, content in _readable(message) if found == number), None)
