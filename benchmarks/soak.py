@@ -43,6 +43,8 @@ from sizes import limit_rules
 REPORT = HERE.parent / "docs" / "soak.md"
 _DEADLINE = 30.0
 _SETTLE_SECONDS = 60.0
+_STREAM_SECONDS = 30.0
+"""A stream is ended and another opened before its connection reaches its age (`server.max_connection_age`)."""
 _GROWTH = 1.1
 """Memory of the last quarter may be so many times that of the second, of each process …"""
 _SLACK = 24 << 20
@@ -77,7 +79,10 @@ class _Client:
         self._channel = grpc.aio.insecure_channel(address)
         self._check = self._channel.unary_unary(CHECK_METHOD)
         self._limit = self._channel.unary_unary(RATE_LIMIT_METHOD)
-        self._log = self._channel.stream_unary(ACCESS_LOG_METHOD)(wait_for_ready=True)
+        self._stream = self._channel.stream_unary(ACCESS_LOG_METHOD)
+        self._log = self._stream(wait_for_ready=True)
+        self._opened = time.perf_counter()
+        self._turn = asyncio.Lock()
         self._checked = check_request()
         self._limited = [rate_limit_request(2, number) for number in range(100)]
         self._waiting: list[tuple[CheckResponse, RateLimitResponse]] = []
@@ -93,8 +98,7 @@ class _Client:
             task.add_done_callback(under_way.discard)
         await asyncio.gather(*under_way)
         await self._flush()
-        await self._log.done_writing()
-        await self._log
+        await self._end_stream()
         await self._channel.close()
 
     async def _one(self, number: int) -> None:
@@ -110,9 +114,21 @@ class _Client:
         if len(self._waiting) >= ENTRIES_PER_MESSAGE:
             await self._flush()
 
+    async def _end_stream(self) -> None:
+        """Half-closes; the answer says that everything has arrived."""
+        await self._log.done_writing()
+        await self._log
+
     async def _flush(self) -> None:
         answers, self._waiting = self._waiting, []
-        message = StreamAccessLogsMessage.FromString(access_log_message(self._soak.sent))
+        async with self._turn:
+            if time.perf_counter() - self._opened > _STREAM_SECONDS:
+                await self._end_stream()
+                self._log, self._opened = self._stream(wait_for_ready=True), time.perf_counter()
+            await self._send(answers)
+
+    async def _send(self, answers: list[tuple[CheckResponse, RateLimitResponse]]) -> None:
+        message = StreamAccessLogsMessage.FromString(access_log_message(0))
         del message.http_logs.log_entry[len(answers) :]
         for entry, (checked, limited) in zip(message.http_logs.log_entry, answers, strict=True):
             entry.common_properties.start_time.FromNanoseconds(time.time_ns())
