@@ -133,6 +133,15 @@ class Mesh:
         time.sleep(SCRAPE * 1.5)
         self.end = time.time()
 
+    def settle_rows(self) -> None:
+        """Returns when every request is a row, and no row waits."""
+        sql = "SELECT count() AS rows FROM requests WHERE reporter = 'source'"
+        eventually(
+            lambda: int(self.mixer.rows(sql)[0]["rows"]) == self._sent and self.mixer.metric("mixer_queue_rows") == 0,
+            f"{self._sent} rows",
+            _PATIENCE,
+        )
+
     def shows(self, query: str) -> bool:
         """Whether a graph of the query over the time of the traffic has a point; NaN is none."""
         matrix = self.prometheus.get("query_range", query=query, start=self.start, end=self.end, step=1)["result"]

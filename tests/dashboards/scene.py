@@ -14,8 +14,8 @@ from grpc_health.v1.health_pb2 import HealthCheckResponse
 
 from mixer_py.demo.processes import Ports
 from tests.dashboards.mesh import Mesh, talk
-from tests.parts.grpc_client import check_request, connect
-from tests.parts.mixer_process import Mixer
+from tests.parts.grpc_client import Client, check_request, connect
+from tests.parts.mixer_process import Mixer, eventually
 from tests.parts.programs import Programs
 from tests.parts.valkey import Valkey
 
@@ -78,7 +78,15 @@ def prepare(programs: Programs, ports: Ports, folder: Path) -> Mixer:
         },
     })  # fmt: skip
     mixer.start()
+    with connect(mixer.address) as client:
+        eventually(lambda: _candidate_speaks(mixer, client), "a verdict of the candidate", 120)
     return mixer
+
+
+def _candidate_speaks(mixer: Mixer, client: Client) -> bool:
+    """Asks for a decision whose request nobody reports, and says whether the candidate has ever answered one."""
+    client.check(check_request("/reviews/5"))
+    return mixer.metric("mixer_shadow_checks_total", shadow="allow") > 0
 
 
 def play(mesh: Mesh, rounds: int) -> None:
@@ -98,5 +106,6 @@ def play(mesh: Mesh, rounds: int) -> None:
         assert mesh.call("/reviews/4", x_tokens="several") == 200  # no number: an expression without a value
         with connect(mesh.mixer.address) as client:
             client.log([ENVOY, MALFORMED])
-            client.check(check_request("/reviews/5"))  # a decision whose request nobody reports
+            client.check(check_request("/reviews/5"))
         mesh.settle()
+    mesh.settle_rows()
