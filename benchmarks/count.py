@@ -18,7 +18,7 @@ from sizes import limit_rules
 
 from mixer_py.calls import Call
 from mixer_py.instruments import Registry, SystemClock
-from mixer_py.ratelimit.limiter import Limiter
+from mixer_py.ratelimit.answering.limiter import Limiter
 from mixer_py.ratelimit.rules import Rules
 from mixer_py.ratelimit.stores.memory import MemoryStore
 from mixer_py.services.rate_limit import RateLimitService

@@ -10,8 +10,8 @@ from mixer_py.policy.engines.embedded import INTERPRETER
 from mixer_py.policy.explaining.account import Account, Read
 from mixer_py.policy.explaining.held import RuleTrace
 from mixer_py.policy.reference import join
-from mixer_py.ratelimit.quota import Quota
-from mixer_py.ratelimit.quotas import Measured
+from mixer_py.ratelimit.quotas.charging import Measured
+from mixer_py.ratelimit.quotas.quota import Quota
 
 _MICROSECONDS = 1e6
 _STOPPED = "the engine's virtual machine did not finish this request, so it was evaluated again"

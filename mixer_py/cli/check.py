@@ -42,7 +42,7 @@ from mixer_py.policy.point import DecisionPoint
 from mixer_py.policy.policy import Policy
 from mixer_py.policy.rego.attributes_data import check_decision
 from mixer_py.policy.settings import PolicySettings
-from mixer_py.ratelimit.quotas import Measured, Quotas
+from mixer_py.ratelimit.quotas.charging import Measured, Quotas
 from mixer_py.ratelimit.stores.memory import MemoryStore
 from mixer_py.runtime.snapshot import build, read
 from mixer_py.services.ext_authz import Authorization, AuthorizationService

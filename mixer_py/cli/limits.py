@@ -15,8 +15,8 @@ from typing import Any
 from mixer_py.cli.main import BAD, GOOD, USAGE, complain
 from mixer_py.cli.options import add_configuration, add_format, load_configuration
 from mixer_py.cli.output import print_json, print_line, printable
-from mixer_py.ratelimit.descriptors import WrittenEntry, parse_descriptor, write_descriptor
-from mixer_py.ratelimit.explaining import Attempt, Explanation, Level, explain, replacements
+from mixer_py.ratelimit.explaining.descriptors import WrittenEntry, parse_descriptor, write_descriptor
+from mixer_py.ratelimit.explaining.explanation import Attempt, Explanation, Level, explain, replacements
 from mixer_py.ratelimit.rules import Rule, Rules
 
 EXAMPLES = (

@@ -1,4 +1,5 @@
-"""Counts: rules, matching, windows and the stores that keep counters.
+"""Counts: the rules of files, the quotas of checks, windows and buckets, and the stores that keep counters.
 
-Not for: the calls of Envoy (`services/rate_limit.py`).
+`answering/` and `quotas/` have what Envoy's two questions need; both charge a store of `stores/`, which counts by
+`algorithms.py`. Not for: the calls of Envoy (`services/`).
 """

@@ -3,7 +3,7 @@
 A state says what was used and when, never against which limit: so a rule that changes its limit, or a limit that a
 request brings along, goes on with the same counter. Times are whole microseconds since the epoch. The stores that
 count elsewhere have the same arithmetic in scripts of theirs, and a test that holds both against each other.
-Not for: keeping states (`stores/`), or what a verdict means for a request (`limiter.py`).
+Not for: keeping states (`stores/`), or what a verdict means for a request (`answering/`).
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """The keys of `rate_limit.quotas`: limits that checks are charged for by their attributes, without descriptors.
 
-Every fault is found here, expressions included, before any request. Not for: charging (`quotas.py`).
+Every fault is found here, expressions included, before any request. Not for: charging (`quotas/`).
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """The compiled rules: what every domain limits, and which rule a descriptor matches.
 
 Matching a descriptor costs two dictionary look-ups an entry, however many rules there are; only the patterns (`*`) of
-one key are tried in turn. Not for: counting (`limiter.py`).
+one key are tried in turn. Not for: counting (`answering/`).
 """
 
 from __future__ import annotations
@@ -15,11 +15,12 @@ from typing import Protocol
 import orjson
 
 from mixer_py.errors import ConfigurationError, Fault
-from mixer_py.ratelimit import files, listing
+from mixer_py.ratelimit import listing
 from mixer_py.ratelimit.algorithms import Algorithm, Terms
-from mixer_py.ratelimit.parsing import DescriptorDeclaration, DomainDeclaration, parse
+from mixer_py.ratelimit.files import finding
+from mixer_py.ratelimit.files.parsing import DescriptorDeclaration, DomainDeclaration, parse
+from mixer_py.ratelimit.files.yaml_tree import Json
 from mixer_py.ratelimit.settings import RateLimitSettings
-from mixer_py.ratelimit.yaml_tree import Json
 
 _BARE = re.compile(r"[^\s\"/=()\x00-\x1f\x7f]+")
 _MAX_NAME_BYTES = 2048
@@ -218,7 +219,7 @@ class Rules:
         Raises:
             ConfigurationError: every fault of every file.
         """
-        contents, faults = files.read(settings.config)
+        contents, faults = finding.read(settings.config)
         return cls.parse(contents, faults, merge_domains=settings.merge_domains)
 
     @classmethod

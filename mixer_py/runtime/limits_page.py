@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from mixer_py.errors import InvalidRequestError
-from mixer_py.ratelimit.descriptors import parse_descriptor
+from mixer_py.ratelimit.explaining.descriptors import parse_descriptor
 from mixer_py.runtime.workers import Workers
 
 _MOST_DESCRIPTORS = 64

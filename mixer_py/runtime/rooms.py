@@ -10,10 +10,10 @@ from mixer_py.config.configuration import Configuration
 from mixer_py.errors import ConfigurationError, Fault
 from mixer_py.instruments import Clock, Registry
 from mixer_py.policy.log_rules import result_of
-from mixer_py.ratelimit.descriptors import WrittenEntry
-from mixer_py.ratelimit.limiter import Limiter
-from mixer_py.ratelimit.looking import look
-from mixer_py.ratelimit.quotas import Quotas
+from mixer_py.ratelimit.answering.limiter import Limiter
+from mixer_py.ratelimit.explaining.descriptors import WrittenEntry
+from mixer_py.ratelimit.explaining.looking import look
+from mixer_py.ratelimit.quotas.charging import Quotas
 from mixer_py.ratelimit.stores import CounterStore
 from mixer_py.ratelimit.stores.memory import MemoryStore
 from mixer_py.ratelimit.stores.opening import open_store, opened_by

@@ -27,7 +27,7 @@ from mixer_py.config.configuration import Configuration
 from mixer_py.errors import ConfigurationError, Fault, MixerError, ProcessError
 from mixer_py.instruments import Registry, SystemClock, Table
 from mixer_py.policy.policy import load_engine
-from mixer_py.ratelimit.descriptors import WrittenEntry
+from mixer_py.ratelimit.explaining.descriptors import WrittenEntry
 from mixer_py.runtime import arrow  # noqa: F401 (before any row is handled)
 from mixer_py.runtime.control import ControlChannel, Message, die_with_parent, refused
 from mixer_py.runtime.health import watch_health

@@ -19,8 +19,8 @@ from mixer_py.instruments.stages import stage_durations
 from mixer_py.policy.decision import BYPASS, Decision, Ruling
 from mixer_py.policy.policy import Policy
 from mixer_py.policy.selection import Point
-from mixer_py.ratelimit.quota_outcome import NO_QUOTA, QuotaOutcome
-from mixer_py.ratelimit.quotas import Quotas, unknown_quota
+from mixer_py.ratelimit.quotas.charging import Quotas, unknown_quota
+from mixer_py.ratelimit.quotas.outcome import NO_QUOTA, QuotaOutcome
 from mixer_py.services.check_response import BAD_REQUEST, Answer, Verdict, let_pass, refuse, respond
 from mixer_py.services.decision_ids import DecisionIds
 from mixer_py.services.quota_answers import QuotaAnswers

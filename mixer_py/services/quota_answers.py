@@ -15,7 +15,7 @@ from envoy.service.auth.v3.external_auth_pb2 import CheckResponse
 
 from mixer_py.errors import CounterStoreError
 from mixer_py.policy.decision import Decision
-from mixer_py.ratelimit.quota_outcome import QuotaOutcome
+from mixer_py.ratelimit.quotas.outcome import QuotaOutcome
 from mixer_py.services.check_response import Answer, refuse_by_quota, respond
 
 RULE: Final = "rate_limit.quotas."

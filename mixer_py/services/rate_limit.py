@@ -12,7 +12,7 @@ from mixer_py.calls import Call
 from mixer_py.errors import InvalidRequestError
 from mixer_py.instruments import Clock, Registry
 from mixer_py.instruments.stages import stage_durations
-from mixer_py.ratelimit.limiter import Limiter
+from mixer_py.ratelimit.answering.limiter import Limiter
 
 METHOD = "/envoy.service.ratelimit.v3.RateLimitService/ShouldRateLimit"
 """The full name of its one method."""

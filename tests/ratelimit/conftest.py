@@ -7,7 +7,7 @@ from collections.abc import Callable
 import pytest
 
 from mixer_py.instruments import FakeClock, Registry
-from mixer_py.ratelimit.limiter import Limiter
+from mixer_py.ratelimit.answering.limiter import Limiter
 from mixer_py.ratelimit.rules import Rules
 from mixer_py.ratelimit.settings import OnError, RateLimitSettings
 from mixer_py.ratelimit.stores import CounterStore

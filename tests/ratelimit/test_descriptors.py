@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mixer_py.ratelimit.descriptors import WrittenEntry, parse_descriptor, write_descriptor
+from mixer_py.ratelimit.explaining.descriptors import WrittenEntry, parse_descriptor, write_descriptor
 
 
 @pytest.mark.parametrize(

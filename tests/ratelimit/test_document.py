@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 from types import SimpleNamespace
 
-from mixer_py.ratelimit.parsing import parse
+from mixer_py.ratelimit.files.parsing import parse
 from mixer_py.ratelimit.rules import Rules
 
 TEXT = (Path(__file__).parents[2] / "docs" / "ratelimit.md").read_text(encoding="utf-8")

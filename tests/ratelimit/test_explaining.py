@@ -5,8 +5,8 @@ from __future__ import annotations
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mixer_py.ratelimit.descriptors import WrittenEntry, parse_descriptor
-from mixer_py.ratelimit.explaining import Explanation, explain
+from mixer_py.ratelimit.explaining.descriptors import WrittenEntry, parse_descriptor
+from mixer_py.ratelimit.explaining.explanation import Explanation, explain
 from mixer_py.ratelimit.rules import Rules
 
 RULES = Rules.parse(

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mixer_py.errors import ConfigurationError
-from mixer_py.ratelimit.parsing import parse
+from mixer_py.ratelimit.files.parsing import parse
 from mixer_py.ratelimit.rules import Rules
 from mixer_py.ratelimit.settings import RateLimitSettings
 

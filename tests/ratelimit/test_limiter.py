@@ -14,8 +14,8 @@ from mixer_py.calls import Call
 from mixer_py.errors import CounterStoreError, InvalidRequestError, MixerError, PermissionDeniedError
 from mixer_py.instruments import FakeClock, Registry
 from mixer_py.ratelimit.algorithms import Tally
-from mixer_py.ratelimit.limiter import Limiter
-from mixer_py.ratelimit.requests import MAX_DESCRIPTORS
+from mixer_py.ratelimit.answering.limiter import Limiter
+from mixer_py.ratelimit.answering.requests import MAX_DESCRIPTORS
 from mixer_py.ratelimit.rules import Rules
 from mixer_py.ratelimit.stores import Charge
 from mixer_py.ratelimit.stores.memory import MemoryStore

@@ -7,8 +7,8 @@ from envoy.service.ratelimit.v3 import rls_pb2
 from google.protobuf.json_format import ParseDict
 
 from mixer_py.errors import CounterStoreError
-from mixer_py.ratelimit.descriptors import parse_descriptor
-from mixer_py.ratelimit.looking import look
+from mixer_py.ratelimit.explaining.descriptors import parse_descriptor
+from mixer_py.ratelimit.explaining.looking import look
 
 RULES = """\
 domain: shop

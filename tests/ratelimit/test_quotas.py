@@ -16,11 +16,11 @@ from mixer_py.errors import CounterStoreError, UnknownQuotaError
 from mixer_py.instruments import FakeClock, Registry
 from mixer_py.policy.decision import QuotaAsked
 from mixer_py.ratelimit.algorithms import Tally
-from mixer_py.ratelimit.quota import Quota
-from mixer_py.ratelimit.quota_index import QuotaIndex
-from mixer_py.ratelimit.quota_outcome import NO_QUOTA, QuotaOutcome
 from mixer_py.ratelimit.quota_settings import QuotaSettings
-from mixer_py.ratelimit.quotas import Quotas
+from mixer_py.ratelimit.quotas.charging import Quotas
+from mixer_py.ratelimit.quotas.index import QuotaIndex
+from mixer_py.ratelimit.quotas.outcome import NO_QUOTA, QuotaOutcome
+from mixer_py.ratelimit.quotas.quota import Quota
 from mixer_py.ratelimit.settings import RateLimitSettings
 from mixer_py.ratelimit.stores import Charge
 from mixer_py.ratelimit.stores.memory import MemoryStore

@@ -13,7 +13,7 @@ from envoy.service.auth.v3.attribute_context_pb2 import AttributeContext
 
 from mixer_py.instruments import FakeClock, Registry
 from mixer_py.ratelimit.quota_settings import QuotaSettings
-from mixer_py.ratelimit.quotas import Quotas
+from mixer_py.ratelimit.quotas.charging import Quotas
 from mixer_py.ratelimit.settings import RateLimitSettings
 from mixer_py.ratelimit.stores.opening import open_store
 from tests.parts.valkey import Valkey

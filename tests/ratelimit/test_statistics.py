@@ -11,10 +11,10 @@ from hypothesis import strategies as st
 from mixer_py.errors import CounterStoreError
 from mixer_py.instruments import FakeClock, Registry
 from mixer_py.ratelimit.algorithms import FIXED_WINDOW, Terms
-from mixer_py.ratelimit.limiter import Limiter
+from mixer_py.ratelimit.answering.limiter import Limiter
+from mixer_py.ratelimit.answering.statistics import near_room
 from mixer_py.ratelimit.rules import Rules
 from mixer_py.ratelimit.settings import RateLimitSettings
-from mixer_py.ratelimit.statistics import near_room
 from mixer_py.ratelimit.stores.local_cache import LocalCache
 from mixer_py.ratelimit.stores.memory import MemoryStore
 

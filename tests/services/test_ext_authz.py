@@ -19,7 +19,7 @@ from mixer_py.errors import (
 from mixer_py.instruments import FakeClock, Registry
 from mixer_py.policy.decision import Decision, Ruling
 from mixer_py.ratelimit.quota_settings import QuotaSettings
-from mixer_py.ratelimit.quotas import Quotas
+from mixer_py.ratelimit.quotas.charging import Quotas
 from mixer_py.ratelimit.settings import RateLimitSettings
 from mixer_py.ratelimit.stores.memory import MemoryStore
 from mixer_py.services.ext_authz import Authorization, AuthorizationService

@@ -14,7 +14,7 @@ from mixer_py.demo.processes import Ports
 from mixer_py.instruments import FakeClock, Registry
 from mixer_py.policy.policy import Policy
 from mixer_py.policy.settings import PolicySettings
-from mixer_py.ratelimit.quotas import Quotas
+from mixer_py.ratelimit.quotas.charging import Quotas
 from mixer_py.ratelimit.settings import RateLimitSettings
 from mixer_py.ratelimit.stores.memory import MemoryStore
 from mixer_py.services.ext_authz import Authorization, AuthorizationService

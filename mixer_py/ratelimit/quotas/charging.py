@@ -15,9 +15,9 @@ from mixer_py.errors import CounterStoreError, UnknownQuotaError
 from mixer_py.instruments import Clock, Registry
 from mixer_py.instruments.stages import stage_durations
 from mixer_py.ratelimit.algorithms import Tally
-from mixer_py.ratelimit.quota import Matched, Quota, Unmeasurable
-from mixer_py.ratelimit.quota_index import QuotaIndex
-from mixer_py.ratelimit.quota_outcome import (
+from mixer_py.ratelimit.quota_settings import MOST_HITS
+from mixer_py.ratelimit.quotas.index import QuotaIndex
+from mixer_py.ratelimit.quotas.outcome import (
     ERROR,
     NO_QUOTA,
     NOT_CHARGED,
@@ -27,7 +27,7 @@ from mixer_py.ratelimit.quota_outcome import (
     unkept,
     unmeasurable,
 )
-from mixer_py.ratelimit.quota_settings import MOST_HITS
+from mixer_py.ratelimit.quotas.quota import Matched, Quota, Unmeasurable
 from mixer_py.ratelimit.settings import RateLimitSettings
 from mixer_py.ratelimit.stores import CounterStore, Identity
 

@@ -1,6 +1,6 @@
 """What came of charging a check's quotas, in the words of metadata, rows and metrics.
 
-Not for: charging (`quotas.py`), or the answer to Envoy (`services/`).
+Not for: charging (`charging.py`), or the answer to Envoy (`services/`).
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from typing import Final, Literal
 
 from mixer_py.ratelimit.algorithms import SECOND, Tally
 from mixer_py.ratelimit.headers import RETRY_AFTER
-from mixer_py.ratelimit.quota import Matched, Unmeasurable
+from mixer_py.ratelimit.quotas.quota import Matched, Unmeasurable
 from mixer_py.ratelimit.settings import HeaderSettings
 
 OK: Final = "OK"

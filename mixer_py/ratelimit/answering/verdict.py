@@ -6,8 +6,8 @@ A request is over when a limit is over that is not in quota mode, or when every 
 
 from __future__ import annotations
 
+from mixer_py.ratelimit.answering.targets import Target
 from mixer_py.ratelimit.headers import Told
-from mixer_py.ratelimit.targets import Target
 
 UNLIMITED_REMAINING = 2**32 - 1
 """`limit_remaining` of a descriptor whose rule is unlimited."""

@@ -14,7 +14,7 @@ from typing import Any
 
 from mixer_py.attributes.bag import Bag
 from mixer_py.expressions import Reference
-from mixer_py.ratelimit.quota import Quota
+from mixer_py.ratelimit.quotas.quota import Quota
 
 
 class QuotaIndex:

@@ -8,7 +8,7 @@ from typing import Final
 
 import yaml
 
-from mixer_py.ratelimit.yaml_tree import Fields, YamlTree, join
+from mixer_py.ratelimit.files.yaml_tree import Fields, YamlTree, join
 
 FILE: Final = "the file"
 DESCRIPTOR: Final = "a descriptor"

@@ -13,8 +13,8 @@ from typing import Final, get_args
 import yaml
 
 from mixer_py.ratelimit.algorithms import FIXED_WINDOW, SECOND, TOKEN_BUCKET, UNIT_SECONDS, Algorithm
-from mixer_py.ratelimit.file_keys import RATE_LIMIT, REPLACES, known_fields
-from mixer_py.ratelimit.yaml_tree import Fields, YamlTree, is_null, join, kind
+from mixer_py.ratelimit.files.keys import RATE_LIMIT, REPLACES, known_fields
+from mixer_py.ratelimit.files.yaml_tree import Fields, YamlTree, is_null, join, kind
 from mixer_py.settings import parse_duration
 
 _SHORTEST_WINDOW: Final = SECOND

@@ -9,11 +9,11 @@ from envoy.service.ratelimit.v3 import rls_pb2
 from google.protobuf.struct_pb2 import Struct
 
 from mixer_py.ratelimit.algorithms import FIXED_WINDOW, SECOND, UNIT_SECONDS, Terms
+from mixer_py.ratelimit.answering.statistics import RuleStatistics, Statistics, near_room
 from mixer_py.ratelimit.headers import policy_label
 from mixer_py.ratelimit.identity import window_name
 from mixer_py.ratelimit.rules import Rule, rule_name
 from mixer_py.ratelimit.settings import RateLimitSettings
-from mixer_py.ratelimit.statistics import RuleStatistics, Statistics, near_room
 
 OVERRIDE = "(override)"
 """In a rule's place in names and labels, where the request brought its own limit."""

@@ -1,6 +1,6 @@
 """One quota, compiled: whether it matches a check, whose counter the check is charged to, and with how many hits.
 
-Not for: charging it (`quotas.py`).
+Not for: charging it (`charging.py`).
 """
 
 from __future__ import annotations

@@ -10,9 +10,9 @@ from dataclasses import replace
 from typing import Final
 
 from mixer_py.instruments import Counter
+from mixer_py.ratelimit.answering.statistics import Statistics
+from mixer_py.ratelimit.answering.targets import Target
 from mixer_py.ratelimit.rules import Rule
-from mixer_py.ratelimit.statistics import Statistics
-from mixer_py.ratelimit.targets import Target
 
 OTHER: Final = "(other)"
 """In the values' place, for those beyond the bound."""

@@ -1,8 +1,8 @@
 """envoyproxy/ratelimit's files, from bytes to declarations, with every fault and its line.
 
 What the original refuses is refused here, and so is what it drops in silence: keys in a wrong place, a key given
-twice, a second document. Not for: finding the files (`files.py`), the `rate_limit` block (`limit_block.py`) or matching
-(`rules.py`).
+twice, a second document. Not for: finding the files (`finding.py`), the `rate_limit` block (`limit_block.py`) or
+matching (`ratelimit/rules.py`).
 """
 
 from __future__ import annotations
@@ -13,9 +13,9 @@ from dataclasses import dataclass
 import yaml
 
 from mixer_py.errors import Fault
-from mixer_py.ratelimit.file_keys import DESCRIPTOR, FILE, known_fields
-from mixer_py.ratelimit.limit_block import LimitDeclaration, read_limit
-from mixer_py.ratelimit.yaml_tree import Fields, Json, YamlTree, is_null, join, kind
+from mixer_py.ratelimit.files.keys import DESCRIPTOR, FILE, known_fields
+from mixer_py.ratelimit.files.limit_block import LimitDeclaration, read_limit
+from mixer_py.ratelimit.files.yaml_tree import Fields, Json, YamlTree, is_null, join, kind
 
 _MAX_DEPTH = 64
 _MAX_DESCRIPTORS = 250_000

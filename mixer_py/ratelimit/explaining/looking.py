@@ -1,6 +1,6 @@
 """What stands in the counters of a descriptor now, for people: a look charges nothing and counts in no metric.
 
-Not for: which rule matches and why (`explaining.py`), or HTTP (`admin/`).
+Not for: which rule matches and why (`explanation.py`), or HTTP (`admin/`).
 """
 
 from __future__ import annotations
@@ -10,10 +10,10 @@ from collections.abc import Sequence
 from envoy.service.ratelimit.v3 import rls_pb2
 
 from mixer_py.ratelimit.algorithms import SECOND, Tally
-from mixer_py.ratelimit.limiter import Limiter
+from mixer_py.ratelimit.answering.limiter import Limiter
+from mixer_py.ratelimit.answering.targets import Target
 from mixer_py.ratelimit.rules import Entry
 from mixer_py.ratelimit.stores import Charge
-from mixer_py.ratelimit.targets import Target
 from mixer_py.settings import format_duration
 
 

@@ -13,14 +13,14 @@ from google.protobuf.struct_pb2 import Struct
 
 from mixer_py.errors import CounterStoreError
 from mixer_py.ratelimit.algorithms import SECOND, Tally
+from mixer_py.ratelimit.answering.metadata import write_metadata
+from mixer_py.ratelimit.answering.requests import Asked
+from mixer_py.ratelimit.answering.statistics import NO_RULE, UNKNOWN_DOMAIN, Statistics
+from mixer_py.ratelimit.answering.targets import Target
+from mixer_py.ratelimit.answering.verdict import OVER, UNLIMITED_REMAINING, Verdict
 from mixer_py.ratelimit.headers import Headers, Told
-from mixer_py.ratelimit.metadata import write_metadata
-from mixer_py.ratelimit.requests import Asked
 from mixer_py.ratelimit.rules import Rules
 from mixer_py.ratelimit.settings import RateLimitSettings
-from mixer_py.ratelimit.statistics import NO_RULE, UNKNOWN_DOMAIN, Statistics
-from mixer_py.ratelimit.targets import Target
-from mixer_py.ratelimit.verdict import OVER, UNLIMITED_REMAINING, Verdict
 
 RateLimitResponse = Any  # envoy.service.ratelimit.v3.RateLimitResponse: the generated modules carry no types
 DescriptorStatus = Any

@@ -11,13 +11,13 @@ from mixer_py.errors import CounterStoreError
 from mixer_py.instruments import Clock, Registry
 from mixer_py.instruments.stages import stage_durations
 from mixer_py.ratelimit.algorithms import Tally
-from mixer_py.ratelimit.requests import Asked, RateLimitRequest, RequestReader
-from mixer_py.ratelimit.responses import RateLimitResponse, ResponseWriter
+from mixer_py.ratelimit.answering.requests import Asked, RateLimitRequest, RequestReader
+from mixer_py.ratelimit.answering.responses import RateLimitResponse, ResponseWriter
+from mixer_py.ratelimit.answering.statistics import Statistics
+from mixer_py.ratelimit.answering.targets import Target
 from mixer_py.ratelimit.rules import Rules
 from mixer_py.ratelimit.settings import RateLimitSettings
-from mixer_py.ratelimit.statistics import Statistics
 from mixer_py.ratelimit.stores import Charge, CounterStore
-from mixer_py.ratelimit.targets import Target
 
 
 class Limiter:

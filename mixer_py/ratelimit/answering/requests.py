@@ -13,13 +13,13 @@ from google.protobuf.unknown_fields import UnknownFieldSet
 
 from mixer_py.errors import InvalidRequestError, PermissionDeniedError
 from mixer_py.ratelimit.algorithms import MOST_USED
+from mixer_py.ratelimit.answering.statistics import Statistics
+from mixer_py.ratelimit.answering.targets import Target, override_name, override_target, rule_target
+from mixer_py.ratelimit.answering.valued import ValuedTarget
 from mixer_py.ratelimit.identity import counter_identity
 from mixer_py.ratelimit.rules import Domain, Rules
 from mixer_py.ratelimit.settings import RateLimitSettings
-from mixer_py.ratelimit.statistics import Statistics
 from mixer_py.ratelimit.stores import Charge
-from mixer_py.ratelimit.targets import Target, override_name, override_target, rule_target
-from mixer_py.ratelimit.valued import ValuedTarget
 
 MAX_DESCRIPTORS = 1024
 """More descriptors than any route asks for; a request with more would hold up everybody else's."""
