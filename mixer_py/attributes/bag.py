@@ -16,11 +16,10 @@ from envoy.service.auth.v3.attribute_context_pb2 import AttributeContext as Cont
 from google.protobuf import struct_pb2, timestamp_pb2
 
 from mixer_py.attributes import spiffe
+from mixer_py.attributes.tokens import ISSUER, JWT_AUTHN, claim_text
 from mixer_py.attributes.vocabulary import ATTRIBUTES, Absent, At, Attribute, Derived, Key, Value, ValueType
 
 Reader = Callable[[Context], Value | None]
-
-_JWT: Final = "envoy.filters.http.jwt_authn"
 
 
 def _header(context: Context, name: str) -> str:
@@ -96,9 +95,9 @@ def _protocol(context: Context, _argument: str) -> str:
 def _token(context: Context) -> Mapping[str, struct_pb2.Value]:
     """Claims of the token that Envoy's jwt_authn checked; it stands under a key that its configuration chose."""
     metadata = context.metadata_context.filter_metadata
-    if _JWT in metadata:
-        for value in metadata[_JWT].fields.values():
-            if "iss" in value.struct_value.fields:
+    if JWT_AUTHN in metadata:
+        for value in metadata[JWT_AUTHN].fields.values():
+            if ISSUER in value.struct_value.fields:
                 fields: Mapping[str, struct_pb2.Value] = value.struct_value.fields
                 return fields
     return {}
@@ -108,12 +107,7 @@ def _jwt(context: Context, claim: str) -> Value:
     claims = _token(context)
     if claim == "claims":
         return {name: value.string_value for name, value in claims.items() if value.HasField("string_value")}
-    if claim == "iss/sub":
-        return "/".join(claims[name].string_value for name in ("iss", "sub")) if "sub" in claims else ""
-    if claim not in claims:
-        return ""
-    value = claims[claim]
-    return ",".join(item.string_value for item in value.list_value.values) or value.string_value
+    return claim_text(claims, claim)
 
 
 DERIVATIONS: Final[Mapping[str, Callable[[Context, str], Value]]] = MappingProxyType({

@@ -89,6 +89,16 @@ class Tag:
 
 
 @dataclass(frozen=True, slots=True)
+class Token:
+    """A claim of the token that jwt_authn checked (`attributes/tokens.py`)."""
+
+    claim: str
+
+    def __str__(self) -> str:
+        return f'{self.claim} in `common_properties.metadata.filter_metadata["envoy.filters.http.jwt_authn"]`'
+
+
+@dataclass(frozen=True, slots=True)
 class Party:
     """A fact about one of the two sides: by node, peer metadata, certificates and cluster (`parties.py`)."""
 
@@ -121,7 +131,7 @@ class Recorded:
         return self.how
 
 
-Source = Field | Span | Tag | Metadata | Party | Derived | Recorded
+Source = Field | Span | Tag | Token | Metadata | Party | Derived | Recorded
 
 
 @dataclass(frozen=True, slots=True)

@@ -30,6 +30,7 @@ from mixer_py.telemetry.column import (
     Span,
     TableOfColumns,
     Tag,
+    Token,
 )
 
 EXT_AUTHZ: Final = "envoy.filters.http.ext_authz"
@@ -198,6 +199,9 @@ REQUESTS: Final = TableOfColumns(
             "`request.original_path`, else `request.path`, up to `?` or `#`",
             ("request.original_path", "request.path"))),
         Column("request_useragent", TEXT, "User-Agent", Field("request.user_agent")),
+        Column("request_auth_principal", NAME, "issuer and subject of the token", Token("iss/sub")),
+        Column("request_auth_audiences", NAME, "audiences of the token, joined by commas", Token("aud")),
+        Column("request_auth_presenter", NAME, "authorized presenter of the token", Token("azp")),
         Column("request_size", COUNT, "bytes of the request's body", Field("request.request_body_bytes")),
         Column("request_total_size", COUNT, "bytes received on the wire", Field(_C + "downstream_wire_bytes_received")),
         Column("request_headers_bytes", COUNT, "bytes of the request's headers",

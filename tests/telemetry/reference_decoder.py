@@ -176,6 +176,23 @@ def parties(entry, identity, authority: str = "") -> dict:
     }
 
 
+def token(entry) -> dict:
+    fields = entry.common_properties.metadata.filter_metadata
+    claims: dict = {}
+    for value in fields["envoy.filters.http.jwt_authn"].fields.values() if JWT in fields else ():
+        if "iss" in value.struct_value.fields:
+            claims = dict(value.struct_value.fields)
+            break
+    texts = {name: value.string_value for name, value in claims.items()}
+    lists = {name: ",".join(one.string_value for one in value.list_value.values) for name, value in claims.items()}
+    return {
+        "request_auth_principal": f"{texts['iss']}/{texts['sub']}" if "sub" in texts else "",
+        "request_auth_audiences": lists.get("aud") or texts.get("aud", ""),
+        "request_auth_presenter": lists.get("azp") or texts.get("azp", ""),
+    }
+
+
+JWT = "envoy.filters.http.jwt_authn"
 SPANS = [f"time_to_{point}" for point in (
     "last_rx_byte", "first_upstream_tx_byte", "last_upstream_tx_byte", "first_upstream_rx_byte",
     "last_upstream_rx_byte", "first_downstream_tx_byte", "last_downstream_tx_byte",
@@ -269,6 +286,7 @@ def row(entry, identity, now: int) -> dict:
         "response_total_size": common.downstream_wire_bytes_sent,
         "request_headers_bytes": request.request_headers_bytes,
         "response_headers_bytes": response.response_headers_bytes,
+        **token(entry),
         "request_messages": messages.request_message_count,
         "response_messages": messages.response_message_count,
         **{name: span(common, name) for name in SPANS},
@@ -348,6 +366,10 @@ namespaces = st.dictionaries(
 )
 
 
+claims = st.dictionaries(st.sampled_from(["iss", "sub", "aud", "azp"]), st.one_of(words, st.lists(words, max_size=3)))
+tokens = st.dictionaries(st.just("payload"), claims, max_size=1)
+
+
 @st.composite
 def objects(draw) -> any_pb2.Any:
     """An object of filter state: a peer, counts of gRPC, or neither."""
@@ -363,6 +385,8 @@ def objects(draw) -> any_pb2.Any:
 
 
 def fill_rest(draw, common) -> None:
+    for name, claims in draw(tokens).items():
+        common.metadata.filter_metadata[JWT].update({name: claims})
     for name in SPANS[:-1]:
         if draw(st.booleans()):
             getattr(common, name).nanos = draw(int32)

@@ -272,3 +272,28 @@ def test_the_verdict_is_mixers_else_what_envoy_shows(said, details, allowed, ver
     decoded = DECODER.decode([(message(made), ANONYMOUS)])
     assert decoded.requests.column("verdict").to_pylist() == [verdict]
     assert decoded.requests.column("decision_id").to_pylist() == ["never issued here" if said else ""]
+
+
+def test_a_tokens_payload_is_told_from_its_header_and_read_under_any_key():
+    made, other = entry(), entry()
+    payload = {"iss": "https://id.test", "sub": "ann", "aud": ["a", "b"], "azp": "web", "email": "private"}
+    for one, objects in ((made, {"header": {"alg": "RS256"}, "token": payload}), (other, {"text": "no token"})):
+        one.common_properties.metadata.filter_metadata["envoy.filters.http.jwt_authn"].update(objects)
+    rows = rows_of(DECODER.decode([(message(made, entry(), other), ANONYMOUS)]))
+    names = ("request_auth_principal", "request_auth_audiences", "request_auth_presenter")
+    assert [[row[name] for name in names] for row in rows] == [
+        ["https://id.test/ann", "a,b", "web"],
+        [""] * 3,
+        [""] * 3,
+    ]
+    assert not any("private" in str(row) for row in rows)
+
+
+def test_a_token_that_is_garbage_tells_nothing():
+    # A Struct {"t": struct_value: <garbage>} as metadata of jwt_authn: AccessLogCommon.metadata is field 17.
+    value = field(5, b"\xff\xff")
+    struct = field(1, field(1, b"t") + field(2, value))
+    namespace = field(1, b"envoy.filters.http.jwt_authn") + field(2, struct)
+    common = b"\x8a\x01" + bytes([len(field(1, namespace))]) + field(1, namespace)
+    decoded = DECODER.decode([(field(2, field(1, field(1, common))), ANONYMOUS)])
+    assert rows_of(decoded)[0]["request_auth_principal"] == ""

@@ -40,7 +40,8 @@ def test_every_field_has_envoys_name_number_type_and_label():
     for path, ours, theirs in found:
         assert ours.name == theirs.name, path
         assert ours.is_repeated == theirs.is_repeated, path
-        assert ours.type == SAME_WIRE_TYPE.get(theirs.type, theirs.type), path
+        if not path.endswith(".struct_value"):  # kept as bytes: the same wire type
+            assert ours.type == SAME_WIRE_TYPE.get(theirs.type, theirs.type), path
     assert len(found) > 150
 
 

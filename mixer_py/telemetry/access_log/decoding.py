@@ -26,7 +26,7 @@ from mixer_py.telemetry.access_log.requests import RequestSlice
 from mixer_py.telemetry.access_log.streams import ANONYMOUS, StreamIdentity, parse_identity
 from mixer_py.telemetry.access_log.tracking import ConnectionTracker
 from mixer_py.telemetry.access_log.wire import salvage
-from mixer_py.telemetry.column import Column, Derived, Field, Metadata, Party, Span, TableOfColumns, Tag
+from mixer_py.telemetry.column import Column, Derived, Field, Metadata, Party, Span, TableOfColumns, Tag, Token
 from mixer_py.telemetry.columns import CONNECTIONS, REQUESTS
 
 __all__ = ["ANONYMOUS", "AccessLogDecoder", "DecodedLogs", "StreamIdentity", "parse_identity"]
@@ -185,6 +185,8 @@ def _reader(column: Column, slices: type[Slice]) -> Reader:
             read = lambda part: part.entries.at(path)  # noqa: E731 (one line of a table)
         case Tag(tag):
             return lambda part: part.entries.custom_tags.get(tag)
+        case Token(claim):
+            return lambda part: part.entries.metadata.claim(claim)
         case Span(path):
             read = lambda part: part.span(path)  # noqa: E731 (as above)
         case _:

@@ -6,7 +6,7 @@ Not for: meaning (`derivation.py`).
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from typing import Any, Final
 
@@ -14,7 +14,10 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
+from google.protobuf import struct_pb2
+from google.protobuf.message import DecodeError
 
+from mixer_py.attributes.tokens import ISSUER, JWT_AUTHN, claim_text
 from mixer_py.telemetry.access_log.projection import METADATA
 from mixer_py.telemetry.access_log.streams import StreamIdentity
 from mixer_py.telemetry.access_log.workloads import SEPARATOR
@@ -37,6 +40,8 @@ PRINCIPAL_TAG: Final = "destination.principal"
 GRPC_STATS: Final = "envoy.filters.http.grpc_stats"
 _OBJECTS: Final = (*DOWNSTREAM_PEER, *UPSTREAM_PEER, GRPC_STATS)
 _OBJECT_SET: Final = pa.array(_OBJECTS)
+_TOKENS: Final = 0
+"""The place of jwt_authn among the namespaces that are read."""
 EMPTY: Final = pa.array([""])
 
 
@@ -108,7 +113,7 @@ class Wanted:
         tags = [column.source.name for column in table.columns if isinstance(column.source, Tag)]
         self.tags = pa.array(dict.fromkeys((PRINCIPAL_TAG, *tags)), pa.string())
         sources = list(metadata_of(table))
-        namespaces = tuple(dict.fromkeys(source.namespace for source in sources))
+        namespaces = tuple(dict.fromkeys((JWT_AUTHN, *(source.namespace for source in sources))))
         keys = tuple(dict.fromkeys(source.key for source in sources))
         self.namespaces, self.keys = pa.array(namespaces, pa.string()), pa.array(keys, pa.string())
         self.places = {
@@ -149,10 +154,17 @@ class FilterMetadata:
         self._keyed = Keyed(chosen, rows[owners], namespace_count * key_count, self._length)
         values = fields.field(1)
         self._numbers, self._texts = values.field(0), self._keyed.texts(values.field(1))
+        owner_codes = codes[owners]
+        of_tokens = (owner_codes == _TOKENS) & counted[owners] if (codes == _TOKENS).any() else None
+        self._tokens = None if of_tokens is None else _Tokens(of_tokens, rows[owners], values.field(2), self._length)
 
     def text(self, source: Metadata) -> pa.Array:
         """Strings; empty where there is none."""
         return self._texts.slice(self._places[source] * self._length, self._length)
+
+    def claim(self, claim: str) -> pa.Array:
+        """A claim of each entry's token; empty where there is none."""
+        return pa.repeat("", self._length) if self._tokens is None else self._tokens.texts(claim)
 
     def count(self, source: Metadata) -> pa.Array:
         """Numbers as uint32; null where there is none, or one that is no count."""
@@ -162,6 +174,32 @@ class FilterMetadata:
         values = numbers(self._numbers.take(pa.array(positions, mask=positions < 0)))  # null is NaN
         good = (values >= 0) & (values < 2**32)
         return pa.array(np.where(good, values, 0).astype(np.uint32), mask=~good)
+
+
+class _Tokens:
+    """The payload of the token of each entry; each distinct one is read once."""
+
+    def __init__(self, chosen: Mask, rows: Indices, structs: pa.Array, length: int) -> None:
+        positions = np.flatnonzero(chosen & numbers(structs.is_valid()))
+        encoded = structs.take(pa.array(positions)).dictionary_encode()
+        self._payloads = [_claims(value) for value in encoded.dictionary.to_pylist()]
+        good = np.array([ISSUER in payload for payload in self._payloads], dtype=np.bool_)
+        kinds: Indices = numbers(encoded.indices).astype(np.int64)
+        kept = np.flatnonzero(good[kinds])[::-1] if len(kinds) else kinds  # the last one set is an entry's first
+        self._of_row = np.full(length, -1, dtype=np.int64)
+        self._of_row[rows[positions[kept]]] = kinds[kept]
+
+    def texts(self, claim: str) -> pa.Array:
+        texts = pa.array([*(claim_text(payload, claim) for payload in self._payloads), ""], pa.string())
+        return texts.take(pa.array(np.where(self._of_row < 0, len(self._payloads), self._of_row)))
+
+
+def _claims(value: bytes) -> Mapping[str, struct_pb2.Value]:
+    """The fields of a Struct; none where it is malformed."""
+    try:
+        return struct_pb2.Struct.FromString(value).fields
+    except DecodeError:
+        return {}
 
 
 class FilterState:

@@ -18,7 +18,7 @@ from google.protobuf import descriptor_pb2, descriptor_pool
 from google.protobuf.descriptor import Descriptor, FieldDescriptor
 from ptars import HandlerPool
 
-from mixer_py.telemetry.column import Derived, Field, Metadata, Party, Span, TableOfColumns, Tag
+from mixer_py.telemetry.column import Derived, Field, Metadata, Party, Span, TableOfColumns, Tag, Token
 from mixer_py.telemetry.columns import CONNECTIONS, REQUESTS
 
 PACKAGE: Final = "mixer_py.projection.v1"
@@ -43,6 +43,8 @@ def paths_of(table: TableOfColumns) -> tuple[str, ...]:
                 paths.add(path)
             case Party(paths=below):
                 paths.update(below)
+            case Token():
+                paths.add(METADATA)
             case Tag():
                 paths.add(CUSTOM_TAGS)
             case Derived(paths=below, metadata=metadata):
@@ -151,7 +153,7 @@ class _Builder:
         return "FilterStateObject"
 
     def _metadata(self) -> str:
-        """map<string, google.protobuf.Struct> with the scalars of the structs and nothing nested."""
+        """map<string, google.protobuf.Struct> with the scalars of the structs, and structs in them as bytes."""
         namespace = self.message("MetadataNamespace")
         if namespace is not None:
             self.add(namespace, "key", 1, _FieldProto.TYPE_STRING)
@@ -164,6 +166,7 @@ class _Builder:
             value.oneof_decl.add(name="kind")
             self.add(value, "number_value", 2, _FieldProto.TYPE_DOUBLE)
             self.add(value, "string_value", 3, _FieldProto.TYPE_STRING)
+            self.add(value, "struct_value", 5, _FieldProto.TYPE_BYTES)  # read of tokens only, once for each
             for field in value.field:
                 field.oneof_index = 0  # presence: an absent scalar is null rather than zero
         return "MetadataNamespace"
