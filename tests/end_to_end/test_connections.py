@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import socket
+import ssl
 import threading
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
+from tests.parts.certificates import Certificate, make_certificate
 from tests.parts.echo import Echo
 from tests.parts.envoy_proxy import Bootstrap, EnvoyProxy
 from tests.parts.mixer_process import Mixer, eventually
@@ -49,6 +51,36 @@ def carry_tcp(bootstrap: Bootstrap, upstream: int) -> None:
     resources["listeners"][0]["filter_chains"][0]["filters"] = [
         {"name": "envoy.filters.network.tcp_proxy", "typed_config": proxy}
     ]
+
+
+def demand_certificates(bootstrap: Bootstrap, upstream: int, server: Certificate, client: Certificate) -> None:
+    """The same beside the server, with mutual TLS, and without reports before the end."""
+    carry_tcp(bootstrap, upstream)
+    listener = bootstrap["static_resources"]["listeners"][0]
+    inspector = "type.googleapis.com/envoy.extensions.filters.listener.tls_inspector.v3.TlsInspector"
+    listener["listener_filters"] = [
+        {"name": "envoy.filters.listener.tls_inspector", "typed_config": {"@type": inspector}}
+    ]
+    (chain,) = listener["filter_chains"]
+    proxy = chain["filters"][0]["typed_config"]
+    del proxy["access_log_options"]
+    proxy["access_log"][0]["typed_config"]["common_config"]["log_name"] = "inbound"
+    chain["transport_socket"] = {
+        "name": "envoy.transport_sockets.tls",
+        "typed_config": {
+            "@type": "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.DownstreamTlsContext",
+            "require_client_certificate": True,
+            "common_tls_context": {
+                "tls_certificates": [
+                    {
+                        "certificate_chain": {"filename": str(server.certificate)},
+                        "private_key": {"filename": str(server.key)},
+                    }
+                ],
+                "validation_context": {"trusted_ca": {"filename": str(client.certificate)}},
+            },
+        },
+    }
 
 
 @pytest.fixture(scope="module")
@@ -117,3 +149,34 @@ def test_a_connection_is_rows_from_its_opening_to_its_end(envoy: EnvoyProxy, mix
     assert grown == {
         "connections_opened": 1, "connections_closed": 1, "received_bytes": 3000, "sent_bytes": 3000,
     }  # fmt: skip
+
+
+def test_certificates_tell_both_parties_and_a_connection_that_is_reported_once_counts_whole(
+    programs, ports, tmp_path, mixer: Mixer, echo: Echo
+):
+    server = make_certificate(tmp_path, "server", uri="spiffe://mesh.test/ns/bank/sa/ledger")
+    client = make_certificate(tmp_path, "client", uri="spiffe://mesh.test/ns/shop/sa/till")
+    envoy = EnvoyProxy(programs, ports, mixer=mixer.grpc, upstream=echo.port)
+    envoy.start(edit=lambda bootstrap: demand_certificates(bootstrap, echo.port, server, client))
+    trusting = ssl.create_default_context(cafile=str(server.certificate))
+    trusting.check_hostname = False
+    trusting.load_cert_chain(client.certificate, client.key)
+    with (
+        socket.create_connection(("127.0.0.1", envoy.port)) as plain,
+        trusting.wrap_socket(plain, server_hostname="ledger.bank.test") as connection,
+    ):
+        port = connection.getsockname()[1]
+        exchange(connection)
+    (row,) = eventually(lambda: mixer.rows(f"SELECT * FROM connections WHERE source_port = {port}"), "the only report")
+    wanted = {
+        "connection_event": "close", "reporter": "destination", "connection_mtls": True,
+        "source_principal": "spiffe://mesh.test/ns/shop/sa/till", "source_namespace": "shop",
+        "source_workload_name": "till", "destination_principal": "spiffe://mesh.test/ns/bank/sa/ledger",
+        "destination_workload_name": "edge", "destination_namespace": "bank",
+        "connection_requested_server_name": "ledger.bank.test", "tls_version": "TLSv1.3",
+        "connection_received_bytes": 1000, "connection_sent_bytes": 1000,
+    }  # fmt: skip
+    assert {name: row[name] for name in wanted} == wanted
+    labels = {"reporter": "destination", "connection_security_policy": "mutual_tls", "source_workload": "till"}
+    assert mixer.metric("istio_tcp_connections_opened_total", **labels) == 1
+    assert mixer.metric("istio_tcp_sent_bytes_total", **labels) == 1000
