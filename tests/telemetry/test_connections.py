@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import random
+
 import numpy as np
 import pyarrow as pa
 import pytest
@@ -150,3 +152,16 @@ def test_a_report_in_between_is_dated_by_when_it_came():
     made.common_properties.start_time.seconds = 1_000
     row = DECODER.decode([(message(made), ANONYMOUS)]).connections.to_pylist()[0]
     assert (row["timestamp"].timestamp(), row["connection_duration"]) == (CLOCK.wall(), None)
+
+
+@given(st.lists(tcp_entries(), min_size=1, max_size=4), st.randoms(use_true_random=False))
+@settings(deadline=None)
+def test_flipped_bytes_never_crash_and_never_lose_another_message(logs, chance: random.Random):
+    whole, broken = message(entry(3, 1, 2, connection="whole")), bytearray(message(*logs))
+    for _ in range(chance.randint(1, 4)):
+        broken[chance.randrange(len(broken))] = chance.randrange(256)
+    decoded = DECODER.decode([(whole, ANONYMOUS), (bytes(broken), ANONYMOUS), (whole, ANONYMOUS)])
+    found = decoded.connections.column("connection_id").to_pylist()
+    assert (found[0], found[-1]) == ("whole", "whole")
+    validation.check("connections", decoded.connections)
+    IstioMetrics(Registry()).count_connections(decoded.connections, decoded.opened)
