@@ -25,7 +25,6 @@ NOT_BUILT = (
     "server.tls",
     "telemetry.headers",
     "telemetry.mask",
-    "telemetry.prometheus.metrics",
 )
 """Keys that the design names and a later version builds; one of them is told from a slip of the pen."""
 

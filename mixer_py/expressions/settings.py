@@ -15,6 +15,7 @@ from pydantic import AfterValidator
 from mixer_py.errors import ConfigurationError
 from mixer_py.expressions.compiling import Expression, check_expression, compile_expression
 from mixer_py.expressions.faults import Place
+from mixer_py.expressions.scope import CHECK, Scope
 from mixer_py.expressions.types import BOOL, INT, STRING, Type
 
 _UNKNOWN = Place()
@@ -52,12 +53,20 @@ def amount(text: str, place: Place = _UNKNOWN) -> Expression:
     return compile_expression(text, INT, place)
 
 
-def _checked(wanted: Type, *, as_text: bool = False) -> Callable[[str], str]:
-    """A validator: the text itself, once it was seen to have no faults."""
+def checked(
+    wanted: Type | None, scope: Callable[[], Scope] = lambda: CHECK, *, as_text: bool = False
+) -> Callable[[str], str]:
+    """A validator: the text itself, once it was seen to have no faults.
+
+    Args:
+        wanted: the type that its value has to have; None for any.
+        scope: gives the names that it may use, once there is an expression.
+        as_text: its value is taken as text.
+    """
 
     def check(text: str) -> str:
         try:
-            check_expression(text, wanted, as_text=as_text)
+            check_expression(text, wanted, scope=scope(), as_text=as_text)
         except ConfigurationError as error:  # place and key are added by what reads the configuration
             raise ValueError("; ".join(map(str, error.faults))) from error
         return text
@@ -65,9 +74,16 @@ def _checked(wanted: Type, *, as_text: bool = False) -> Callable[[str], str]:
     return check
 
 
-Condition = Annotated[str, AfterValidator(_checked(BOOL))]
+def as_written(value: object) -> object:
+    """The text of an expression, of which YAML makes a boolean or a number where it stands without quotes."""
+    if isinstance(value, bool):
+        return str(value).lower()
+    return str(value) if isinstance(value, (int, float)) else value
+
+
+Condition = Annotated[str, AfterValidator(checked(BOOL))]
 """CEL over the attributes of a check, true or false."""
-Key = Annotated[str, AfterValidator(_checked(STRING, as_text=True))]
+Key = Annotated[str, AfterValidator(checked(STRING, as_text=True))]
 """CEL over the attributes of a check, of any type but lists and maps; its value is taken as text."""
-Amount = Annotated[str, AfterValidator(_checked(INT))]
+Amount = Annotated[str, AfterValidator(checked(INT))]
 """CEL over the attributes of a check whose value is an int."""

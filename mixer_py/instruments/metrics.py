@@ -120,7 +120,7 @@ class Family(Generic[Cell]):
         self._cell: type[Cell] = cell
         self._documentation = documentation
         self._bounds = bounds
-        self._max_label_sets = max_label_sets
+        self.max_label_sets = max_label_sets
         self._cells: dict[tuple[str, ...], Cell] = {}
         self.overflowed: Callable[[str], None] = lambda _name: None
         """Told when a label set got no series; the registry sets it, but not for the family that counts this."""
@@ -140,7 +140,7 @@ class Family(Generic[Cell]):
         if len(values) != len(self.label_names):
             raise ValueError(f"{self.name} has the labels {self.label_names}, got {values}")
         overflow = (OVERFLOW,) * len(values)
-        if values != overflow and len(self._cells) < self._max_label_sets:
+        if values != overflow and len(self._cells) < self.max_label_sets:
             cell = self._make(values, last_resort=not values)
         if cell is not None:
             self._cells[values] = cell
@@ -211,6 +211,7 @@ class Registry:
             return made
         if family._cell is not cell or family.label_names != labels:  # noqa: SLF001 (its own family)
             raise ValueError(f"{name} is declared twice, with different kinds or labels")
+        family.max_label_sets = max_label_sets  # a later snapshot may want another
         return family
 
     def _overflowed(self, name: str) -> None:

@@ -8,27 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
-from types import MappingProxyType
 from typing import Any, Final
 
-import pyarrow as pa
-
-from mixer_py.attributes import ATTRIBUTES
 from mixer_py.errors import ExpressionError
-from mixer_py.expressions import (
-    BOOL,
-    DOUBLE,
-    INT,
-    STRING,
-    TIMESTAMP,
-    Expression,
-    Place,
-    Scope,
-    Type,
-    compile_expression,
-)
-from mixer_py.telemetry.column import Column
-from mixer_py.telemetry.columns import REQUESTS
+from mixer_py.expressions import BOOL, INT, TIMESTAMP, Expression, Place, compile_expression
+from mixer_py.telemetry.row_scope import COLUMN_OF, ROW_SCOPE
 
 LOOK_BACK_SECONDS: Final = 60
 """A request that took longer than this, or whose row came later, is not seen."""
@@ -38,31 +22,6 @@ MOST: Final = 1000
 Row = Mapping[str, Any]
 Ask = Callable[[str], Sequence[Row]]
 Key = tuple[str, str, str]
-
-
-def _type(column: Column) -> Type:
-    arrow = column.kind.arrow
-    if pa.types.is_boolean(arrow):
-        return BOOL
-    if pa.types.is_integer(arrow):
-        return INT
-    if pa.types.is_floating(arrow):
-        return DOUBLE
-    return TIMESTAMP if pa.types.is_timestamp(arrow) else STRING
-
-
-_PLAIN: Final = {column.name: column for column in REQUESTS.columns if not pa.types.is_nested(column.kind.arrow)}
-_COLUMN_OF: Final = MappingProxyType(
-    {name: name for name in _PLAIN}
-    | {
-        attribute.name: column
-        for attribute in ATTRIBUTES
-        if (column := attribute.name.replace(".", "_")) in _PLAIN and "." in attribute.name
-    }
-)
-"""The column of each name that a filter may use: the column's own, and the attribute's."""
-SCOPE: Final = Scope(MappingProxyType({name: _type(_PLAIN[column]) for name, column in _COLUMN_OF.items()}))
-"""What a filter is checked against."""
 
 
 class _Columns:
@@ -75,8 +34,8 @@ class _Columns:
 
     def get(self, name: str, /) -> Any:  # noqa: ANN401 (as `expressions.Attributes`)
         """The value of a column; None where the row has none."""
-        value = self._row.get(_COLUMN_OF[name])
-        kind = SCOPE.types[name]
+        value = self._row.get(COLUMN_OF[name])
+        kind = ROW_SCOPE.types[name]
         if value is None:
             return None
         if kind == INT:
@@ -90,7 +49,7 @@ def compile_filter(text: str) -> Expression:
     Raises:
         ConfigurationError: it is none; the message says where and what was meant.
     """
-    return compile_expression(text, BOOL, Place("command line", field="--filter"), SCOPE)
+    return compile_expression(text, BOOL, Place("command line", field="--filter"), ROW_SCOPE)
 
 
 def matches(expression: Expression | None, row: Row) -> bool:

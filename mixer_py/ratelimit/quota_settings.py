@@ -10,7 +10,7 @@ from typing import Annotated, Final, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
-from mixer_py.expressions.settings import Amount, Condition, Key
+from mixer_py.expressions.settings import Amount, Condition, Key, as_written
 from mixer_py.ratelimit.algorithms import FIXED_WINDOW, SECOND, TOKEN_BUCKET, UNIT_SECONDS, Algorithm, Terms
 from mixer_py.ratelimit.lease_bounds import describe_bounds
 from mixer_py.settings import Settings, parse_duration
@@ -72,23 +72,16 @@ def _check_limit(value: str) -> str:
     return value
 
 
-def _as_text(value: object) -> object:
-    """YAML makes a boolean or a number of what stands without quotes."""
-    if isinstance(value, bool):
-        return str(value).lower()
-    return str(value) if isinstance(value, int) else value
-
-
 class QuotaSettings(Settings):
     """A quota that checks are charged for."""
 
     name: Annotated[str, AfterValidator(_check_name)]
     """What metadata, metrics, rows and the policy's `quotas` call it; part of its counters' identity."""
-    match: Annotated[Condition, BeforeValidator(_as_text)] = "true"
+    match: Annotated[Condition, BeforeValidator(as_written)] = "true"
     """Which checks are charged: a CEL expression that gives a bool. `false` for a quota that only policies name."""
     key: tuple[Key, ...] = ()
     """What is counted apart: CEL expressions that give text. Without any, all checks count together."""
-    cost: Annotated[Amount, BeforeValidator(_as_text)] = "1"
+    cost: Annotated[Amount, BeforeValidator(as_written)] = "1"
     """Hits of a check: a CEL expression that gives an int."""
     limit: Annotated[str, AfterValidator(_check_limit)]
     """Hits a window, as `100 / 1m`."""
@@ -96,7 +89,7 @@ class QuotaSettings(Settings):
     """How hits are counted."""
     burst: int | None = Field(default=None, ge=1, le=MOST_HITS)
     """Hits that a token bucket holds; left out, as many as the limit."""
-    lease: Annotated[str, BeforeValidator(_as_text)] | None = None
+    lease: Annotated[str, BeforeValidator(as_written)] | None = None
     """Hits, or a part of the limit as `10%`, that a worker takes ahead where the store is shared."""
     shadow: bool = False
     """Count and tell, but never deny."""

@@ -35,6 +35,7 @@ from mixer_py.telemetry.settings import EmbeddedTarget, SpoolSettings, Telemetry
 from mixer_py.telemetry.sinks import Sink
 from mixer_py.telemetry.spool.spool import SpoolFolder
 from mixer_py.telemetry.store.client import StoreClient
+from mixer_py.telemetry.user_metrics import UserMetrics
 from mixer_py.transports import HandlerTable
 
 UNARY = ("ext_authz", "rate_limit")
@@ -87,9 +88,11 @@ class Rooms:
             self._authorize(snapshot), self._decisions, registry, clock, self._decisions, self._shadow
         )
         self._rate_limit = RateLimitService(self._limiter(snapshot), clock, registry)
+        prometheus = settings.telemetry.prometheus
+        self._user_metrics = UserMetrics(registry, prometheus.metrics)
         self._access_log = AccessLogService(
             AccessLogDecoder(clock),
-            IstioMetrics(registry, settings.telemetry.prometheus),
+            (IstioMetrics(registry, prometheus), self._user_metrics),
             self._recorder,
             registry,
             clock,
@@ -114,6 +117,8 @@ class Rooms:
         if self._decisions is not None:
             self._decisions.activate(snapshot.configuration.decision_log, _keeper(snapshot, self._registry))
         self._rate_limit.limiter = self._limiter(snapshot)
+        self._access_log.flush()  # what has come is counted as it was wanted until now
+        self._user_metrics.activate(snapshot.configuration.telemetry.prometheus.metrics)
         if retired_counters is not None:
             await retired_counters.close()
         retired, self._policy = self._policy, snapshot.policy

@@ -38,6 +38,7 @@ from mixer_py.runtime.shadow_role import ShadowRole
 from mixer_py.runtime.store_role import StoreRole
 from mixer_py.runtime.valkey_role import ValkeyRole
 from mixer_py.runtime.workers import Workers
+from mixer_py.telemetry.user_metrics_settings import Forms
 
 FIXED = ("listeners", "workers", "admin", "socket", "admin_token", "max_message_bytes", "max_in_flight",
          "max_connection_age", "max_connection_age_grace")  # fmt: skip
@@ -59,6 +60,7 @@ class Supervisor:
             self._reloads.labels(outcome)
         self._log = structlog.get_logger("runtime")
         telemetry = configuration.telemetry
+        self._forms = Forms(telemetry.prometheus.metrics)
         self._store = StoreRole.when_embedded(configuration, folder, self._metrics, self._registry, self._clock)
         socket = self._store.socket if self._store else None
         self._reader = open_reader(telemetry.clickhouse, socket) if telemetry.clickhouse else None
@@ -163,7 +165,7 @@ class Supervisor:
         before = self._workers.deployed
         try:
             configuration = _load(self._path, self._overrides)
-            _refuse_fixed(before.configuration, configuration)
+            self._refuse_fixed(before.configuration, configuration)
             asked, self._asked = self._asked, False
             await self._valkey.want(configuration)
             built = await self._fetching.reload(
@@ -182,6 +184,7 @@ class Supervisor:
             self._log.error("reload failed; the last good snapshot stays", error=str(error))
         else:
             self._faults = ()
+            self._forms.keep(configuration.telemetry.prometheus.metrics)
             self._shadow.want(configuration)
             self._reloads.labels("activated").add()
             configure_logs(configuration.log, "supervisor")
@@ -191,6 +194,20 @@ class Supervisor:
             self._log.info(
                 "reloaded", revision=self._workers.deployed.revision, before=before.revision, bundles=bundles
             )
+
+    def _refuse_fixed(self, before: Configuration, after: Configuration) -> None:
+        """Refuses a reload that changes what holds for the life of a process.
+
+        Raises:
+            ConfigurationError: naming each such key.
+        """
+        changed = [f"server.{key}" for key in FIXED if getattr(before.server, key) != getattr(after.server, key)]
+        changed += ["telemetry"] if before.telemetry.fixed != after.telemetry.fixed else []
+        way_out = "restart mixer, or take the change back"
+        faults = [Fault("cannot change while mixer runs", field=key, way_out=way_out) for key in changed]
+        faults += self._forms.faults(after.telemetry.prometheus.metrics)
+        if faults:
+            raise ConfigurationError(faults)
 
     def _say_where_counters_are(self, configuration: Configuration) -> None:
         where, why = whereabouts(configuration)
@@ -268,21 +285,6 @@ async def _first_failure(tasks: Sequence[asyncio.Task[None]]) -> None:
     done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
     for task in done:
         task.result()
-
-
-def _refuse_fixed(before: Configuration, after: Configuration) -> None:
-    """Refuses a reload that changes what holds for the life of a process.
-
-    Raises:
-        ConfigurationError: naming each such key.
-    """
-    changed = [f"server.{key}" for key in FIXED if getattr(before.server, key) != getattr(after.server, key)]
-    changed += ["telemetry"] if before.telemetry != after.telemetry else []
-    if changed:
-        way_out = "restart mixer, or take the change back"
-        raise ConfigurationError(
-            [Fault("cannot change while mixer runs", field=key, way_out=way_out) for key in changed]
-        )
 
 
 def _load(path: Path | None, overrides: Sequence[str]) -> Configuration:

@@ -7,7 +7,7 @@ not wait for it long, and large enough that its cost an entry is small. Nothing 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -78,7 +78,12 @@ class AccessLogService:
     """The access-log service of one process."""
 
     def __init__(
-        self, decoder: AccessLogDecoder, counters: RowCounter, rows: RowTaker, registry: Registry, clock: Clock
+        self,
+        decoder: AccessLogDecoder,
+        counters: Sequence[RowCounter],
+        rows: RowTaker,
+        registry: Registry,
+        clock: Clock,
     ) -> None:
         self._decoder = decoder
         self._counters = counters
@@ -163,10 +168,11 @@ class AccessLogService:
         now = self._clock.monotonic()
         self._decode_duration.observe(now - begun)
         self._book(decoded)
-        if decoded.requests.num_rows:
-            self._counters.count_requests(decoded.requests)
-        if decoded.connections.num_rows:
-            self._counters.count_connections(decoded.connections, decoded.opened)
+        for counter in self._counters:
+            if decoded.requests.num_rows:
+                counter.count_requests(decoded.requests)
+            if decoded.connections.num_rows:
+                counter.count_connections(decoded.connections, decoded.opened)
         self._count_duration.observe(self._clock.monotonic() - now)
         for table, rows in ((REQUESTS, decoded.requests), (CONNECTIONS, decoded.connections)):
             if rows.num_rows:

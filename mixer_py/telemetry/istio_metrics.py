@@ -7,7 +7,7 @@ Not for: mixer's own metrics, or the labels' values (`label_sets.py`).
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from typing import Final, NamedTuple
 
 import numpy as np
@@ -16,13 +16,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from mixer_py.instruments import Counter, Family, Histogram, Registry
+from mixer_py.telemetry.grouping import Groups, Numbers, observe
 from mixer_py.telemetry.istio_names import BUCKETS, DURATION, HTTP_ONLY, REQUEST_BYTES, RESPONSE_BYTES
-from mixer_py.telemetry.label_sets import Groups, LabelSets, Texts
+from mixer_py.telemetry.label_sets import LabelSets, Texts
 from mixer_py.telemetry.settings import PrometheusSettings
 
 _TCP: Final = {"request_protocol": "tcp"}
-
-Numbers = npt.NDArray[np.float64]
 
 
 class _Cells(NamedTuple):
@@ -87,7 +86,7 @@ class IstioMetrics:
             if amounts.any():
                 _add(family, sets, np.bincount(groups, weights=amounts, minlength=len(sets)).tolist())
         for place, (values, bounds) in enumerate(zip(measured, self._bounds, strict=True)):
-            _observe([cell.measured[place] for cell in cells], groups, values, bounds)
+            observe([cell.measured[place] for cell in cells], groups, values, bounds)
 
     def count_connections(self, rows: pa.RecordBatch, opened: npt.NDArray[np.bool_]) -> None:
         """Counts what each report about a TCP connection adds.
@@ -125,17 +124,6 @@ def _add(family: Family[Counter], sets: Iterable[Texts], amounts: Iterable[float
     for labels, amount in zip(sets, amounts, strict=True):
         if amount:
             family.labels(*labels).add(amount)
-
-
-def _observe(cells: Sequence[Histogram], groups: Groups, values: Numbers, bounds: tuple[float, ...]) -> None:
-    """Counts each value into the histogram of its group."""
-    width = len(bounds) + 1
-    # side="left": a bucket includes its upper bound.
-    slots = groups * width + np.searchsorted(bounds, values, side="left")
-    counts = np.bincount(slots, minlength=len(cells) * width).reshape(-1, width).tolist()
-    sums = np.bincount(groups, weights=values, minlength=len(cells)).tolist()
-    for cell, buckets, total in zip(cells, counts, sums, strict=True):
-        cell.observe_counts(buckets, total)
 
 
 def _counts(groups: Groups, length: int) -> list[float]:

@@ -1,4 +1,4 @@
-"""Groups a batch of rows by Istio's labels, so that work in Python is done once for each distinct set of them.
+"""Istio's labels of a batch of rows, once for each distinct set of the values that they are made of.
 
 Not for: which metrics there are (`istio_metrics.py`).
 """
@@ -9,12 +9,10 @@ from collections.abc import Collection, Mapping
 from types import MappingProxyType
 from typing import Final
 
-import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from mixer_py.telemetry.access_log.streams import SOURCE
+from mixer_py.telemetry.grouping import Groups, Values, encoded, grouped
 from mixer_py.telemetry.istio_names import LABELS
 
 _COLUMN_OF: Final = {
@@ -34,12 +32,9 @@ LONGEST: Final = 256
 """Characters of a label's value; what is longer is cut, for somebody may send a megabyte."""
 _MOST_SETS: Final = 10_000
 """Distinct sets of values remembered between batches; above it they are looked up again."""
-_LARGEST_CODE: Final = 2**62
 _NOTHING: Final[Mapping[str, str]] = MappingProxyType({})
 
-Groups = npt.NDArray[np.int64]
 Texts = tuple[str, ...]
-_Values = tuple[object, ...]
 
 
 class LabelSets:
@@ -63,17 +58,17 @@ class LabelSets:
             read.append("reporter")
         self._read = tuple(read)
         self._columns = tuple(_COLUMN_OF.get(label, label) for label in read)
-        self._known: dict[_Values, Texts] = {}
+        self._known: dict[Values, Texts] = {}
 
     def grouped(self, rows: pa.RecordBatch) -> tuple[Groups, list[Texts]]:
         """For each row the number of its group, and for each group the values of its labels.
 
         Several groups may have the same labels, where a label's value says less than its column's.
         """
-        groups, sets = _grouped([rows.column(name) for name in self._columns], rows.num_rows)
+        groups, sets = grouped([encoded(rows.column(name)) for name in self._columns], rows.num_rows)
         return groups, [self._texts(values) for values in sets]
 
-    def _texts(self, values: _Values) -> Texts:
+    def _texts(self, values: Values) -> Texts:
         texts = self._known.get(values)
         if texts is None:
             texts = self._worded(dict(zip(self._read, values, strict=True)))
@@ -98,21 +93,3 @@ class LabelSets:
 
 def _unknown(label: str) -> str:
     return "latest" if label in _REVISIONS else "" if label in _SPOKEN else "unknown"
-
-
-def _grouped(columns: list[pa.Array], length: int) -> tuple[Groups, list[_Values]]:
-    """For each row the number of its group, and for each group the values of the columns."""
-    encoded = [pc.dictionary_encode(column) for column in columns]
-    code: Groups = np.zeros(length, dtype=np.int64)
-    size = 1
-    for column in encoded:
-        distinct = len(column.dictionary)
-        if distinct > 1:
-            if size > _LARGEST_CODE // distinct:  # the product no longer fits: number the groups so far
-                code = np.unique(code, return_inverse=True)[1].astype(np.int64)
-                size = length
-            code = code * distinct + column.indices.to_numpy(zero_copy_only=False)
-            size *= distinct
-    _, first, groups = np.unique(code, return_index=True, return_inverse=True)
-    values = [column.take(pa.array(first)).to_pylist() for column in encoded]
-    return groups.astype(np.int64), list(zip(*values, strict=True)) if values else [()] * len(first)

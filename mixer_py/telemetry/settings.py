@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from itertools import pairwise
-from math import isfinite
 from pathlib import Path
 from types import MappingProxyType
 from typing import Annotated, Literal
@@ -14,8 +12,10 @@ from urllib.parse import SplitResult, parse_qs, quote, unquote, urlsplit
 from pydantic import AfterValidator, Field, ValidationInfo, field_validator
 
 from mixer_py.settings import Duration, LocalPath, Secret, Settings, Size
+from mixer_py.telemetry.bucket_bounds import BucketBounds
 from mixer_py.telemetry.istio_names import LABELS
 from mixer_py.telemetry.layout import Layout
+from mixer_py.telemetry.user_metrics_settings import UserMetrics
 
 DEFAULT_DATABASE = "mesh"
 NATIVE_PORTS = {"clickhouse": 9000, "clickhouses": 9440}
@@ -120,24 +120,16 @@ class RetentionSettings(Settings):
 class BucketSettings(Settings):
     """Upper bounds of the buckets of Istio's histograms, in ascending order; where there are none, Envoy's own."""
 
-    istio_request_duration_milliseconds: tuple[float, ...] = ()
+    istio_request_duration_milliseconds: BucketBounds = ()
     """Milliseconds; from 0.5 to 3600000 in 19 steps unless others are given, as of the following."""
-    istio_request_bytes: tuple[float, ...] = ()
+    istio_request_bytes: BucketBounds = ()
     """Bytes."""
-    istio_response_bytes: tuple[float, ...] = ()
+    istio_response_bytes: BucketBounds = ()
     """Bytes."""
-
-    @field_validator("*")
-    @classmethod
-    def _ascend(cls, bounds: tuple[float, ...]) -> tuple[float, ...]:
-        ascending = all(first < second for first, second in pairwise(bounds))
-        if not ascending or not all(map(isfinite, bounds)):
-            raise ValueError("bounds of buckets are numbers in ascending order")
-        return bounds
 
 
 class PrometheusSettings(Settings):
-    """Istio's standard metrics."""
+    """Istio's standard metrics, and your own."""
 
     buckets: BucketSettings = BucketSettings()
     """Upper bounds of histograms' buckets."""
@@ -148,6 +140,9 @@ class PrometheusSettings(Settings):
     max_label_sets: int = Field(default=10_000, ge=1)
     """Series that each of Istio's metrics may have in one process. What comes above it is counted in one series whose
     labels are all `other`, and in `mixer_series_overflow_total`."""
+    metrics: UserMetrics = ()
+    """Metrics of your own. They follow reloads; what one of them is called by, its kind, labels and buckets hold until
+    mixer is restarted."""
 
     idle_timeout: Duration = 86_400.0
     """A series that has not changed for so long is not shown any more; when it changes again it goes on from where it
@@ -176,7 +171,12 @@ class TelemetrySettings(Settings):
     cluster: str = ""
     """Name of the ClickHouse cluster that holds the tables, replicated and distributed; empty for one server."""
     prometheus: PrometheusSettings = PrometheusSettings()
-    """Istio's standard metrics."""
+    """Istio's standard metrics, and your own."""
+
+    @property
+    def fixed(self) -> TelemetrySettings:
+        """What of it holds for the life of a process: all but the user's own metrics."""
+        return self.model_copy(update={"prometheus": self.prometheus.model_copy(update={"metrics": ()})})
 
     @property
     def layout(self) -> Layout:

@@ -45,7 +45,7 @@ class Counted:
 
 def make() -> tuple[AccessLogService, Rows, Counted]:
     rows, counted = Rows(), Counted()
-    return AccessLogService(AccessLogDecoder(), counted, rows, Registry(), SystemClock()), rows, counted
+    return AccessLogService(AccessLogDecoder(), [counted], rows, Registry(), SystemClock()), rows, counted
 
 
 def message(*paths: str, node: str = "") -> bytes:
@@ -171,7 +171,7 @@ def ended(registry: Registry) -> dict[str, float]:
 
 async def test_how_a_stream_ended_is_counted() -> None:
     registry = Registry()
-    service = AccessLogService(AccessLogDecoder(), Counted(), Rows(), registry, SystemClock())
+    service = AccessLogService(AccessLogDecoder(), [Counted()], Rows(), registry, SystemClock())
 
     async def breaks() -> AsyncIterator[bytes]:
         yield message("/1")
@@ -193,7 +193,7 @@ async def test_how_a_stream_ended_is_counted() -> None:
 
 async def test_a_stream_that_grpc_cancels_just_after_its_end_was_cut() -> None:
     registry, rows = Registry(), Rows()
-    service = AccessLogService(AccessLogDecoder(), Counted(), rows, registry, SystemClock())
+    service = AccessLogService(AccessLogDecoder(), [Counted()], rows, registry, SystemClock())
     reading = asyncio.create_task(service.stream(stream_of(message("/1")), Call()))
     for _ in range(500):
         if rows.rows:

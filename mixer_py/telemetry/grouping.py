@@ -1,0 +1,74 @@
+"""Groups rows by the values of some of their columns, so that work in Python is done once for each distinct set.
+
+Not for: what is done with a group (`label_sets.py`, `user_metrics.py`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from mixer_py.instruments import Histogram
+
+_LARGEST_CODE: Final = 2**62
+
+Groups = npt.NDArray[np.int64]
+"""For each row the number of its group."""
+Numbers = npt.NDArray[np.float64]
+Values = tuple[Any, ...]
+
+
+def encoded(column: pa.Array) -> pa.DictionaryArray:
+    """The column as numbers of its distinct values, of which None is one like others."""
+    return pc.dictionary_encode(column, null_encoding="encode")
+
+
+def grouped(columns: Sequence[pa.DictionaryArray], length: int) -> tuple[Groups, list[Values]]:
+    """For each row the number of its group, and for each group the values of the columns.
+
+    Args:
+        columns: as `encoded` gives them.
+        length: how many rows there are.
+    """
+    indices = [column.indices.to_numpy(zero_copy_only=False).astype(np.int64) for column in columns]
+    if len(columns) == 1:
+        return indices[0], [(value,) for value in columns[0].dictionary.to_pylist()]
+    first, groups = numbered(zip(indices, (len(c.dictionary) for c in columns), strict=True), length)
+    values = [column.take(pa.array(first)).to_pylist() for column in columns]
+    return groups, list(zip(*values, strict=True)) if values else [()] * len(first)
+
+
+def numbered(parts: Iterable[tuple[Groups, int]], length: int) -> tuple[Groups, Groups]:
+    """For each group its first row, and for each row the number of its group.
+
+    Args:
+        parts: what rows are told apart by: for each row a number, and how many numbers there may be.
+        length: how many rows there are.
+    """
+    code: Groups = np.zeros(length, dtype=np.int64)
+    size = 1
+    for numbers, distinct in parts:
+        if distinct > 1:
+            if size > _LARGEST_CODE // distinct:  # the product no longer fits: number the groups so far
+                code = np.unique(code, return_inverse=True)[1].astype(np.int64)
+                size = length
+            code = code * distinct + numbers
+            size *= distinct
+    _, first, groups = np.unique(code, return_index=True, return_inverse=True)
+    return first, groups.astype(np.int64)
+
+
+def observe(cells: Sequence[Histogram], groups: Groups, values: Numbers, bounds: tuple[float, ...]) -> None:
+    """Counts each value into the histogram of its group."""
+    width = len(bounds) + 1
+    # side="left": a bucket includes its upper bound.
+    slots = groups * width + np.searchsorted(bounds, values, side="left")
+    counts = np.bincount(slots, minlength=len(cells) * width).reshape(-1, width).tolist()
+    sums = np.bincount(groups, weights=values, minlength=len(cells)).tolist()
+    for cell, buckets, total in zip(cells, counts, sums, strict=True):
+        cell.observe_counts(buckets, total)
