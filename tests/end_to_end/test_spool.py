@@ -107,7 +107,9 @@ def test_rows_wait_on_disk_while_no_mixer_runs(make_mixer):
     mixer = make(make_mixer, "always")
     with hanging_store(mixer):
         send(mixer, 0, 1000)
+        worker = mixer.worker()
         os.kill(mixer.running.pid, signal.SIGKILL)
+        os.kill(worker, signal.SIGKILL)  # else it may write some of them before it ends
         mixer.running.wait(60)
     mixer.start()
     eventually(lambda: all_are_booked(mixer, 1000), "every row written, by the next mixer")
