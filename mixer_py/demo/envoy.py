@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import copy
+import itertools
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -49,14 +50,18 @@ def read_bootstrap(path: Path) -> dict[str, Any]:
 
 
 def relocate(
-    bootstrap: Mapping[str, Any], *, listener: int, clusters: Mapping[str, int], admin: int | None = None
+    bootstrap: Mapping[str, Any],
+    *,
+    listener: int,
+    clusters: Mapping[str, int | Sequence[int]],
+    admin: int | None = None,
 ) -> dict[str, Any]:
     """The same configuration on other ports of 127.0.0.1.
 
     Args:
         bootstrap: an Envoy configuration with one listener.
         listener: port of that listener.
-        clusters: port of each cluster's endpoints, by the cluster's name.
+        clusters: port of each cluster's endpoints, or ports that they get in turn, by the cluster's name.
         admin: port of Envoy's admin listener; None leaves it out.
     """
     moved: dict[str, Any] = copy.deepcopy(dict(bootstrap))
@@ -64,8 +69,13 @@ def relocate(
     resources["listeners"][0]["address"] = _address(listener)
     for cluster in resources["clusters"]:
         if cluster["name"] in clusters:
-            for one in cluster["load_assignment"]["endpoints"][0]["lb_endpoints"]:
-                one["endpoint"]["address"] = _address(clusters[cluster["name"]])
+            given = clusters[cluster["name"]]
+            ports = itertools.cycle((given,) if isinstance(given, int) else given)
+            group = cluster["load_assignment"]["endpoints"][0]
+            # Each by itself: those that YAML's aliases repeat are one object.
+            group["lb_endpoints"] = [copy.deepcopy(one) for one in group["lb_endpoints"]]
+            for one in group["lb_endpoints"]:
+                one["endpoint"]["address"] = _address(next(ports))
     moved.pop("admin", None)
     if admin is not None:
         moved["admin"] = {"address": _address(admin)}

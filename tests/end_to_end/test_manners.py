@@ -74,13 +74,17 @@ def test_a_rate_limit_request_that_its_protocol_forbids_names_what_is_missing(mi
 
 def test_too_many_calls_at_once_are_refused_at_once_and_counted(mixer: Mixer):
     before = refused(mixer, "overloaded")
+    turned_away = 0
     with connect(mixer.address) as client:
-        slow = client.check_later(check_request("/slow"))
-        crowd = [client.check_later(check_request()) for _ in range(60)]
-        codes = [call.code() for call in crowd]  # waits for each
-        assert slow.result().status.code == 0
-    assert set(codes) <= {grpc.StatusCode.OK, grpc.StatusCode.UNAVAILABLE}
-    turned_away = codes.count(grpc.StatusCode.UNAVAILABLE)
+        for _ in range(10):  # a crowd that this machine is slow to send comes when the slow call is over
+            slow = client.check_later(check_request("/slow"))
+            crowd = [client.check_later(check_request()) for _ in range(60)]
+            codes = [call.code() for call in crowd]  # waits for each
+            assert slow.result().status.code == 0
+            assert set(codes) <= {grpc.StatusCode.OK, grpc.StatusCode.UNAVAILABLE}
+            turned_away += codes.count(grpc.StatusCode.UNAVAILABLE)
+            if turned_away:
+                break
     assert turned_away > 0
     assert refused(mixer, "overloaded") == before + turned_away
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import signal
 import threading
 from collections import Counter
@@ -10,7 +9,7 @@ from collections import Counter
 import pytest
 
 from mixer_py.demo.processes import Ports
-from tests.parts.envoy_proxy import Bootstrap, manager
+from tests.parts.envoy_proxy import Bootstrap, EnvoyProxy, manager
 from tests.parts.mixer_process import Mixer, eventually
 from tests.parts.programs import Programs
 
@@ -29,22 +28,17 @@ def mixers(programs: Programs, ports: Ports, tmp_path) -> list[Mixer]:
     return made
 
 
-def test_mixers_restart_one_by_one_under_load_and_no_request_notices(mixers, make_envoy):
+def test_mixers_restart_one_by_one_under_load_and_no_request_notices(mixers, programs, ports, upstream):
     one, other = mixers
-    envoy = make_envoy(one)
+    envoy = EnvoyProxy(programs, ports, mixer=(one.grpc, other.grpc), upstream=upstream.port)
 
-    def add_the_other(bootstrap: Bootstrap) -> None:
+    def flush_seldom(bootstrap: Bootstrap) -> None:
         log = manager(bootstrap)["access_log"][0]["typed_config"]["common_config"]
         log["buffer_flush_interval"] = (
             "1s"  # a log stream that is never quiet is listened to for the whole drain_timeout
         )
-        cluster = next(found for found in bootstrap["static_resources"]["clusters"] if found["name"] == "mixer")
-        endpoints = cluster["load_assignment"]["endpoints"][0]["lb_endpoints"]
-        endpoints.append(copy.deepcopy(endpoints[0]))
-        address = endpoints[1]["endpoint"]["address"]["socket_address"]
-        address.update(address="127.0.0.1", port_value=other.grpc)
 
-    envoy.start(edit=add_the_other)
+    envoy.start(edit=flush_seldom)
     seen: Counter[int] = Counter()
     done = threading.Event()
 

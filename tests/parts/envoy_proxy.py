@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import signal
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from mixer_py.demo import envoy
@@ -64,12 +64,19 @@ def keep_paths(bootstrap: Bootstrap) -> None:
 class EnvoyProxy:
     """One Envoy."""
 
-    def __init__(self, programs: Programs, ports: Ports, *, mixer: int, upstream: int, **services: int) -> None:
-        """`services`: ports of clusters that are not the upstream's."""
+    def __init__(
+        self, programs: Programs, ports: Ports, *, mixer: int | Sequence[int], upstream: int, **services: int
+    ) -> None:
+        """`mixer`: its port, or those of several; `services`: ports of clusters that are not the upstream's."""
         self._programs = programs
         self.port = ports.take()
         self.admin = ports.take()
-        self._clusters = {"mixer": mixer, "reviews": upstream, "ratings": upstream, **services}
+        self._clusters: dict[str, int | Sequence[int]] = {
+            "mixer": mixer,
+            "reviews": upstream,
+            "ratings": upstream,
+            **services,
+        }
         self.program: Program | None = None
 
     def start(self, bootstrap: Bootstrap | None = None, *, edit: Callable[[Bootstrap], None] | None = None) -> None:
