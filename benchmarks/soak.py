@@ -9,25 +9,22 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import datetime as dt
-import os
-import platform
 import string
 import sys
 import tempfile
 import time
 from collections import Counter
 from dataclasses import dataclass, field
-from importlib.metadata import version
 from pathlib import Path
 
 import grpc
 import uvloop
 from chart import draw
+from circumstances import circumstances
 from envoy.service.accesslog.v3.als_pb2 import StreamAccessLogsMessage
 from envoy.service.auth.v3.external_auth_pb2 import CheckResponse
 from envoy.service.ratelimit.v3.rls_pb2 import RateLimitResponse
-from main_job import PARTS, mebibytes, processor
+from main_job import mebibytes
 from payloads import (
     ACCESS_LOG_METHOD,
     CHECK_METHOD,
@@ -211,11 +208,7 @@ def report(seen: Soak, seconds: float, rate: int, chart: str) -> str:
     )
     template = string.Template((HERE / "soak.md.template").read_text(encoding="utf-8"))
     return template.substitute(
-        date=dt.datetime.now(dt.UTC).date().isoformat(),
-        version=version("mixer-py"),
-        machine=f"{len(os.sched_getaffinity(0))} processors ({processor()}), Linux {platform.release()}",
-        python=platform.python_version(),
-        parts=", ".join(f"{name} {version(name)}" for name in PARTS),
+        **circumstances(),
         seconds=f"{seconds:,.0f}",
         rate=rate,
         sent=f"{seen.sent:,}",
