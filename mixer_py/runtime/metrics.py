@@ -17,10 +17,7 @@ from prometheus_client.utils import floatToGoString
 
 from mixer_py.instruments import Clock, Reading, SeriesDeclaration
 from mixer_py.runtime.vital_signs import PRIVATE
-
-ROWS = "mixer_rows_total"
-SPOOL_ROWS = "mixer_spool_rows"
-_ROWS_HELP = "Rows by table and what became of them."
+from mixer_py.telemetry.booking import ROWS, ROWS_HELP, SPOOL_ROWS
 
 _OF_TRAFFIC = "istio_"
 """How names of metrics begin whose labels come from traffic."""
@@ -163,7 +160,7 @@ def _lost_rows(reading: Reading) -> Reading:
     return [
         (
             SeriesDeclaration(
-                "counter", ROWS, _ROWS_HELP, (("table", table), ("state", "dropped"), ("reason", "killed")), 0
+                "counter", ROWS, ROWS_HELP, (("table", table), ("state", "dropped"), ("reason", "killed")), 0
             ),
             (rows,),
         )

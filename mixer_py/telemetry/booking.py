@@ -8,9 +8,17 @@ from __future__ import annotations
 
 from typing import Final
 
-from mixer_py.instruments import Registry
+from mixer_py.instruments import Gauge, Registry
 
 ROWS: Final = "mixer_rows_total"
+ROWS_HELP: Final = "Rows by table and what became of them."
+SPOOL_ROWS: Final = "mixer_spool_rows"
+"""The gauge of rows on disk, which belongs to the sum above."""
+
+
+def rows_on_disk(registry: Registry, table: str) -> Gauge:
+    """The gauge of a table's rows that wait on disk."""
+    return registry.gauge(SPOOL_ROWS, "Rows that wait on disk to be written.", ("table",)).labels(table)
 
 
 class Booking:
@@ -18,7 +26,7 @@ class Booking:
 
     def __init__(self, table: str, registry: Registry) -> None:
         self._table = table
-        self._books = registry.counter(ROWS, "Rows by table and what became of them.", ("table", "state", "reason"))
+        self._books = registry.counter(ROWS, ROWS_HELP, ("table", "state", "reason"))
         self._received = self._books.labels(table, "received", "")
         self._written = self._books.labels(table, "written", "")
         self._spooled = self._books.labels(table, "spooled", "")

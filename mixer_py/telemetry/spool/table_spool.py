@@ -13,7 +13,7 @@ from typing import Final, TypeVar
 import pyarrow as pa
 
 from mixer_py.instruments import Registry
-from mixer_py.telemetry.booking import Booking
+from mixer_py.telemetry.booking import Booking, rows_on_disk
 from mixer_py.telemetry.column import TableOfColumns
 from mixer_py.telemetry.columns import TABLES
 from mixer_py.telemetry.spool.segments import Block
@@ -44,9 +44,8 @@ class TableSpool:
         self._disk = disk
         self._booking = booking
         self._columns = TABLES[table]
-        self._rows = registry.gauge("mixer_spool_rows", "Rows that wait on disk to be written.", ("table",))
-        self._bytes = registry.gauge("mixer_spool_bytes", "Bytes that they take on disk.", ("table",))
-        self._rows_cell, self._bytes_cell = self._rows.labels(table), self._bytes.labels(table)
+        self._rows = rows_on_disk(registry, table)
+        self._bytes = registry.gauge("mixer_spool_bytes", "Bytes that they take on disk.", ("table",)).labels(table)
 
     @property
     def rows(self) -> int:
@@ -109,8 +108,8 @@ class TableSpool:
 
     def show(self) -> None:
         """Sets the gauges."""
-        self._rows_cell.set(self._spool.rows)
-        self._bytes_cell.set(self._spool.bytes)
+        self._rows.set(self._spool.rows)
+        self._bytes.set(self._spool.bytes)
 
     def _book_dropped(self, rows: int) -> None:
         self._booking.dropped(rows, SPOOL_FULL)
