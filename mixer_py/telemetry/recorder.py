@@ -58,10 +58,9 @@ class Recorder:
         self._disk = ThreadPoolExecutor(1, thread_name_prefix="spool")
         self._errors = registry.counter("mixer_store_errors_total", "Failures of stores by reason.", ("reason",))
         self._booking = {name: Booking(name, registry) for name in TABLES}
+        spools = spool.spools if spool is not None and sink is not None else {}
         self._spools = {
-            name: TableSpool(name, spool.spools[name], self._disk, self._booking[name], registry)
-            for name in (TABLES if spool is not None and sink is not None else ())
-            if spool is not None
+            name: TableSpool(name, one, self._disk, self._booking[name], registry) for name, one in spools.items()
         }
         self._queues = {
             name: TableQueue(
@@ -149,7 +148,9 @@ class Recorder:
             self._booking[table].received(rows)
         for fault in found.faults:
             self._errors.labels("spool_damaged").add()
-            self._log.error("a file of the spool is lost; it is kept with the ending .damaged", error=fault)
+            self._log.error(
+                "rows of the spool cannot be read; a damaged file is kept with the ending .damaged", error=fault
+            )
         for table in {*found.ours, *found.earlier}:
             self._spools[table].show()
             self._queues[table].wake()

@@ -199,6 +199,26 @@ def test_a_file_that_is_no_segment_is_told_and_set_aside(tmp_path: Path) -> None
     assert [file.name for file in (tmp_path / "spool").glob(f"*/*{DAMAGED}")] == [f"{segment.name}{DAMAGED}"]
 
 
+def test_a_folder_that_cannot_be_locked_is_told_and_costs_no_other(tmp_path: Path) -> None:
+    left_by(tmp_path, rows(1))
+    (tmp_path / "spool" / "elsewhere.0" / "lock").mkdir(parents=True)
+    folder = SpoolFolder(tmp_path / "spool", "life", ("t",), MANY)
+    found = folder.take_over()
+    assert found.ours == {"t": 1}
+    (fault,) = found.faults
+    assert "elsewhere.0" in fault
+    assert drain(folder.spools["t"]) == [1]
+    folder.close()
+
+
+def test_a_folder_that_is_being_made_is_left_alone(tmp_path: Path) -> None:
+    (tmp_path / ".new-0123").mkdir()
+    folder = SpoolFolder(tmp_path, "life", ("t",), MANY)
+    folder.take_over()
+    folder.close()
+    assert [path.name for path in tmp_path.iterdir()] == [".new-0123"]
+
+
 @settings(max_examples=50, deadline=None)
 @given(st.binary(max_size=200), st.integers(0, 400))
 def test_a_damaged_progress_sends_rows_again_and_loses_none(tmp_path_factory, junk: bytes, cut: int) -> None:

@@ -26,6 +26,8 @@ SUFFIX: Final = ".segment"
 DAMAGED: Final = ".damaged"
 """What is put behind the name of a file that cannot be read; nobody looks at it again but people."""
 _LOCK: Final = "lock"
+_UNFINISHED: Final = ".new-"
+"""How the name of a folder begins that is being made."""
 _SEGMENTS: Final = 8
 """Into so many files, at least, a full spool is divided: as much of it is dropped when there is no more room."""
 _LARGEST_SEGMENT: Final = 16 << 20
@@ -63,14 +65,14 @@ class SpoolFolder:
         """
         self._directory = directory
         self._life = life
-        self._path = self._new_folder()
+        self._locks: dict[Path, int] = {}
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-        self._path.mkdir(mode=0o700)
-        lock = _lock(self._path)
-        if lock is None:
-            raise BlockingIOError(f"{self._path} was locked by somebody else as soon as it was made")
-        self._locks = {self._path: lock}
-        self.spools = {name: Spool(name, self._path, most_bytes) for name in tables}
+        unfinished = directory / f"{_UNFINISHED}{secrets.token_hex(8)}"  # nobody claims it before it is locked
+        unfinished.mkdir(mode=0o700)
+        path = self._claim(unfinished)
+        if path is None:
+            raise BlockingIOError(f"{unfinished} was taken by somebody else as soon as it was made")
+        self.spools = {name: Spool(name, path, most_bytes) for name in tables}
 
     def take_over(self) -> Found:
         """Takes over the folders of processes that ended."""
@@ -78,14 +80,15 @@ class SpoolFolder:
         earlier: dict[str, int] = {}
         faults: list[str] = []
         for path in sorted(self._directory.iterdir()):
-            lock = _lock(path) if path not in self._locks and path.is_dir() else None
-            if lock is None:
-                continue  # its process lives
-            life = path.name.partition(".")[0]
-            path = path.rename(self._new_folder())  # noqa: PLW2901 (the same folder: from now on it is of our life)
-            self._locks[path] = lock
-            rows = ours if life == self._life else earlier
-            for file in sorted(path.glob(f"*{SUFFIX}")):
+            if path in self._locks or path.name.startswith(_UNFINISHED) or not path.is_dir():
+                continue
+            try:
+                folder = self._claim(path)
+            except OSError as error:
+                faults.append(f"{path}: {error}")
+                continue
+            rows = ours if path.name.partition(".")[0] == self._life else earlier
+            for file in sorted(folder.glob(f"*{SUFFIX}")) if folder is not None else ():
                 table = file.name.partition("-")[0]
                 try:
                     rows[table] = rows.get(table, 0) + self._take_over(table, file)
@@ -93,6 +96,23 @@ class SpoolFolder:
                     faults.append(str(error))
                     _set_aside(file)
         return Found(ours, earlier, tuple(faults))
+
+    def _claim(self, path: Path) -> Path | None:
+        """Locks the folder of a process that ended and makes it one of our life; None when somebody has it.
+
+        Raises:
+            OSError: it cannot be used.
+        """
+        lock = _lock(path)
+        if lock is None:
+            return None
+        try:
+            folder = path.rename(self._new_folder())
+        except OSError:
+            os.close(lock)
+            raise
+        self._locks[folder] = lock
+        return folder
 
     def _new_folder(self) -> Path:
         return self._directory / f"{self._life}.{secrets.token_hex(8)}"
@@ -268,16 +288,23 @@ class Spool:
 
 
 def _lock(folder: Path) -> int | None:
-    """Locks a folder until its descriptor is closed, at the latest with this process; None when another one has it."""
+    """Locks a folder until its descriptor is closed, at the latest with this process; None when another one has it.
+
+    Raises:
+        OSError: it cannot be locked.
+    """
     try:
         file = os.open(folder / _LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    except OSError:
+    except FileNotFoundError:  # another process has given it a name of its own
         return None
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
+    except BlockingIOError:
         os.close(file)
         return None
+    except OSError:
+        os.close(file)
+        raise
     return file
 
 
