@@ -22,7 +22,6 @@ from mixer_py.settings import LocalPath, Secret, Settings, parse_duration, parse
 Kind = Literal["section", "list", "map", "value"]
 
 NOT_BUILT = (
-    "server.tls",
     "telemetry.headers",
     "telemetry.mask",
 )

@@ -8,6 +8,7 @@ from annotated_types import Ge, Le
 from pydantic import ValidationInfo, field_validator, model_validator
 
 from mixer_py.config.address import Address, ListenAddress
+from mixer_py.config.tls import TlsSettings
 from mixer_py.settings import Duration, LocalPath, Secret, Settings, Size, format_duration
 
 _INT32 = (1 << 31) - 1  # gRPC keeps sizes in bytes and times in milliseconds in so many bits
@@ -29,6 +30,9 @@ class ListenerSettings(Settings):
     """What carries the calls; `envoy` is not built yet in this version."""
     services: tuple[ServiceName, ...] = ("all",)
     """What is answered there; `all` is every service that the transport carries."""
+    tls: TlsSettings | None = None
+    """TLS here; what it leaves out is taken from `server.tls`. A unix socket has none: its file says who may
+    connect."""
 
     @field_validator("services")
     @classmethod
@@ -40,6 +44,20 @@ class ListenerSettings(Settings):
                 if name in STREAMING:
                     raise ValueError(f"{name} speaks in streams, which the transport envoy does not carry; use grpcio")
         return services
+
+    @field_validator("tls")
+    @classmethod
+    def _tls_fits(cls, tls: TlsSettings | None, info: ValidationInfo) -> TlsSettings | None:
+        address: Address | None = info.data.get("address")
+        if tls is not None and address is not None and address.is_unix:
+            raise ValueError(f"{address} is a unix socket, whose file says who may connect; leave tls out")
+        answered = info.data.get("services", ())
+        for name in tls.services if tls is not None else ():
+            if answered and not {name, "all"}.intersection(answered):
+                raise ValueError(
+                    f"services.{name} is not answered by this listener; add it to services, or leave it out"
+                )
+        return tls
 
     @model_validator(mode="after")
     def _transport_is_built(self) -> ListenerSettings:
@@ -57,6 +75,9 @@ class ListenerSettings(Settings):
 class ServerSettings(Settings):
     """Listeners, admin and the manners of the server."""
 
+    tls: TlsSettings | None = None
+    """TLS of every listener that is no unix socket. There is no way back to plaintext for one of them; where one is to
+    be without, write `tls` at the others."""
     listeners: tuple[ListenerSettings, ...] = (ListenerSettings(),)
     """The addresses that Envoy calls."""
     workers: Annotated[int, Ge(1), Le(256)] = 1
@@ -82,6 +103,18 @@ class ServerSettings(Settings):
     """After SIGTERM, how long calls in flight may take."""
     flush_timeout: Duration = 10.0
     """After the last call, how long rows that wait may take to be written."""
+
+    @field_validator("listeners")
+    @classmethod
+    def _tls_is_whole(
+        cls, listeners: tuple[ListenerSettings, ...], info: ValidationInfo
+    ) -> tuple[ListenerSettings, ...]:
+        if "tls" in info.data:  # else it has faults of its own
+            for listener in listeners:
+                tls = _tls_of(listener, info.data["tls"])
+                if tls is not None and (fault := tls.fault()):
+                    raise ValueError(f"{listener.address}: {fault}")
+        return listeners
 
     @field_validator("listeners")
     @classmethod
@@ -121,6 +154,10 @@ class ServerSettings(Settings):
             raise ValueError(f"must be between {format_duration(least)} and 24d")
         return seconds
 
+    def tls_of(self, listener: ListenerSettings) -> TlsSettings | None:
+        """TLS as it holds for a listener, whole; None where it speaks plaintext."""
+        return _tls_of(listener, self.tls)
+
     @field_validator("admin")
     @classmethod
     def _admin_is_tcp(cls, admin: Address, info: ValidationInfo) -> Address:
@@ -130,3 +167,9 @@ class ServerSettings(Settings):
         if admin.port and any(listener.address == admin for listener in listeners):
             raise ValueError(f"{admin} is already the address of a listener; give it a port of its own")
         return admin
+
+
+def _tls_of(listener: ListenerSettings, defaults: TlsSettings | None) -> TlsSettings | None:
+    if listener.address.is_unix:
+        return None
+    return defaults if listener.tls is None else listener.tls.over(defaults)

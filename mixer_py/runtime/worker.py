@@ -168,6 +168,8 @@ class Worker:
             raise ProcessError("nothing is built that could answer")
         rooms.start()
         settings = self._configuration.server
+        if any(settings.tls_of(listener) is not None for listener in settings.listeners):
+            raise ProcessError("server.tls is not built yet in this version, and there is no fall-back to plaintext")
         limits = ServerLimits(
             settings.max_message_bytes, settings.max_in_flight, self._max_age, settings.max_connection_age_grace
         )
