@@ -114,18 +114,25 @@ def fixed_window(state: State | None, now: int, terms: Terms, hits: int, *, alwa
         What the counter knows now, and what became of the hits.
     """
     _, window, limit, _, _ = terms
-    start = _start(state, now, window)
-    used = state.used if state is not None and state.moment == start else 0
-    after = min(max(used + hits, 0), MOST_USED)
-    admitted = after <= limit or hits < 0
-    if always or admitted:
-        over = min(max(after - limit, 0), hits) if hits > 0 else 0
+    start = now - now % window
+    used = 0.0
+    if state is not None and start <= state.moment <= start + window:  # a later one as in `_start`
+        start, used = state.moment, state.used
+    after = used + hits
+    if not 0 <= after <= MOST_USED:
+        after = min(max(after, 0), MOST_USED)
+    admitted, over = after <= limit or hits < 0, 0
+    if admitted:
         used = after
+    elif always:
+        used, over = after, int(min(after - limit, hits))
     else:
         over = min(hits, MOST_USED)
     reset = start + window - now
-    left = max(int(limit - used), 0)
-    return State(start, used, 0), Tally(admitted, left, int(over), reset, 0 if left else reset)
+    left = int(limit - used)
+    if left > 0:
+        return State(start, used, 0), Tally(admitted, left, over, reset, 0)
+    return State(start, used, 0), Tally(admitted, 0, over, reset, reset)
 
 
 def sliding_window(state: State | None, now: int, terms: Terms, hits: int, *, always: bool) -> tuple[State, Tally]:

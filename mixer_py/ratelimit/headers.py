@@ -9,7 +9,9 @@ Not for: Envoy's own `X-RateLimit-*`, which its filter makes of the statuses.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
+
+from envoy.service.ratelimit.v3 import rls_pb2
 
 from mixer_py.ratelimit.algorithms import SECOND, Tally, Terms
 from mixer_py.ratelimit.settings import HeaderSettings
@@ -44,15 +46,15 @@ class Headers:
         self._remaining = settings.remaining
         self._reset = settings.reset
 
-    def write(self, response: Any, told: Sequence[Told], deciding: Told | None, retry: int | None) -> None:  # noqa: ANN401 (RateLimitResponse: the generated modules carry no types)
-        """Adds the headers.
+    def write(self, told: Sequence[Told], deciding: Told | None, retry: int | None) -> bytes:
+        """The headers of an answer, a part of a RateLimitResponse.
 
         Args:
-            response: `envoy.service.ratelimit.v3.RateLimitResponse`.
             told: every limited descriptor whose counter could be kept, in their order.
             deciding: the one that decides; None when its counter could not be kept.
             retry: microseconds until one more hit fits everywhere; None when nothing is refused.
         """
+        response = rls_pb2.RateLimitResponse()
         add = response.response_headers_to_add.add
         if self._every and told:
             policies, limits = [], []
@@ -68,6 +70,8 @@ class Headers:
             add(key=self._reset, value=str(_seconds(deciding.tally.reset)))
         if retry is not None:
             add(key=RETRY_AFTER, value=str(max(_seconds(retry), 1)))
+        written: bytes = response.SerializeToString()
+        return written
 
 
 def policy_label(name: str, terms: Terms) -> tuple[str, str]:

@@ -1,15 +1,11 @@
-"""Speaks Envoy's rate limit service v3: request bytes to the limiter, its answer back to bytes.
+"""Speaks Envoy's rate limit service v3: calls to the limiter, how long they took and how they ended.
 
-Not for: what is limited (`ratelimit/`).
+Not for: what is limited, and what is said of it (`ratelimit/`).
 """
 
 from __future__ import annotations
 
-from envoy.service.ratelimit.v3 import rls_pb2
-from google.protobuf.message import DecodeError
-
 from mixer_py.calls import Call
-from mixer_py.errors import InvalidRequestError
 from mixer_py.instruments import Clock, Registry
 from mixer_py.instruments.stages import stage_durations
 from mixer_py.ratelimit.answering.limiter import Limiter
@@ -56,13 +52,8 @@ class RateLimitService:
         started = self._clock.monotonic()
         outcome = "error"
         try:
-            try:
-                request = rls_pb2.RateLimitRequest.FromString(message)
-            except DecodeError as error:
-                raise InvalidRequestError(f"the message is no RateLimitRequest: {error}") from error
-            response = await self.limiter.should_rate_limit(request, authenticated=call.authenticated)
-            answer: bytes = response.SerializeToString()
-            outcome = "over_limit" if response.overall_code == rls_pb2.RateLimitResponse.OVER_LIMIT else "ok"
+            answer, over = await self.limiter.answer(message, authenticated=call.authenticated)
+            outcome = "over_limit" if over else "ok"
             return answer
         finally:
             self._durations[outcome].observe(self._clock.monotonic() - started)

@@ -7,11 +7,11 @@ from collections.abc import Callable
 import pytest
 
 from mixer_py.instruments import FakeClock, Registry
-from mixer_py.ratelimit.answering.limiter import Limiter
 from mixer_py.ratelimit.rules import Rules
 from mixer_py.ratelimit.settings import OnError, RateLimitSettings
 from mixer_py.ratelimit.stores import CounterStore
 from mixer_py.ratelimit.stores.memory import MemoryStore
+from tests.ratelimit.limiting import Limiting
 
 
 @pytest.fixture
@@ -25,17 +25,17 @@ def registry() -> Registry:
 
 
 @pytest.fixture
-def make_limiter(clock: FakeClock, registry: Registry) -> Callable[..., Limiter]:
+def make_limiter(clock: FakeClock, registry: Registry) -> Callable[..., Limiting]:
     def make(
         rules: Rules | str,
         store: CounterStore | None = None,
         on_error: OnError = "error",
         capacity: int = 1000,
         **settings: object,
-    ) -> Limiter:
+    ) -> Limiting:
         if isinstance(rules, str):
             rules = Rules.parse([("rules.yaml", rules.encode())])
         chosen = RateLimitSettings(on_error=on_error, **settings)
-        return Limiter(rules, store or MemoryStore(clock, registry, capacity), registry, clock, chosen)
+        return Limiting(rules, store or MemoryStore(clock, registry, capacity), registry, clock, chosen)
 
     return make

@@ -14,12 +14,12 @@ from mixer_py.calls import Call
 from mixer_py.errors import CounterStoreError, InvalidRequestError, MixerError, PermissionDeniedError
 from mixer_py.instruments import FakeClock, Registry
 from mixer_py.ratelimit.algorithms import Tally
-from mixer_py.ratelimit.answering.limiter import Limiter
 from mixer_py.ratelimit.answering.requests import MAX_DESCRIPTORS
 from mixer_py.ratelimit.rules import Rules
 from mixer_py.ratelimit.stores import Charge
 from mixer_py.ratelimit.stores.memory import MemoryStore
 from mixer_py.services.rate_limit import RateLimitService
+from tests.ratelimit.limiting import Limiting
 from tests.ratelimit.rate_limit_cases import differences
 
 RULES = """\
@@ -238,7 +238,7 @@ async def test_bytes_that_are_no_request(make_limiter, clock, registry) -> None:
 )
 async def test_any_bytes_get_an_answer_or_a_refusal(message: bytes) -> None:
     clock, registry = FakeClock(), Registry()
-    limiter = Limiter(Rules.parse([("r", RULES.encode())]), MemoryStore(clock, registry, 100), registry, clock)
+    limiter = Limiting(Rules.parse([("r", RULES.encode())]), MemoryStore(clock, registry, 100), registry, clock)
     service = RateLimitService(limiter, clock, registry)
     try:
         answer = await service.should_rate_limit(message, Call())

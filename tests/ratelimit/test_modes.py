@@ -12,10 +12,10 @@ from hypothesis import strategies as st
 
 from mixer_py.errors import CounterStoreError
 from mixer_py.instruments import FakeClock, Registry
-from mixer_py.ratelimit.answering.limiter import Limiter
 from mixer_py.ratelimit.rules import Rules
 from mixer_py.ratelimit.settings import RateLimitSettings
 from mixer_py.ratelimit.stores.memory import MemoryStore
+from tests.ratelimit.limiting import Limiting
 
 OK, OVER_LIMIT = rls_pb2.RateLimitResponse.OK, rls_pb2.RateLimitResponse.OVER_LIMIT
 
@@ -63,7 +63,7 @@ async def test_over_as_the_models_say(limits: list[Limit]) -> None:
     """Over: a limit outside quota mode is over, or all in quota mode are; replaced limits are out of it."""
     registry, clock = Registry(), FakeClock()
     store = MemoryStore(clock, registry, 1000)
-    limiter = Limiter(Rules.parse([("shop.yaml", written(limits))]), store, registry, clock)
+    limiter = Limiting(Rules.parse([("shop.yaml", written(limits))]), store, registry, clock)
     answer = await limiter.should_rate_limit(request(len(limits)))
 
     replaced = frozenset(name for limit in limits for name in limit.replaces)
@@ -93,7 +93,7 @@ async def test_a_quota_whose_counter_cannot_be_kept(on_error: str, code: int) ->
 
     rules = Rules.parse([("shop.yaml", written([Limit(False, True, False, "", frozenset())]))])
     store = Away(clock, registry, 10)
-    limiter = Limiter(rules, store, registry, clock, RateLimitSettings(on_error=on_error))
+    limiter = Limiting(rules, store, registry, clock, RateLimitSettings(on_error=on_error))
     assert (await limiter.should_rate_limit(request(1))).overall_code == code
 
 

@@ -11,12 +11,12 @@ from hypothesis import strategies as st
 from mixer_py.errors import CounterStoreError
 from mixer_py.instruments import FakeClock, Registry
 from mixer_py.ratelimit.algorithms import FIXED_WINDOW, Terms
-from mixer_py.ratelimit.answering.limiter import Limiter
 from mixer_py.ratelimit.answering.statistics import near_room
 from mixer_py.ratelimit.rules import Rules
 from mixer_py.ratelimit.settings import RateLimitSettings
 from mixer_py.ratelimit.stores.local_cache import LocalCache
 from mixer_py.ratelimit.stores.memory import MemoryStore
+from tests.ratelimit.limiting import Limiting
 
 RULES = """\
 domain: shop
@@ -46,10 +46,10 @@ def hits_of(registry: Registry, rule: str = "shop/tenant") -> dict[str, float]:
     return found
 
 
-def make(registry: Registry, **chosen: object) -> Limiter:
+def make(registry: Registry, **chosen: object) -> Limiting:
     clock = FakeClock()
     rules = Rules.parse([("rules.yaml", RULES.encode())])
-    return Limiter(rules, MemoryStore(clock, registry, 100), registry, clock, RateLimitSettings(**chosen))
+    return Limiting(rules, MemoryStore(clock, registry, 100), registry, clock, RateLimitSettings(**chosen))
 
 
 @pytest.mark.parametrize(
@@ -99,7 +99,7 @@ async def test_what_is_refused_without_asking_the_store_is_counted_apart() -> No
     clock, registry = FakeClock(), Registry()
     rules = Rules.parse([("rules.yaml", RULES.encode())])
     store = LocalCache(MemoryStore(clock, registry, 100), 10, registry, clock)
-    limiter = Limiter(rules, store, registry, clock)
+    limiter = Limiting(rules, store, registry, clock)
     for hits in (12, 5):
         await limiter.should_rate_limit(ask("tenant", hits))
     assert hits_of(registry) == {"within": 8, "near": 2, "over": 2, "over_local": 5}
@@ -146,7 +146,7 @@ async def test_charging_is_timed_when_it_fails_too() -> None:
     clock, registry = FakeClock(), Registry()
     rules = Rules.parse([("rules.yaml", RULES.encode())])
     for store in (MemoryStore(clock, registry, 10), Broken(clock, registry, 10)):
-        limiter = Limiter(rules, store, registry, clock, RateLimitSettings(on_error="allow"))
+        limiter = Limiting(rules, store, registry, clock, RateLimitSettings(on_error="allow"))
         await limiter.should_rate_limit(ask("tenant", 1))
     stages = registry.histogram("mixer_stage_duration_seconds", "", ("service", "stage", "outcome"))
     assert [stages.labels("rate_limit", "store", outcome).count for outcome in ("ok", "error")] == [1, 1]

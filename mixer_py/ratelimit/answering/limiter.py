@@ -1,18 +1,22 @@
-"""Answers ShouldRateLimit: what a request asks is read, charged and answered, each step timed.
+"""Answers ShouldRateLimit: what a request asks is read or known, charged and answered.
 
-Not for: the steps themselves (`requests.py`, `stores/`, `responses.py`), bytes and calls (`services/rate_limit.py`).
+Not for: the steps themselves (`requests.py`, `known.py`, `stores/`, `responses.py`), calls (`services/rate_limit.py`).
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-from mixer_py.errors import CounterStoreError
+from envoy.service.ratelimit.v3 import rls_pb2
+from google.protobuf.message import DecodeError
+
+from mixer_py.errors import CounterStoreError, InvalidRequestError
 from mixer_py.instruments import Clock, Registry
 from mixer_py.instruments.stages import stage_durations
 from mixer_py.ratelimit.algorithms import Tally
+from mixer_py.ratelimit.answering.known import KnownRequests
 from mixer_py.ratelimit.answering.requests import Asked, RateLimitRequest, RequestReader
-from mixer_py.ratelimit.answering.responses import RateLimitResponse, ResponseWriter
+from mixer_py.ratelimit.answering.responses import Answer, ResponseWriter
 from mixer_py.ratelimit.answering.statistics import Statistics
 from mixer_py.ratelimit.answering.targets import Target
 from mixer_py.ratelimit.rules import Rules
@@ -46,31 +50,47 @@ class Limiter:
         self._store = store
         self._clock = clock
         self._fails = settings.on_error == "error"
+        self._known = KnownRequests()
         self._reader = RequestReader(rules, statistics, settings)
         self._writer = ResponseWriter(rules, statistics, settings)
         stages = stage_durations(registry)
         self._charged = stages.labels("rate_limit", "store", "ok")
         self._not_charged = stages.labels("rate_limit", "store", "error")
 
-    async def should_rate_limit(self, request: RateLimitRequest, *, authenticated: bool = False) -> RateLimitResponse:
+    async def answer(self, message: bytes, *, authenticated: bool = False) -> Answer:
         """Counts the hits of every descriptor, and says of each whether it is over its limit.
 
         Args:
-            request: `envoy.service.ratelimit.v3.RateLimitRequest`.
+            message: `envoy.service.ratelimit.v3.RateLimitRequest`.
             authenticated: whether it is known who asks (`Call.authenticated`).
 
         Returns:
-            `envoy.service.ratelimit.v3.RateLimitResponse` with a status for each descriptor, in their order, and
-            `mixer_limit`, `mixer_code` and `mixer_remaining` as dynamic metadata.
+            A status for each descriptor, in their order, and as dynamic metadata `mixer_limit`, `mixer_code` and
+            `mixer_remaining`.
 
         Raises:
-            InvalidRequestError: no domain, no descriptors, too many of them, or an override without a unit.
+            InvalidRequestError: it is no such request, or has no domain, no descriptors, too many of them, or an
+                override without a unit.
             PermissionDeniedError: negative hits of a caller that may not give hits back.
             CounterStoreError: a counter of a limit that is not in shadow mode could not be kept, and `on_error` is
                 `error`.
         """
-        asked = self._reader.read(request, authenticated=authenticated)
-        return self._writer.write(asked, await self._charge(asked) if asked.charges else ())
+        asked = self._known.get(message) or self._read(message, authenticated=authenticated)
+        if not asked.charges:
+            return self._writer.write(asked, ())
+        began, took = self._clock.monotonic(), self._not_charged
+        tallies: Sequence[Tally | None]
+        try:
+            tallies = await self._store.charge(asked.charges)
+            took = self._charged
+        except CounterStoreError:
+            if self._fails and not self._writer.only_watches(asked):
+                self._writer.failed(asked)
+                raise
+            tallies = (None,) * len(asked.charges)
+        finally:
+            took.observe(self._clock.monotonic() - began)
+        return self._writer.write(asked, tallies)
 
     async def look(self, request: RateLimitRequest) -> list[tuple[Target | None, Charge | None, Tally | None]]:
         """What a request that brings no hits would be held against, and what stands there; it is not counted.
@@ -88,29 +108,25 @@ class Limiter:
         asked = self._reader.read(request, authenticated=False)
         tallies = await self._store.charge(asked.charges) if asked.charges else ()
         looks = zip(asked.charges, tallies, strict=True)
-        targets = asked.targets or (None,) * len(request.descriptors)
+        targets = asked.targets or (None,) * asked.descriptors
         counted = (target is not None and not (target.unlimited or target.replaced) for target in targets)
         return [
             (target, *(next(looks) if is_counted else (None, None)))
             for target, is_counted in zip(targets, counted, strict=True)
         ]
 
-    async def _charge(self, asked: Asked) -> Sequence[Tally | None]:
-        """What became of each charge; None for what could not be kept.
+    def _read(self, message: bytes, *, authenticated: bool) -> Asked:
+        """What a request asks for that is not known.
 
         Raises:
-            CounterStoreError: nothing could be kept, and `on_error` is `error`; not under limits that are all in shadow
-                mode.
+            InvalidRequestError: see `answer`.
+            PermissionDeniedError: see `answer`.
         """
-        began, took = self._clock.monotonic(), self._not_charged
         try:
-            tallies = await self._store.charge(asked.charges)
-            took = self._charged
-        except CounterStoreError:
-            if self._fails and not self._writer.only_watches(asked):
-                self._writer.failed(asked)
-                raise
-            return (None,) * len(asked.charges)
-        finally:
-            took.observe(self._clock.monotonic() - began)
-        return tallies
+            request = rls_pb2.RateLimitRequest.FromString(message)
+        except DecodeError as error:
+            raise InvalidRequestError(f"the message is no RateLimitRequest: {error}") from error
+        asked = self._reader.read(request, authenticated=authenticated)
+        if asked.recurs:
+            self._known.keep(message, asked)
+        return asked

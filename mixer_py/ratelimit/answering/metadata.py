@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
+from envoy.service.ratelimit.v3 import rls_pb2
 from google.protobuf import text_format
 from google.protobuf.struct_pb2 import Struct
 
@@ -15,24 +16,42 @@ RateLimitRequest = Any  # envoy.service.ratelimit.v3.RateLimitRequest: the gener
 Descriptor = Any
 
 
-def write_metadata(fields: Any, request: RateLimitRequest, passed: Iterable[Struct]) -> None:  # noqa: ANN401 (upb's map)
-    """Adds what was asked, and what the limits say that let the request pass.
+def request_metadata(request: RateLimitRequest) -> bytes:
+    """What was asked: `domain`, `descriptors`, and `hitsAddend` where the request has it.
 
     Args:
-        fields: of a Struct; gets `domain`, `descriptors`, `hitsAddend` where the request has it, and `metadata` where
-            there is any.
         request: the whole request.
-        passed: metadata of each descriptor that was let pass, in their order. Mappings are merged at every depth, and
-            of two other values the first stays.
+
+    Returns:
+        A part of a RateLimitResponse; such parts are merged.
     """
+    response = rls_pb2.RateLimitResponse()
+    fields = response.dynamic_metadata.fields
     fields["domain"].string_value = request.domain
     descriptors = fields["descriptors"].list_value.values
     for descriptor in request.descriptors:
         _describe(descriptors.add().struct_value.fields, descriptor)
     if request.hits_addend:
         fields["hitsAddend"].number_value = request.hits_addend
+    written: bytes = response.SerializeToString()
+    return written
+
+
+def passed_metadata(passed: Iterable[Struct]) -> bytes:
+    """What the limits say that let the request pass: `metadata`, where there is any.
+
+    Args:
+        passed: metadata of each descriptor that was let pass, in their order. Mappings are merged at every depth, and
+            of two other values the first stays.
+
+    Returns:
+        A part of a RateLimitResponse.
+    """
+    response = rls_pb2.RateLimitResponse()
     for metadata in passed:
-        _merge(fields["metadata"].struct_value, metadata)
+        _merge(response.dynamic_metadata.fields["metadata"].struct_value, metadata)
+    written: bytes = response.SerializeToString()
+    return written
 
 
 def _describe(fields: Any, descriptor: Descriptor) -> None:  # noqa: ANN401 (upb's map)

@@ -13,11 +13,12 @@ from google.protobuf.unknown_fields import UnknownFieldSet
 
 from mixer_py.errors import InvalidRequestError, PermissionDeniedError
 from mixer_py.ratelimit.algorithms import MOST_USED
+from mixer_py.ratelimit.answering.metadata import request_metadata
 from mixer_py.ratelimit.answering.statistics import Statistics
 from mixer_py.ratelimit.answering.targets import Target, override_name, override_target, rule_target
 from mixer_py.ratelimit.answering.valued import ValuedTarget
 from mixer_py.ratelimit.identity import counter_identity
-from mixer_py.ratelimit.rules import Domain, Rules
+from mixer_py.ratelimit.rules import Domain, Rule, Rules
 from mixer_py.ratelimit.settings import RateLimitSettings
 from mixer_py.ratelimit.stores import Charge
 
@@ -34,16 +35,23 @@ class Asked(NamedTuple):
     """What a request asks for.
 
     Attributes:
-        request: the request itself.
         domain: of its rules; None for an unknown one.
-        targets: what each descriptor is held against; None for one that no rule matches.
+        descriptors: how many there are.
+        targets: what each descriptor is held against, None for one that no rule matches; empty in an unknown domain.
         charges: one for each target that has a limit and is not replaced, in their order.
+        metadata: what the answer repeats of the request (`rate_limit.metadata`), a part of a RateLimitResponse; may be
+            empty.
+        recurs: the same bytes ask for the same again, whoever sends them.
+        plain: every descriptor is charged, and by limits that neither know nor replace one another.
     """
 
-    request: RateLimitRequest
     domain: Domain | None
+    descriptors: int
     targets: Sequence[Target | None]
     charges: Sequence[Charge]
+    metadata: bytes
+    recurs: bool
+    plain: bool
 
 
 class RequestReader:
@@ -94,11 +102,13 @@ class RequestReader:
             raise InvalidRequestError("descriptors: the list of rate limit descriptors must not be empty")
         if len(descriptors) > MAX_DESCRIPTORS:
             raise InvalidRequestError(f"descriptors: {len(descriptors)} are more than {MAX_DESCRIPTORS}")
+        metadata = request_metadata(request) if self._settings.metadata else b""
         domain = self._domains.get(request.domain)
         if domain is None:
-            return Asked(request, None, (), ())
+            return Asked(None, len(descriptors), (), (), metadata, recurs=True, plain=False)
         may_give_back = self._negative_hits == "always" or (authenticated and self._negative_hits == "authenticated")
         replacing: set[str] = set()
+        recurs = True
         targets: list[Target | None] = []
         charges: list[Charge] = []
         for position, descriptor in enumerate(descriptors):
@@ -110,12 +120,11 @@ class RequestReader:
                 target, entries = self._override(domain, descriptor, position)
             else:
                 rule, entries = domain.match(descriptor.entries)
-                if rule is None:
-                    target = None
-                else:
-                    target = self._valued[rule.index].of(entries) if rule.valued else self._targets[rule.index]
-                    if rule.replaces:
-                        replacing |= rule.replaces
+                target, counts = self._target(rule, entries)
+                recurs = recurs and not counts
+                if rule is not None and rule.replaces:
+                    replacing |= rule.replaces
+            recurs = recurs and not negative
             targets.append(target)
             if target is None or target.unlimited:
                 continue
@@ -126,7 +135,18 @@ class RequestReader:
             charges.append(Charge(identity, target.terms, -hits if negative else hits, target.lease))
         if replacing:
             charges = self._switch_off(replacing, targets, charges)
-        return Asked(request, domain, targets, charges)
+        plain = len(charges) == len(targets) and not any(target is None or target.quota_mode for target in targets)
+        return Asked(domain, len(descriptors), tuple(targets), tuple(charges), metadata, recurs, plain)
+
+    def _target(self, rule: Rule | None, entries: Sequence[str]) -> tuple[Target | None, bool]:
+        """A rule's target for what was matched, and whether finding it has counted something."""
+        if rule is None:
+            return None, False
+        if not rule.valued:
+            return self._targets[rule.index], False
+        valued = self._valued[rule.index]
+        target = valued.of(entries)
+        return target, target is valued.beyond
 
     def _switch_off(self, names: set[str], targets: list[Target | None], charges: Sequence[Charge]) -> list[Charge]:
         """Marks the targets whose limits are named, and leaves out their charges; unlimited ones cannot be replaced."""

@@ -10,6 +10,7 @@ from google.protobuf.struct_pb2 import Struct
 
 from mixer_py.ratelimit.algorithms import FIXED_WINDOW, SECOND, UNIT_SECONDS, Terms
 from mixer_py.ratelimit.answering.statistics import RuleStatistics, Statistics, near_room
+from mixer_py.ratelimit.answering.wording import Wording
 from mixer_py.ratelimit.headers import policy_label
 from mixer_py.ratelimit.identity import window_name
 from mixer_py.ratelimit.rules import Rule, rule_name
@@ -41,7 +42,7 @@ class Target:
         replaced: switched off in this request: matched, but neither counted nor told.
         lease: hits that a worker takes ahead; 0 for none.
         metadata: what answers carry that it lets pass.
-        current_limit: `RateLimitResponse.RateLimit` as statuses carry it; never changed.
+        wording: what answers say of it.
         statistics: where its answers and hits are counted.
         near_room: hits between the near mark and the limit.
         policy: name and policy for the headers.
@@ -59,7 +60,7 @@ class Target:
     replaced: bool
     lease: int
     metadata: Struct | None
-    current_limit: Any
+    wording: Wording
     statistics: RuleStatistics
     near_room: int
     policy: tuple[str, str]
@@ -71,6 +72,9 @@ def rule_target(rule: Rule, statistics: Statistics, settings: RateLimitSettings)
     if metadata is not None:
         metadata.update(rule.metadata)
     terms = rule.terms
+    limit = rls_pb2.RateLimitResponse.RateLimit(
+        name=rule.limit_name, requests_per_unit=rule.requests_per_unit, unit=Unit.Value(rule.unit or "UNKNOWN")
+    )
     return Target(
         name=rule.name,
         domain=rule.domain,
@@ -84,11 +88,7 @@ def rule_target(rule: Rule, statistics: Statistics, settings: RateLimitSettings)
         replaced=False,
         lease=rule.lease,
         metadata=metadata,
-        current_limit=rls_pb2.RateLimitResponse.RateLimit(
-            name=rule.limit_name,
-            requests_per_unit=rule.requests_per_unit,
-            unit=Unit.Value(rule.unit or "UNKNOWN"),
-        ),
+        wording=Wording(rule.name, limit),
         statistics=statistics.of(rule.domain, rule.name, shadow_mode=rule.shadow_mode),
         near_room=near_room(terms, settings.near_limit_ratio),
         policy=policy_label(rule.limit_name, terms),
@@ -118,8 +118,9 @@ def override_target(
     window = UNIT_SECONDS[UNIT_NAMES[limit.unit]] * SECOND
     algorithm = rule.algorithm if rule is not None and rule.window_us == window else FIXED_WINDOW
     terms = Terms(algorithm, window, requests, requests)
+    name = override_name(domain)
     return Target(
-        name=override_name(domain),
+        name=name,
         domain=domain,
         terms=terms,
         window=window_name(terms),
@@ -131,7 +132,7 @@ def override_target(
         replaced=False,
         lease=0,
         metadata=None,
-        current_limit=rls_pb2.RateLimitResponse.RateLimit(requests_per_unit=requests, unit=limit.unit),
+        wording=Wording(name, rls_pb2.RateLimitResponse.RateLimit(requests_per_unit=requests, unit=limit.unit)),
         statistics=statistics,
         near_room=near_room(terms, settings.near_limit_ratio),
         policy=policy_label("", terms),

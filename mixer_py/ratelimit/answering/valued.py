@@ -22,9 +22,13 @@ _LONGEST_VALUES: Final = 512
 
 
 class ValuedTarget:
-    """One rule's target, once more for each of its values, with statistics of its own."""
+    """One rule's target, once more for each of its values, with statistics of its own.
 
-    __slots__ = ("_beyond", "_known", "_most", "_overflow", "_rule", "_statistics", "_target")
+    Attributes:
+        beyond: the target for values that get no series of their own; each that gets it is counted.
+    """
+
+    __slots__ = ("_known", "_most", "_overflow", "_rule", "_statistics", "_target", "beyond")
 
     def __init__(self, rule: Rule, target: Target, statistics: Statistics, overflow: Counter, most: int) -> None:
         """Prepares the series that takes what is beyond the bound.
@@ -42,7 +46,7 @@ class ValuedTarget:
         self._overflow = overflow
         self._most = most
         self._target = target
-        self._beyond = self._counted_as(f"{rule.name}/{OTHER}")
+        self.beyond = self._counted_as(f"{rule.name}/{OTHER}")
 
     def of(self, entries: Sequence[str]) -> Target:
         """The target for what `Domain.match` gave."""
@@ -52,7 +56,7 @@ class ValuedTarget:
             return known
         if len(self._known) >= self._most or sum(map(len, values)) > _LONGEST_VALUES:
             self._overflow.add()
-            return self._beyond
+            return self.beyond
         self._known[values] = target = self._counted_as(self._rule.label(values))
         return target
 

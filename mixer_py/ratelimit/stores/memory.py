@@ -160,11 +160,14 @@ class MemoryStore:
 
     def _charge(self, charge: Charge, now: int, monotonic: float, *, always: bool) -> Tally | None:
         identity, terms, hits, _ = charge
-        state = self._state(identity, monotonic)
+        held = self._held.get(identity)
+        state = held[0] if held is not None and held[1] > monotonic else None
         after, tally = COUNT[terms.algorithm](state, now, terms, hits, always=always)
         if state is None and not after.used:
             return tally  # a look makes no counter, and neither does what was refused
-        if not self._keep(identity, after, monotonic + tally.reset / SECOND, monotonic):
+        if held is not None:
+            self._held[identity] = (after, monotonic + tally.reset / SECOND)
+        elif not self._keep(identity, after, monotonic + tally.reset / SECOND, monotonic):
             return None
         if self._journal is not None and (tally.admitted or always):
             _, already = self._journal.get(identity, (charge, 0))

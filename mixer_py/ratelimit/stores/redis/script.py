@@ -65,6 +65,7 @@ def charge_script(*, flags: bool = True) -> Script:
     return Script(source, hashlib.sha1(source, usedforsecurity=False).hexdigest().encode())
 
 
+@lru_cache(maxsize=8192)  # who asks often asks about the same counters
 def key_of(prefix: str, identity: Identity) -> bytes:
     """The key of a counter; different for different identities, because every part stands behind its length.
 
