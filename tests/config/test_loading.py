@@ -184,9 +184,9 @@ def test_anchors_and_merges_work(folder):
 
 
 def test_what_is_not_built_is_refused_at_its_line(folder):
-    text = "server:\n  tls: {}\ntelemetry:\n  mask: []\n"
+    text = "telemetry:\n  headers: []\n  mask: []\n"
     path = write(folder, text)
-    wanted = {2: "server.tls", 4: "telemetry.mask"}
+    wanted = {2: "telemetry.headers", 3: "telemetry.mask"}
     found = faults(path, {})
     assert len(found) == len(wanted)
     for fault, (line, field) in zip(found, wanted.items(), strict=True):
