@@ -6,6 +6,8 @@ SHELL := /bin/bash
 # The Python to build .venv with; when it is older than 3.11, python3.13, python3.12 and python3.11 are looked for.
 PYTHON ?= python3
 BIN := .venv/bin
+# Processes that share the tests; a module's tests stay together, with the programs that they share.
+PROCESSES ?= 2
 STAMP := .venv/.installed
 # Go's tools of scripts/install-servers are found by tests through PATH.
 export PATH := $(CURDIR)/.tools/bin:$(PATH)
@@ -30,7 +32,7 @@ demo: $(STAMP) ## the main job on a real Envoy, on this machine; ONCE=1 ends by 
 
 .PHONY: test
 test: $(STAMP) servers lint types ## everything CI runs; ARGS="-k name" selects tests
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest -n $(PROCESSES) --dist loadfile $(ARGS)
 
 .PHONY: lint
 lint: $(STAMP) ## style, and the arrows between rooms

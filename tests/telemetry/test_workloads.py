@@ -118,6 +118,11 @@ def test_an_owner_is_told_by_node_metadata():
         told(packed(wrappers_pb2.BytesValue(value=b"\xff" * 12))), told(packed(wrappers_pb2.BytesValue(value=b""))),
         told(a_struct(namespace=1.5, LABELS="x", workload={})),
     ],
+    # Of their own: a Struct's bytes come in any order, and processes that share the tests have to agree on names.
+    ids=[
+        "nothing", "one byte", "a separator", "a string", "a broken struct", "broken bytes", "a bad tag", "no bytes",
+        "wrong types",
+    ],
 )  # fmt: skip
 def test_what_is_no_peer_tells_nothing(garbage):
     assert peer_of(garbage) == UNKNOWN
