@@ -61,7 +61,10 @@ conformance: $(STAMP) servers ## ask the embedded engine OPA's own cases (a minu
 	$(BIN)/python -m tests.conformance.report
 
 .PHONY: bench
-bench: $(STAMP) ## measure (some minutes) and write benchmarks/reports/
+bench: bench-main-job bench-authorization bench-rate-limits bench-workers ## measure everything (many minutes)
+
+.PHONY: bench-main-job
+bench-main-job: $(STAMP) ## measure checks, log entries and memory (some minutes)
 	$(BIN)/python benchmarks/main_job.py $(ARGS)
 
 .PHONY: bench-authorization
@@ -75,6 +78,10 @@ bench-rate-limits: $(STAMP) ## measure requests for quota, and as they and their
 .PHONY: bench-workers
 bench-workers: $(STAMP) ## measure a request with one worker and with two, over 16 connections (some minutes)
 	$(BIN)/python benchmarks/workers.py $(ARGS)
+
+.PHONY: bench-compare
+bench-compare: $(STAMP) ## what changed between two runs beyond noise: A=before.json B=after.json
+	$(BIN)/python benchmarks/compare.py $(A) $(B)
 
 .PHONY: soak
 soak: $(STAMP) ## a steady load for eleven minutes: flat memory, every request in every book; writes docs/soak.md

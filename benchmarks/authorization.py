@@ -17,15 +17,24 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
+import figures as beside_report
 from chart import draw
 from circumstances import circumstances
-from main_job import Series, check_row, measure, mebibytes, run_load
+from figures import Figure, figure
+from main_job import CHECK_HEADS, Series, check_figures, check_row, measure, mebibytes, run_load
 from servers import HERE, TUTORIAL, Floor, Mixer
 from sizes import rules_in_data, rules_in_rego
 
 REPORT = HERE / "reports" / "authorization.md"
 RULES = (10, 100, 1_000, 10_000)
 MEGABYTES = (1, 10, 100)
+CHECKS = {
+    "floor": "floor",
+    "cached": "decided from the cache",
+    "evaluated": "tutorial's policy, evaluated each time",
+    "whole": "the same with a reference that may read anything: the whole input",
+}
+"""What is measured over the wire, and what to call it."""
 _UNCACHED = {"entries": 0}
 _PATH = "/reviews/7?page=2"
 _WARM_UP_CALLS = 1000
@@ -153,6 +162,26 @@ def summary(wire: dict[str, Series], by_data: list[Size], reload: dict[str, floa
     )
 
 
+def figures_of(
+    wire: dict[str, Series], by_rules: list[Size], by_data: list[Size], reload: dict[str, float]
+) -> list[Figure]:
+    """Every figure of the report."""
+    floor, found = wire["floor"].cpu["floor"], []
+    for key, title in CHECKS.items():
+        process = "floor" if key == "floor" else "worker"
+        found += check_figures(f"check.{key}", title, wire[key], process, floor, "Against the floor")
+    for unit, sizes in (("rules", by_rules), ("MB", by_data)):
+        for one in sizes:
+            for kind, figures in (("evaluated", one.evaluated), ("cached", one.cached)):
+                title = f"decision, {one.size:,} {unit}, {kind}"
+                cost = figures["microseconds"]
+                found.append(figure(f"{unit}.{one.size}.{kind}", title, "µs", [cost], "As policies grow"))
+    section = f"Reloading {by_data[-1].size} MB of data under load"
+    found.append(figure("reload.failed", "checks that failed during a reload", "checks", [reload["failed"]], section))
+    found.append(figure("reload.slowest", "slowest check during a reload", "ms", [reload["slowest"] * 1e3], section))
+    return found
+
+
 def main() -> None:
     """Measures and writes the report."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
@@ -179,12 +208,12 @@ def main() -> None:
         decisions=f"{options.decisions:,}",
         summary=summary(wire, by_data, reload),
         checks="\n".join(
-            check_row(name, wire[key], "floor" if key == "floor" else "worker", floor)
-            for key, name in (
-                ("floor", "floor"),
-                ("cached", "decided from the cache"),
-                ("evaluated", "tutorial's policy, evaluated each time"),
-                ("whole", "the same with a reference that may read anything: the whole input"),
+            (
+                CHECK_HEADS,
+                *(
+                    check_row(name, wire[key], "floor" if key == "floor" else "worker", floor)
+                    for key, name in CHECKS.items()
+                ),
             )
         ),
         rules=size_rows(by_rules, "rules"),
@@ -198,6 +227,7 @@ def main() -> None:
         ),
     )
     options.output.write_text(text, encoding="utf-8")
+    beside_report.write(options.output, REPORT.stem, figures_of(wire, by_rules, by_data, reload))
     print(text)
 
 

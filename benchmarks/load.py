@@ -48,6 +48,7 @@ STREAM_MESSAGES_AHEAD = 64
 STEADY_RATE = 200
 """Checks a second of a steady load."""
 _DEADLINE = 30.0
+PERCENTILES = {"p50": 0.5, "p95": 0.95, "p99": 0.99, "p99.9": 0.999}
 
 
 class Spread(NamedTuple):
@@ -115,14 +116,13 @@ async def _unary(
     seconds = time.perf_counter() - begun
     for channel in channels:
         await channel.close()
+    return {"calls": len(latencies), "allowed": allowed, "seconds": seconds, **percentiles(latencies)}
+
+
+def percentiles(latencies: list[float]) -> dict[str, float]:
+    """By name, in the unit of the latencies."""
     latencies.sort()
-    return {
-        "calls": len(latencies),
-        "allowed": allowed,
-        "seconds": seconds,
-        "p50": latencies[len(latencies) // 2],
-        "p99": latencies[len(latencies) * 99 // 100],
-    }
+    return {name: latencies[min(int(len(latencies) * part), len(latencies) - 1)] for name, part in PERCENTILES.items()}
 
 
 async def steady(address: str, seconds: int) -> dict[str, object]:
@@ -149,13 +149,11 @@ async def steady(address: str, seconds: int) -> dict[str, object]:
     await asyncio.gather(*waiting)
     for channel in channels:
         await channel.close()
-    latencies.sort()
     return {
         "calls": len(latencies),
         "failed": len(failures),
         "failures": failures[:3],
-        "p50": latencies[len(latencies) // 2],
-        "p99": latencies[len(latencies) * 99 // 100],
+        **percentiles(latencies),
         "slowest": latencies[-1],
     }
 

