@@ -21,12 +21,6 @@ from mixer_py.settings import LocalPath, Secret, Settings, parse_duration, parse
 
 Kind = Literal["section", "list", "map", "value"]
 
-NOT_BUILT = (
-    "telemetry.headers",
-    "telemetry.mask",
-)
-"""Keys that the design names and a later version builds; one of them is told from a slip of the pen."""
-
 
 @dataclass(frozen=True, slots=True)
 class Shape:
@@ -184,8 +178,6 @@ def suggest(path: Sequence[str], root: Shape) -> str:
     there.
     """
     dotted = ".".join(path)
-    if any(dotted == later or dotted.startswith(f"{later}.") for later in NOT_BUILT):
-        return "it is not built yet in this version; leave it out"
     *parents, name = path
     shape: Shape | None = root
     for step in parents:

@@ -74,10 +74,13 @@ class Rooms:
             spool_first=spool is not None and spool.mode == "always",
         )  # fmt: skip
         self._decisions = (
-            DecisionLog(self._recorder, settings.decision_log, _keeper(snapshot, registry), registry, clock)
+            DecisionLog(
+                self._recorder, settings.decision_log, _keeper(snapshot, registry), registry, clock,
+                settings.telemetry.mask,
+            )
             if sink is not None
             else None
-        )
+        )  # fmt: skip
         counting, name = worker_store(settings, folder)
         self.counters: CounterStore = open_store(counting, registry, clock, name=name)
         self._opened_by = opened_by(counting)
@@ -90,8 +93,9 @@ class Rooms:
         self._rate_limit = RateLimitService(self._limiter(snapshot), clock, registry)
         prometheus = settings.telemetry.prometheus
         self._user_metrics = UserMetrics(registry, prometheus.metrics)
+        self._decoder = AccessLogDecoder(clock, settings.telemetry.privacy)
         self._access_log = AccessLogService(
-            AccessLogDecoder(clock),
+            self._decoder,
             (IstioMetrics(registry, prometheus), self._user_metrics),
             self._recorder,
             registry,
@@ -110,15 +114,18 @@ class Rooms:
 
         Returns once what the old policy held is given back: here and now, because its engine is freed in this thread.
         """
+        telemetry = snapshot.configuration.telemetry
         retired_counters = self._change_counters(snapshot.configuration)
         self._needs_counters = snapshot.configuration.rate_limit.unhealthy_without_store
         self._authorization.activate(self._authorize(snapshot))
         self._shadow.activate(snapshot.configuration.policy.shadow)
         if self._decisions is not None:
-            self._decisions.activate(snapshot.configuration.decision_log, _keeper(snapshot, self._registry))
+            keeper = _keeper(snapshot, self._registry)
+            self._decisions.activate(snapshot.configuration.decision_log, keeper, telemetry.mask)
         self._rate_limit.limiter = self._limiter(snapshot)
         self._access_log.flush()  # what has come is counted as it was wanted until now
-        self._user_metrics.activate(snapshot.configuration.telemetry.prometheus.metrics)
+        self._decoder.activate(telemetry.privacy)
+        self._user_metrics.activate(telemetry.prometheus.metrics)
         if retired_counters is not None:
             await retired_counters.close()
         retired, self._policy = self._policy, snapshot.policy

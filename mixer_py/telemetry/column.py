@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Final
+from typing import Final, Literal
 
 import pyarrow as pa
 
@@ -32,6 +32,16 @@ class Kind:
     def nullable(self) -> bool:
         """Whether a row may have no value at all."""
         return self.default is None
+
+    @property
+    def is_map(self) -> bool:
+        """Whether a value has members, which are text."""
+        return bool(pa.types.is_map(self.arrow))
+
+    @property
+    def is_text(self) -> bool:
+        """Whether a value, or each of its members, is text."""
+        return self.is_map or bool(pa.types.is_string(self.arrow))
 
 
 INSTANT: Final = Kind("DateTime64(9, 'UTC')", pa.timestamp("ns", tz="UTC"), 0, "Delta, ZSTD(1)")
@@ -131,7 +141,47 @@ class Recorded:
         return self.how
 
 
-Source = Field | Span | Tag | Token | Metadata | Party | Derived | Recorded
+@dataclass(frozen=True, slots=True)
+class Named:
+    """The members of the map of headers or trailers at a path that a setting of `telemetry.headers` names."""
+
+    path: str
+    setting: Literal["request", "response", "trailers"]
+
+    def __str__(self) -> str:
+        return f"`{self.path}`, those that `telemetry.headers.{self.setting}` names"
+
+
+@dataclass(frozen=True, slots=True)
+class NamedHeader:
+    """A header that stands at a path of its own, where `telemetry.headers.request` names it."""
+
+    path: str
+    header: str
+
+    def __str__(self) -> str:
+        return f"`{self.path}`, where `telemetry.headers.request` names {self.header}"
+
+
+@dataclass(frozen=True, slots=True)
+class NamedParameters:
+    """Parameters of the query that `telemetry.query` names: of the first path, or of the second if that is empty."""
+
+    path: str
+    otherwise: str
+
+    def __str__(self) -> str:
+        return f"query of `{self.path}`, else of `{self.otherwise}`: those that `telemetry.query` names"
+
+
+Source = Field | Span | Tag | Token | Metadata | Party | Derived | Recorded | Named | NamedHeader | NamedParameters
+
+Secrets = Literal["text", "headers", "parameters"]
+"""Where others than mixer and Envoy may have put a secret into a value, and so what `telemetry.mask` masks of it.
+
+`text`: what follows the name of a secret and `=`; `headers`, `parameters`: that, and members of a map which have the
+name of a secret, as headers (or tags) have it, or parameters of a query.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,12 +193,15 @@ class Column:
         kind: its types.
         meaning: one line for people; DDL comment and docs.
         source: where its value comes from.
+        secrets: where in it there may be secrets; None where nobody from outside writes, or where `decision_log.mask`
+            has been applied.
     """
 
     name: str
     kind: Kind
     meaning: str
     source: Source
+    secrets: Secrets | None = None
 
 
 @dataclass(frozen=True)

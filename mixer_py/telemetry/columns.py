@@ -25,6 +25,9 @@ from mixer_py.telemetry.column import (
     Derived,
     Field,
     Metadata,
+    Named,
+    NamedHeader,
+    NamedParameters,
     Party,
     Recorded,
     Span,
@@ -74,9 +77,10 @@ def _decided(filter_name: str) -> tuple[Column, ...]:
     return (
         Column("decision", NAME, "path of the decision in the policy", Metadata(filter_name, "mixer_decision")),
         Column("policy_revision", NAME, "revision of the policy that decided", Metadata(filter_name, "mixer_revision")),
-        Column("rule", NAME, "the rule that the policy says decided", Metadata(filter_name, "mixer_rule")),
-        Column("reasons", TEXT, "why, joined by `; `", Metadata(filter_name, "mixer_reasons")),
-    )
+        Column("rule", NAME, "the rule that decided, such as `data.envoy.authz.allow`",
+               Metadata(filter_name, "mixer_rule")),
+        Column("reasons", TEXT, "why, joined by `; `", Metadata(filter_name, "mixer_reasons"), "text"),
+    )  # fmt: skip
 
 
 _WHO: Final = (
@@ -149,10 +153,10 @@ _UPSTREAM: Final = (
            Field(_C + "downstream_transport_failure_reason")),
     Column("tls_version", NAME, "version of TLS downstream", Derived(
         "`common_properties.tls_properties.tls_version`", (_TLS + "tls_version",))),
-    *(Column(f"api_{name}", NAME, f"API {name}", Tag(f"api.{name}"))
+    *(Column(f"api_{name}", NAME, f"API {name}", Tag(f"api.{name}"), "text")
       for name in ("service", "version", "operation", "protocol")),
     Column("custom_tags", TEXTS, "custom tags by name", Derived(
-        "`common_properties.custom_tags`", (_C + "custom_tags",))),
+        "`common_properties.custom_tags`", (_C + "custom_tags",)), "headers"),
 )  # fmt: skip
 
 
@@ -197,8 +201,13 @@ REQUESTS: Final = TableOfColumns(
         Column("request_host", TEXT, "authority or Host header", Field("request.authority")),
         Column("request_url_path", TEXT, "path as the client sent it, without query", Derived(
             "`request.original_path`, else `request.path`, up to `?` or `#`",
-            ("request.original_path", "request.path"))),
-        Column("request_useragent", TEXT, "User-Agent", Field("request.user_agent")),
+            ("request.original_path", "request.path")), "text"),
+        Column("request_query_params", TEXTS, "parameters of the query, decoded; of a repeated one the first value",
+               NamedParameters("request.original_path", "request.path"), "parameters"),
+        Column("request_headers", TEXTS, "request headers by name", Named("request.request_headers", "request"),
+               "headers"),
+        Column("request_referer", TEXT, "Referer", NamedHeader("request.referer", "referer"), "text"),
+        Column("request_useragent", TEXT, "User-Agent", Field("request.user_agent"), "text"),
         Column("request_auth_principal", NAME, "issuer and subject of the token", Token("iss/sub")),
         Column("request_auth_audiences", NAME, "audiences of the token, joined by commas", Token("aud")),
         Column("request_auth_presenter", NAME, "authorized presenter of the token", Token("azp")),
@@ -214,7 +223,11 @@ REQUESTS: Final = TableOfColumns(
             ("response.response_trailers", "response.response_headers"))),
         Column("response_grpc_message", TEXT, "grpc-message, if logged", Derived(
             "grpc-message of `response.response_trailers`, else of response_headers",
-            ("response.response_trailers", "response.response_headers"))),
+            ("response.response_trailers", "response.response_headers")), "text"),
+        Column("response_headers", TEXTS, "response headers by name", Named("response.response_headers", "response"),
+               "headers"),
+        Column("response_trailers", TEXTS, "response trailers by name",
+               Named("response.response_trailers", "trailers"), "headers"),
         Column("response_size", COUNT, "bytes of the response's body", Field("response.response_body_bytes")),
         Column("response_total_size", COUNT, "bytes sent on the wire", Field(_C + "downstream_wire_bytes_sent")),
         Column("response_headers_bytes", COUNT, "bytes of the response's headers",
@@ -302,7 +315,8 @@ DECISIONS: Final = TableOfColumns(
         Column("request_id", TEXT, "x-request-id of the request", Recorded('request.headers["x-request-id"]')),
         Column("verdict", NAME, "allow, deny or error", Recorded()),
         Column("decision", NAME, "path of the decision in the policy", Recorded("`policy.decision`")),
-        Column("rule", NAME, "the rule that the policy says decided", Recorded("the result's `rule`")),
+        Column("rule", NAME, "the rule that decided, such as `data.envoy.authz.allow`",
+               Recorded("`policy.decision`, or that of `policy.decisions`")),
         Column("reasons", TEXT, "why, joined by `; `", Recorded("the result's `reasons`")),
         Column("error", TEXT, "what went wrong when the verdict is error", Recorded()),
         Column("policy_revision", NAME, "revision of the policy that decided", Recorded()),
@@ -329,7 +343,7 @@ DECISIONS: Final = TableOfColumns(
         Column("duration_us", REAL, "microseconds that the decision took", Recorded()),
         Column("shadow_verdict", NAME, "the candidate's: allow, deny or error; timeout or dropped when it gave none; "
                "empty when it was not asked", Recorded("`policy.shadow`")),
-        Column("shadow_rule", NAME, "the rule by which the candidate decided", Recorded("its result's `rule`")),
+        Column("shadow_rule", NAME, "the rule by which the candidate decided", Recorded("`policy.shadow.decision`")),
         Column("shadow_reasons", TEXT, "why, joined by `; `, or what went wrong", Recorded("its result's `reasons`")),
         Column("shadow_revision", NAME, "revision of the candidate", Recorded()),
         Column("input", TEXT, "the policy's input as JSON, masked; empty when it is not kept",

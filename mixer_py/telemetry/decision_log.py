@@ -11,7 +11,8 @@ import asyncio
 import contextlib
 import zlib
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, Final, Protocol
 
 import pyarrow as pa
@@ -22,6 +23,8 @@ from mixer_py.instruments import Clock, Registry
 from mixer_py.telemetry.columns import DECISIONS
 from mixer_py.telemetry.decision_log_settings import DecisionLogSettings
 from mixer_py.telemetry.decision_record import DecisionRecord, Kept
+from mixer_py.telemetry.privacy_settings import RowMaskSettings
+from mixer_py.telemetry.row_masking import RowMask, Step
 
 SAMPLED: Final = "sampled"
 """Reason of allows that `decision_log.sample` leaves out."""
@@ -65,6 +68,8 @@ class RowTaker(Protocol):
         """Waits until rows were written."""
 
 
+_UNMASKED: Final[Mapping[str, Step]] = MappingProxyType({})
+
 Entry = tuple[DecisionRecord, Keeper, int]
 """A record, what prepares it, and the bytes of its request."""
 
@@ -73,8 +78,9 @@ class DecisionLog:
     """Gathers records and hands them on as columns."""
 
     def __init__(
-        self, rows: RowTaker, settings: DecisionLogSettings, keeper: Keeper, registry: Registry, clock: Clock
-    ) -> None:
+        self, rows: RowTaker, settings: DecisionLogSettings, keeper: Keeper, registry: Registry, clock: Clock,
+        mask: RowMaskSettings | None = None,
+    ) -> None:  # fmt: skip
         """Starts with one snapshot's settings; `activate` replaces them.
 
         Args:
@@ -83,6 +89,10 @@ class DecisionLog:
             keeper: prepares rows.
             registry: gets `mixer_decision_log_full_total`.
             clock: for waiting.
+            mask: what it says of columns holds here too; texts were masked by the keeper.
+
+        Raises:
+            OSError: the file of the key that masks hash with cannot be read.
         """
         self._rows = rows
         self._clock = clock
@@ -98,10 +108,12 @@ class DecisionLog:
             "mixer_decision_log_full_total", "Checks that found no room in the decision log.", ("outcome",)
         )
         self._outcomes = {name: full.labels(name) for name in ("waited", "dropped", "refused")}
-        self.activate(settings, keeper)
+        self.activate(settings, keeper, mask)
 
-    def activate(self, settings: DecisionLogSettings, keeper: Keeper) -> None:
+    def activate(self, settings: DecisionLogSettings, keeper: Keeper, mask: RowMaskSettings | None = None) -> None:
         """Keeps the records that come from now on by other settings."""
+        rules = RowMask(mask)
+        self._steps = {column.name: step for column in DECISIONS.columns if (step := rules.step(column)) is not None}
         self._settings = settings
         self._keeper = keeper
         self._promises = settings.when_full != "drop"
@@ -258,7 +270,7 @@ class DecisionLog:
     def _hand_on(self, records: Sequence[tuple[DecisionRecord, Kept]]) -> None:
         """A record that fits no row costs itself alone, and never the check that it came with."""
         try:
-            batch = to_batch(records)
+            batch = to_batch(records, self._steps)
         except (TypeError, ValueError, ArithmeticError) as error:  # Arrow's own are among them
             middle = len(records) // 2
             if middle:
@@ -271,8 +283,8 @@ class DecisionLog:
             self._rows.put(DECISIONS.name, batch, promised=self._promises)
 
 
-def to_batch(records: Sequence[tuple[DecisionRecord, Kept]]) -> pa.RecordBatch:
-    """The records as rows of `decisions`."""
+def to_batch(records: Sequence[tuple[DecisionRecord, Kept]], steps: Mapping[str, Step] = _UNMASKED) -> pa.RecordBatch:
+    """The records as rows of `decisions`, their columns masked by the steps of these names."""
     arrays = []
     for column in DECISIONS.columns:
         read = _READERS.get(column.name)
@@ -280,7 +292,8 @@ def to_batch(records: Sequence[tuple[DecisionRecord, Kept]]) -> pa.RecordBatch:
             values: list[Any] = [read(record) for record, _ in records]
         else:
             values = [_KEPT[column.name](kept) for _, kept in records]
-        arrays.append(pa.array(values, column.kind.arrow))
+        array, step = pa.array(values, column.kind.arrow), steps.get(column.name)
+        arrays.append(array if step is None else step(array))
     return pa.RecordBatch.from_arrays(arrays, schema=DECISIONS.schema)
 
 

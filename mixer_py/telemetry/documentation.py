@@ -12,6 +12,7 @@ from typing import Final
 
 from mixer_py.attributes import documentation as attributes
 from mixer_py.telemetry.access_log import projection
+from mixer_py.telemetry.column import Secrets
 from mixer_py.telemetry.columns import TABLES
 from mixer_py.telemetry.ddl import VIEW
 
@@ -22,7 +23,14 @@ _HEAD: Final = """# Columns
 What mixer stores in ClickHouse, in the database that `telemetry.clickhouse.url` names (`mesh` unless it does). A
 column has its attribute's name with `.` as `_`; attributes are explained in [attributes.md](attributes.md). Text that
 is not known is empty.
+
+What `telemetry.mask` masks of a column unasked: secrets `in text`, and in maps also values `by name`
+([privacy.md](privacy.md)).
 """
+
+_MASKED: Final[Mapping[Secrets | None, str]] = {
+    None: "", "text": "in text", "headers": "by name", "parameters": "by name",
+}  # fmt: skip
 
 _VIEW: Final = f"""
 ## {VIEW}
@@ -38,10 +46,13 @@ def render() -> str:
     """The page of columns."""
     parts = [_HEAD]
     for table in TABLES.values():
-        rows = ((f"`{c.name}`", f"`{c.kind.clickhouse}`", c.meaning, str(c.source)) for c in table.columns)
+        rows = (
+            (f"`{c.name}`", f"`{c.kind.clickhouse}`", c.meaning, str(c.source), _MASKED[c.secrets])
+            for c in table.columns
+        )
         paths = f" Paths are those of `envoy.data.accesslog.v3.{table.entry}`." if table.entry else ""
         parts.append(f"\n## {table.name}\n\n{table.meaning}.{paths}\n")
-        parts.append("\n" + attributes.table(("column", "type", "meaning", "from"), rows))
+        parts.append("\n" + attributes.table(("column", "type", "meaning", "from", "masked"), rows))
     return "".join((*parts, _VIEW))
 
 

@@ -46,7 +46,11 @@ Keeps = Callable[[str], bool]
 
 
 class Mask:
-    """Masks by the settings of one snapshot. Holds no request."""
+    """Masks by the settings of one snapshot. Holds no request.
+
+    Attributes:
+        names: those of secrets.
+    """
 
     def __init__(self, settings: MaskSettings) -> None:
         """Compiles the settings.
@@ -57,7 +61,7 @@ class Mask:
         paths = [segments_of(path) for path in settings.paths]
         headers = {path[-1] for path in paths if path[:-1] == (*HTTP, "headers")}
         query = {path[-1] for path in paths if path[:-1] == ("parsed_query",)}
-        self._names = SecretNames({*settings.headers, *headers}, {*settings.query, *query}, defaults=settings.defaults)
+        self.names = SecretNames({*settings.headers, *headers}, {*settings.query, *query}, defaults=settings.defaults)
         self._paths = paths
 
     def apply(self, document: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
@@ -81,7 +85,7 @@ class Mask:
         """Text with the values masked that follow a secret's name and `=`, up to the next `&`."""
         if "=" not in text and "%" not in text:
             return text
-        if "%" not in text and not any(map(self._names.is_parameter, _NAME.findall(text))):
+        if "%" not in text and not any(map(self.names.is_parameter, _NAME.findall(text))):
             return text
         parts = text.split("&")
         for index, part in enumerate(parts):
@@ -97,7 +101,7 @@ class Mask:
             return plain
         decoded = part
         for _ in range(_ROUNDS):
-            before, decoded = decoded, self._names.decoded(decoded)
+            before, decoded = decoded, self.names.decoded(decoded)
             if decoded == before:
                 break
             if any(self._plain_start(piece) >= 0 for piece in decoded.split("&")):
@@ -107,7 +111,7 @@ class Mask:
 
     def _plain_start(self, part: str) -> int:
         for match in _NAME.finditer(part):
-            if self._names.is_parameter(match[1]):
+            if self.names.is_parameter(match[1]):
                 return match.end()
         return -1
 
@@ -116,7 +120,7 @@ class Mask:
             case "attributes", {"request": {"http": {}}}:
                 return self._attributes(value, masked)
             case "parsed_query" | "parsed_body", {}:  # a form's fields are named as query parameters are
-                return self._members(value, self._names.is_parameter, f"/input/{name}", masked)
+                return self._members(value, self.names.is_parameter, f"/input/{name}", masked)
             case "parsed_path", [*segments]:
                 return self._path_segments(segments, masked)
         return self._value(value, f"/input/{name}", masked)
@@ -141,7 +145,7 @@ class Mask:
     def _http(self, name: str, value: Any, path: str, masked: list[str]) -> Any:  # noqa: ANN401 (JSON)
         match name, value:
             case "headers", {}:
-                return self._members(value, self._names.is_header, path, masked)
+                return self._members(value, self.names.is_header, path, masked)
             case "headerMap", {"headers": [*headers]}:
                 raw = [self._raw_header(item, f"{path}/headers/{index}", masked) for index, item in enumerate(headers)]
                 return {**value, "headers": raw}
@@ -156,7 +160,7 @@ class Mask:
         if not isinstance(header, dict) or not all(isinstance(value, str) for value in header.values()):
             return self._value(header, path, masked)
         name = header.get("key", "")
-        if self._names.is_header(name):
+        if self.names.is_header(name):
             return {key: value if key == "key" else _mark(f"{path}/{key}", masked) for key, value in header.items()}
         new = dict(header)
         if "value" in header:
@@ -181,7 +185,7 @@ class Mask:
     def _body_hides(self, text: str) -> bool:
         """Whether a body in whatever form holds a value named like a secret."""
         names: Iterator[str] = (match[1] for form in (_JSON_NAME, _PART_NAME) for match in form.finditer(text))
-        return any(map(self._names.is_member, names)) or self.text(text) != text
+        return any(map(self.names.is_member, names)) or self.text(text) != text
 
     def _value(self, value: Any, path: str, masked: list[str]) -> Any:  # noqa: ANN401 (JSON)
         """Any value, with its secrets masked at whatever depth; the same object where there are none."""
@@ -192,7 +196,7 @@ class Mask:
                 masked.append(path)
             return new
         if kind is dict:
-            return self._members(value, self._names.is_member, path, masked)
+            return self._members(value, self.names.is_member, path, masked)
         if kind is list:
             return self._items(value, path, masked)
         if kind is orjson.Fragment:  # always opened: as text, a name that comes twice would hide the first value

@@ -15,6 +15,7 @@ from mixer_py.settings import Duration, LocalPath, Secret, Settings, Size
 from mixer_py.telemetry.bucket_bounds import BucketBounds
 from mixer_py.telemetry.istio_names import LABELS
 from mixer_py.telemetry.layout import Layout
+from mixer_py.telemetry.privacy_settings import HeaderSettings, Privacy, RowMaskSettings
 from mixer_py.telemetry.user_metrics_settings import UserMetrics
 
 DEFAULT_DATABASE = "mesh"
@@ -170,13 +171,26 @@ class TelemetrySettings(Settings):
     """How long rows are kept. A change takes effect with the next start; rows go when ClickHouse merges their parts."""
     cluster: str = ""
     """Name of the ClickHouse cluster that holds the tables, replicated and distributed; empty for one server."""
+    headers: HeaderSettings = HeaderSettings()
+    """Headers and trailers that rows show; none unless you name them. Follows reloads, as `query` and `mask` do."""
+    query: tuple[str, ...] = ()
+    """Query parameters that rows show, in the column `request_query_params`; `*` is all of them. None unless you name
+    them: `request_url_path` never has a query."""
+    mask: RowMaskSettings = RowMaskSettings()
+    """What rows do not show."""
     prometheus: PrometheusSettings = PrometheusSettings()
     """Istio's standard metrics, and your own."""
 
     @property
+    def privacy(self) -> Privacy:
+        """What rows may show."""
+        return Privacy(self.headers, self.query, self.mask)
+
+    @property
     def fixed(self) -> TelemetrySettings:
-        """What of it holds for the life of a process: all but the user's own metrics."""
-        return self.model_copy(update={"prometheus": self.prometheus.model_copy(update={"metrics": ()})})
+        """What of it holds for the life of a process: all but what rows show, and the user's own metrics."""
+        shown = {"headers": HeaderSettings(), "query": (), "mask": RowMaskSettings()}
+        return self.model_copy(update={"prometheus": self.prometheus.model_copy(update={"metrics": ()}), **shown})
 
     @property
     def layout(self) -> Layout:

@@ -183,17 +183,6 @@ def test_anchors_and_merges_work(folder):
     assert [(one.address.port, one.services) for one in listeners] == [(port, ("ext_authz",)) for port in (1, 2, 3)]
 
 
-def test_what_is_not_built_is_refused_at_its_line(folder):
-    text = "telemetry:\n  headers: []\n  mask: []\n"
-    path = write(folder, text)
-    wanted = {2: "telemetry.headers", 3: "telemetry.mask"}
-    found = faults(path, {})
-    assert len(found) == len(wanted)
-    for fault, (line, field) in zip(found, wanted.items(), strict=True):
-        assert fault.startswith(f"{path}:{line}: {field}: ")
-        assert "not built yet in this version" in fault
-
-
 def test_a_file_that_cannot_be_read_is_named(folder):
     assert faults(folder, {}) == [f"{folder}: cannot be read: Is a directory"]
     path = folder / "latin.yaml"

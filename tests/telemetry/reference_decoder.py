@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 import re
+from urllib.parse import parse_qsl
 
 from envoy.config.core.v3 import base_pb2
 from envoy.data.accesslog.v3 import accesslog_pb2
@@ -234,8 +235,15 @@ def decided(entry, filter_name: str) -> dict:
     }
 
 
-def row(entry, identity, now: int) -> dict:
-    """A row of `requests`."""
+def query(path: str) -> dict:
+    found = {}
+    for name, value in parse_qsl(path.partition("#")[0].partition("?")[2], keep_blank_values=True):
+        found.setdefault(name, value)
+    return found
+
+
+def row(entry, identity, now: int, *, everything: bool = False) -> dict:
+    """A row of `requests`, with all headers and parameters or none."""
     common, request, response = entry.common_properties, entry.request, entry.response
     ext_authz, ratelimit = "envoy.filters.http.ext_authz", "envoy.filters.http.ratelimit"
     verdict = text(entry, ext_authz, "mixer_verdict")
@@ -275,6 +283,11 @@ def row(entry, identity, now: int) -> dict:
         "request_scheme": request.scheme,
         "request_host": request.authority,
         "request_url_path": re.split("[?#]", request.original_path or request.path)[0],
+        "request_query_params": query(request.original_path or request.path) if everything else {},
+        "request_headers": dict(request.request_headers) if everything else {},
+        "request_referer": request.referer if everything else "",
+        "response_headers": dict(response.response_headers) if everything else {},
+        "response_trailers": dict(response.response_trailers) if everything else {},
         "request_useragent": request.user_agent,
         "request_size": request.request_body_bytes,
         "request_total_size": common.downstream_wire_bytes_received,
@@ -339,7 +352,7 @@ authorities = st.one_of(
         ["reviews:80", "a.b.svc", "a.b.svc.cluster.local:9080", "10.0.0.1:80", "[::1]:80", "a.b.c", "a.\nb.svc.\n"]
     ),
 )
-paths = st.one_of(words, st.sampled_from(["/a?b=c", "/a#b", "?", "/a\n?b", "/ä?ö\nü"]))
+paths = st.one_of(words, st.sampled_from(["/a?b=c", "/a#b", "?", "/a\n?b", "/ä?ö\nü", "/?a=1&b=%20&a=2", "/?a#&b=c"]))
 headers = st.dictionaries(
     st.sampled_from(
         ["content-type", "grpc-status", "grpc-message", "x-envoy-auth-failure-mode-allowed", "x-other", ""]
@@ -452,6 +465,7 @@ def entries(draw) -> accesslog_pb2.HTTPAccessLogEntry:
         request.request_method = draw(st.integers(0, 12))
         request.authority = draw(authorities)
         request.scheme, request.user_agent, request.request_id = draw(words), draw(words), draw(words)
+        request.referer = draw(words)
         request.path, request.original_path = draw(paths), draw(st.one_of(st.just(""), paths))
         request.request_body_bytes, request.request_headers_bytes = draw(uint64), draw(uint64)
         request.request_headers.update(draw(headers))

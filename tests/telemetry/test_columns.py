@@ -12,7 +12,7 @@ from mixer_py.telemetry.access_log.connections import ConnectionSlice
 from mixer_py.telemetry.access_log.parties import NAMES, Names, parties_of
 from mixer_py.telemetry.access_log.requests import RequestSlice
 from mixer_py.telemetry.access_log.streams import ANONYMOUS
-from mixer_py.telemetry.column import Derived, Metadata
+from mixer_py.telemetry.column import Derived, Metadata, Named, NamedHeader, NamedParameters
 from mixer_py.telemetry.columns import CONNECTIONS, DECISIONS, REQUESTS, TABLES
 
 # Columns that no attribute stands behind: the contract's own (DESIGN 3.5), and Envoy's.
@@ -23,8 +23,8 @@ OWN = {
     "protocol_version", "source_port", "error", "http_status", "tier", "cache", "dry_run", "duration_us",
     "shadow_verdict", "shadow_rule", "shadow_reasons", "shadow_revision", "bundle_revision", "input", "masked",
     "erased", "connection_termination_details", "request_messages", "response_messages", "request_headers_bytes",
-    "response_headers_bytes", "upstream_ip", "upstream_request_attempt_count", "upstream_wire_bytes_sent",
-    "upstream_wire_bytes_received", "downstream_transport_failure_reason", "tls_version", "custom_tags",
+    "response_headers_bytes", "response_trailers", "upstream_ip", "upstream_request_attempt_count",
+    "upstream_wire_bytes_sent", "upstream_wire_bytes_received", "downstream_transport_failure_reason", "tls_version", "custom_tags",
     *(f"time_to_{point}" for point in (
         "last_rx_byte", "first_upstream_tx_byte", "last_upstream_tx_byte", "first_upstream_rx_byte",
         "last_upstream_rx_byte", "first_downstream_tx_byte", "last_downstream_tx_byte",
@@ -72,11 +72,27 @@ def test_every_derived_column_has_its_function_and_every_party_its_place(table, 
     assert set(NAMES) <= set(table.names)
 
 
-def test_no_column_holds_a_query_string():
-    """Query strings carry tokens; they are not stored unless somebody asks for it."""
-    assert not {"request_path", "request_query_params", "request_referer"} & (
-        set(REQUESTS.names) | set(CONNECTIONS.names) | set(DECISIONS.names)
-    )
+def test_headers_and_queries_are_stored_only_as_configured_and_masked():
+    asked_for = [
+        column
+        for table in TABLES.values()
+        for column in table.columns
+        if isinstance(column.source, (Named, NamedHeader, NamedParameters))
+    ]
+    assert {column.name for column in asked_for} == {
+        "request_headers", "request_referer", "request_query_params", "response_headers", "response_trailers",
+    }  # fmt: skip
+    assert all(column.secrets for column in asked_for)
+
+
+@pytest.mark.parametrize("table", [REQUESTS, CONNECTIONS], ids=lambda table: table.name)
+def test_what_clients_and_policies_write_is_masked(table):
+    """Every text and map that comes as it is from a client, an upstream or a policy; no addresses and names."""
+    written = {"request_url_path", "request_useragent", "reasons", "response_grpc_message", "custom_tags"}
+    assert {name for name in written if name in table.names} <= {
+        column.name for column in table.columns if column.secrets
+    }
+    assert not [column.name for column in table.columns if column.kind.is_map and not column.secrets]
 
 
 @pytest.mark.parametrize("path", documentation.generated())

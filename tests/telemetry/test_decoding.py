@@ -15,9 +15,14 @@ from mixer_py.instruments import FakeClock
 from mixer_py.telemetry import validation
 from mixer_py.telemetry.access_log.decoding import ANONYMOUS, AccessLogDecoder, StreamIdentity
 from mixer_py.telemetry.columns import REQUESTS
+from mixer_py.telemetry.privacy_settings import HeaderSettings, Privacy, RowMaskSettings
 
 CLOCK = FakeClock()
-DECODER = AccessLogDecoder(CLOCK)
+BARE = RowMaskSettings(defaults=False)
+DECODER = AccessLogDecoder(CLOCK, Privacy(mask=BARE))
+EVERYTHING = HeaderSettings(request=("*",), response=("*",), trailers=("*",))
+ALL_SHOWN = AccessLogDecoder(CLOCK, Privacy(EVERYTHING, ("*",), BARE))
+MAPS = [column.name for column in REQUESTS.columns if column.kind.is_map]
 
 LABELLED = {
     "WORKLOAD_NAME": "gateway-v1", "NAMESPACE": "istio-system", "CLUSTER_ID": "Kubernetes", "LABELS.app": "gateway",
@@ -57,7 +62,7 @@ def entry(**fields):
 
 def rows_of(decoded):
     rows = decoded.requests.set_column(0, "timestamp", decoded.requests.column(0).cast(pa.int64())).to_pylist()
-    return [row | {"custom_tags": dict(row["custom_tags"])} for row in rows]
+    return [row | {name: dict(row[name]) for name in MAPS} for row in rows]
 
 
 def field(number: int, content: bytes) -> bytes:
@@ -65,11 +70,17 @@ def field(number: int, content: bytes) -> bytes:
     return bytes([number << 3 | 2, len(content)]) + content
 
 
-@given(streams)
+@given(streams, st.booleans())
 @settings(deadline=None)
-def test_columns_agree_with_the_decoder_that_goes_entry_by_entry(batch):
-    decoded = DECODER.decode([(message(*logs), identity) for logs, identity in batch])
-    wanted = [row(log, identity, CLOCK.wall_ns()) for logs, identity in batch for log in logs if ends(log)]
+def test_columns_agree_with_the_decoder_that_goes_entry_by_entry(batch, everything):
+    decoder = ALL_SHOWN if everything else DECODER
+    decoded = decoder.decode([(message(*logs), identity) for logs, identity in batch])
+    wanted = [
+        row(log, identity, CLOCK.wall_ns(), everything=everything)
+        for logs, identity in batch
+        for log in logs
+        if ends(log)
+    ]
     assert rows_of(decoded) == [{name: one[name] for name in REQUESTS.names} for one in wanted]
     assert decoded.malformed == 0
     assert decoded.received == sum(len(logs) for logs, _ in batch)

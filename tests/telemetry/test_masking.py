@@ -279,7 +279,7 @@ def test_a_mask_is_freed_without_the_collector() -> None:
     """A worker lets the collector pass over what lives for long, so what stands in a circle would stay for ever."""
     mask = Mask(MaskSettings())
     assert mask.text("/a?token=s") == "/a?token=***"
-    kept = weakref.ref(mask._names)
+    kept = weakref.ref(mask.names)
     gc.disable()
     try:
         del mask

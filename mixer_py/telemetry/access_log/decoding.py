@@ -18,6 +18,7 @@ import pyarrow as pa
 from envoy.data.accesslog.v3 import accesslog_pb2
 
 from mixer_py.instruments import Clock, SystemClock
+from mixer_py.telemetry.access_log import configured
 from mixer_py.telemetry.access_log.connections import ConnectionSlice
 from mixer_py.telemetry.access_log.derivation import KnownParties, Slice
 from mixer_py.telemetry.access_log.entries import Entries, Indices, Wanted, numbers
@@ -26,8 +27,23 @@ from mixer_py.telemetry.access_log.requests import RequestSlice
 from mixer_py.telemetry.access_log.streams import ANONYMOUS, StreamIdentity, parse_identity
 from mixer_py.telemetry.access_log.tracking import ConnectionTracker
 from mixer_py.telemetry.access_log.wire import salvage
-from mixer_py.telemetry.column import Column, Derived, Field, Metadata, Party, Span, TableOfColumns, Tag, Token
+from mixer_py.telemetry.column import (
+    Column,
+    Derived,
+    Field,
+    Metadata,
+    Named,
+    NamedHeader,
+    NamedParameters,
+    Party,
+    Span,
+    TableOfColumns,
+    Tag,
+    Token,
+)
 from mixer_py.telemetry.columns import CONNECTIONS, REQUESTS
+from mixer_py.telemetry.privacy_settings import Privacy
+from mixer_py.telemetry.row_masking import RowMask, Step
 
 __all__ = ["ANONYMOUS", "AccessLogDecoder", "DecodedLogs", "StreamIdentity", "parse_identity"]
 
@@ -74,11 +90,11 @@ class DecodedLogs:
 
 
 class _Table:
-    """How one table's rows are made of entries; decided once."""
+    """How one table's rows are made of entries, by the settings of one snapshot."""
 
-    def __init__(self, table: TableOfColumns, slices: type[Slice]) -> None:
+    def __init__(self, table: TableOfColumns, slices: type[Slice], privacy: Privacy, mask: RowMask) -> None:
         self._schema = table.schema
-        self._readers = tuple(_reader(column, slices) for column in table.columns)
+        self._readers = tuple(_masked(_reader(column, slices, privacy), mask.step(column)) for column in table.columns)
         self.wanted = Wanted(table)
         self.empty = pa.RecordBatch.from_pylist([], table.schema)
 
@@ -88,20 +104,36 @@ class _Table:
 
 
 class AccessLogDecoder:
-    """Decodes slices of messages, and remembers open connections; not to be used by two threads at once."""
+    """Decodes slices of messages, and remembers open connections; not to be used by two threads at once.
 
-    def __init__(self, clock: Clock | None = None) -> None:
+    What it gives is masked: nothing that is not to be shown leaves it.
+    """
+
+    def __init__(self, clock: Clock | None = None, privacy: Privacy | None = None) -> None:
         """Builds the projection.
 
         Args:
             clock: dates an entry that has no start.
+            privacy: what rows may show.
+
+        Raises:
+            OSError: the file of the key that masks hash with cannot be read.
         """
         self._clock = clock or SystemClock()
         self._projection = Projection()
         self._known = KnownParties()
         self._tracker = ConnectionTracker(self._clock.wall_ns())
-        self._requests = _Table(REQUESTS, RequestSlice)
-        self._connections = _Table(CONNECTIONS, ConnectionSlice)
+        self.activate(privacy or Privacy())
+
+    def activate(self, privacy: Privacy) -> None:
+        """Shows from the next slice on what other settings say.
+
+        Raises:
+            OSError: as above; what held before holds on.
+        """
+        mask = RowMask(privacy.mask)
+        self._requests = _Table(REQUESTS, RequestSlice, privacy, mask)
+        self._connections = _Table(CONNECTIONS, ConnectionSlice, privacy, mask)
 
     def decode(self, messages: Sequence[tuple[bytes, StreamIdentity]]) -> DecodedLogs:
         """Rows from StreamAccessLogsMessages, each with the identity of its stream."""
@@ -169,7 +201,11 @@ def _finished(structs: pa.StructArray, streams: Indices) -> tuple[pa.StructArray
     return structs.filter(pa.array(ends)), streams[ends], unfinished
 
 
-def _reader(column: Column, slices: type[Slice]) -> Reader:
+def _masked(read: Reader, step: Step | None) -> Reader:
+    return read if step is None else lambda part: step(read(part))
+
+
+def _reader(column: Column, slices: type[Slice], privacy: Privacy) -> Reader:
     """How a column is read, decided once."""
     name, kind, source = column.name, column.kind, column.source
     match source:
@@ -185,6 +221,8 @@ def _reader(column: Column, slices: type[Slice]) -> Reader:
             read = lambda part: part.entries.at(path)  # noqa: E731 (one line of a table)
         case Tag(tag):
             return lambda part: part.entries.custom_tags.get(tag)
+        case Named() | NamedHeader() | NamedParameters():
+            read = configured.reader(source, privacy)
         case Token(claim):
             return lambda part: part.entries.metadata.claim(claim)
         case Span(path):

@@ -82,6 +82,21 @@ def named(values: npt.NDArray[np.int64], names: pa.Array) -> pa.Array:
     return names.take(pa.array(values))
 
 
+def maps_of(lists: pa.ListArray) -> pa.MapArray:
+    """Lists of pairs as maps, in their order."""
+    pairs = lists.flatten()
+    if not len(pairs):
+        return empty_maps(len(lists))
+    lengths = np.concatenate(([0], np.cumsum(numbers(pc.list_value_length(lists).fill_null(0)))))
+    keys, values = (pairs.field(place).fill_null("") for place in (0, 1))
+    return pa.MapArray.from_arrays(pa.array(lengths.astype(np.int32)), keys, values)
+
+
+def empty_maps(length: int) -> pa.MapArray:
+    """So many maps with nothing in them."""
+    return pa.MapArray.from_arrays(pa.array(np.zeros(length + 1, np.int32)), _NO_TEXT, _NO_TEXT)
+
+
 class KnownParties:
     """Combinations of parties, remembered between slices."""
 
@@ -218,13 +233,7 @@ class Slice:
 
     def custom_tags(self) -> pa.Array:
         """All of them."""
-        lists = self.entries.at(COMMON + "custom_tags")
-        pairs = lists.flatten()
-        if not len(pairs):
-            return pa.MapArray.from_arrays(pa.array(np.zeros(len(lists) + 1, np.int32)), _NO_TEXT, _NO_TEXT)
-        lengths = np.concatenate(([0], np.cumsum(numbers(pc.list_value_length(lists).fill_null(0)))))
-        keys, values = (pairs.field(place).fill_null("") for place in (0, 1))
-        return pa.MapArray.from_arrays(pa.array(lengths.astype(np.int32)), keys, values)
+        return maps_of(self.entries.at(COMMON + "custom_tags"))
 
     def tls_version(self) -> pa.Array:
         """As OpenSSL writes it."""

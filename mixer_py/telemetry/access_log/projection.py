@@ -18,7 +18,19 @@ from google.protobuf import descriptor_pb2, descriptor_pool
 from google.protobuf.descriptor import Descriptor, FieldDescriptor
 from ptars import HandlerPool
 
-from mixer_py.telemetry.column import Derived, Field, Metadata, Party, Span, TableOfColumns, Tag, Token
+from mixer_py.telemetry.column import (
+    Derived,
+    Field,
+    Metadata,
+    Named,
+    NamedHeader,
+    NamedParameters,
+    Party,
+    Span,
+    TableOfColumns,
+    Tag,
+    Token,
+)
 from mixer_py.telemetry.columns import CONNECTIONS, REQUESTS
 
 PACKAGE: Final = "mixer_py.projection.v1"
@@ -39,8 +51,10 @@ def paths_of(table: TableOfColumns) -> tuple[str, ...]:
     paths = set(ALWAYS)
     for column in table.columns:
         match column.source:
-            case Field(path) | Span(path):
+            case Field(path) | Span(path) | Named(path) | NamedHeader(path):
                 paths.add(path)
+            case NamedParameters(path, otherwise):
+                paths.update((path, otherwise))
             case Party(paths=below):
                 paths.update(below)
             case Token():

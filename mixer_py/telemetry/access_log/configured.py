@@ -1,0 +1,97 @@
+"""Readers of what is stored only where a setting names it: headers, trailers, and parameters of the query.
+
+Not for: which those are (`privacy_settings.py`), or what is masked of them (`row_masking.py`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection
+from typing import Any, Final
+from urllib.parse import parse_qsl
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from mixer_py.telemetry.access_log.derivation import Slice, empty_maps, maps_of, text_or
+from mixer_py.telemetry.access_log.entries import Indices, numbers
+from mixer_py.telemetry.column import Named, NamedHeader, NamedParameters
+from mixer_py.telemetry.privacy_settings import ALL, Privacy
+from mixer_py.telemetry.row_masking import without
+
+Reader = Callable[[Slice], pa.Array]
+
+_MOST_PARAMETERS: Final = 1000
+"""Parameters that are looked at in one query."""
+
+
+def reader(source: Named | NamedHeader | NamedParameters, privacy: Privacy) -> Reader:
+    """How a column from such a source is read under these settings."""
+    match source:
+        case Named(path, setting):
+            return _members(path, getattr(privacy.headers, setting))
+        case NamedHeader(path, header):
+            return _header(path, header, privacy.headers.request)
+        case NamedParameters(path, otherwise):
+            return _query(path, otherwise, privacy.query)
+
+
+def _members(path: str, names: Collection[str]) -> Reader:
+    """Members of the map at a path, in maps."""
+    if not names:
+        return _nothing
+    if ALL in names:
+        return lambda part: maps_of(part.entries.at(path))
+    wanted = pa.array(names, pa.string())
+
+    def read(part: Slice) -> pa.Array:
+        maps = maps_of(part.entries.at(path))
+        if not len(maps.keys):
+            return maps
+        return without(maps, ~numbers(pc.is_in(maps.keys, value_set=wanted)))
+
+    return read
+
+
+def _header(path: str, name: str, names: Collection[str]) -> Reader:
+    """The text at a path, where the header that it holds is named; else empty."""
+    if name in names or ALL in names:
+        return lambda part: part.entries.at(path)
+    return lambda part: pa.repeat("", len(part.entries))
+
+
+def _query(path: str, otherwise: str, names: Collection[str]) -> Reader:
+    """Parameters of the query in a path, decoded, in maps; each distinct path is read once."""
+    if not names:
+        return _nothing
+    wanted = None if ALL in names else frozenset(names)
+
+    def read(part: Slice) -> pa.Array:
+        paths = text_or(part.entries.at(path), part.entries.at(otherwise)).dictionary_encode()
+        maps = [_parameters(text, wanted) for text in paths.dictionary.to_pylist()]
+        sizes: Indices = np.fromiter(map(len, maps), np.int64, len(maps))
+        members = [member for found in maps for member in found.items()]
+        ends = np.cumsum(sizes)
+        indices = numbers(paths.indices)
+        lengths = sizes[indices]
+        offsets = np.concatenate(([0], np.cumsum(lengths)))
+        # The members of each row's map, which stand together, row after row.
+        places = np.repeat((ends - sizes)[indices] - offsets[:-1], lengths) + np.arange(offsets[-1])
+        keys, values = (pa.array([member[side] for member in members], pa.string()).take(places) for side in (0, 1))
+        return pa.MapArray.from_arrays(pa.array(offsets.astype(np.int32)), keys, values)
+
+    return read
+
+
+def _parameters(path: str, wanted: Collection[str] | None) -> dict[str, str]:
+    """Of a repeated parameter the first value, as policies see it (`attributes/bag.py`)."""
+    query = path.partition("#")[0].partition("?")[2]
+    if not query:
+        return {}
+    pieces = "&".join(query.split("&", _MOST_PARAMETERS)[:_MOST_PARAMETERS])
+    found = dict(reversed(parse_qsl(pieces, keep_blank_values=True)))
+    return {name: value for name, value in reversed(found.items()) if wanted is None or name in wanted}
+
+
+def _nothing(part: Slice) -> Any:  # noqa: ANN401 (an Arrow array, whose types are not known to mypy)
+    return empty_maps(len(part.entries))
