@@ -47,6 +47,7 @@ def settings(folder: Path, **rooms: Any) -> dict[str, Any]:
         "rate_limit": {"config": ["limits.yaml"], **rooms.get("rate_limit", {})},
         "telemetry": {"clickhouse": {"url": f"chdb://{folder}/chdb"}, **rooms.get("telemetry", {})},
         "server": rooms.get("server", {}),
+        "decision_log": rooms.get("decision_log", {}),
     }
 
 

@@ -24,7 +24,8 @@ OWN = {
     "shadow_verdict", "shadow_rule", "shadow_reasons", "shadow_revision", "bundle_revision", "input", "masked",
     "erased", "connection_termination_details", "request_messages", "response_messages", "request_headers_bytes",
     "response_headers_bytes", "response_trailers", "upstream_ip", "upstream_request_attempt_count",
-    "upstream_wire_bytes_sent", "upstream_wire_bytes_received", "downstream_transport_failure_reason", "tls_version", "custom_tags",
+    "upstream_wire_bytes_sent", "upstream_wire_bytes_received", "downstream_transport_failure_reason",
+    "tls_version", "custom_tags",
     *(f"time_to_{point}" for point in (
         "last_rx_byte", "first_upstream_tx_byte", "last_upstream_tx_byte", "first_upstream_rx_byte",
         "last_upstream_rx_byte", "first_downstream_tx_byte", "last_downstream_tx_byte",
