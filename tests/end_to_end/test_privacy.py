@@ -186,7 +186,7 @@ def test_a_reload_shows_more_or_less_of_what_comes_from_then_on(spooled: bytes, 
     eventually(
         lambda: (
             {"request_query_params": {"page": "7"}}
-            in mixer.rows("SELECT request_query_params FROM requests WHERE request_url_path = '/open'")
+            in mixer.rows("SELECT request_query_params FROM requests WHERE request_url_path = '/later'")
         ),
         "a row with the one parameter",
     )
