@@ -30,6 +30,7 @@ COMMANDS = {
     "why": "tell the story of a request, by its id",
     "tail": "show requests as they end, live",
     "query": "read requests and decisions with a SELECT",
+    "doctor": "say what is wrong around this mixer: addresses, certificates, stores, Envoy's settings, clocks",
     "version": "print the versions of mixer-py and its parts",
 }
 

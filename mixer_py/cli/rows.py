@@ -8,16 +8,12 @@ from __future__ import annotations
 import asyncio
 import http.client
 import json
-import os
-import socket
 from collections.abc import Iterator
-from pathlib import Path
 
-from mixer_py.config import Configuration, secret_faults, socket_candidates
+from mixer_py.config import Configuration, secret_faults
 from mixer_py.errors import ConfigurationError, NotRunningError, QueryFailedError
+from mixer_py.runtime.asking import connect
 from mixer_py.telemetry.settings import ClickHouseSettings, ServerTarget
-
-_TIMEOUT = 300.0  # seconds without a byte; the query's own limit is mixer's, and shorter
 
 
 def rows_of(configuration: Configuration, sql: str) -> Iterator[str]:
@@ -57,7 +53,7 @@ def _rows_of_mixer(configuration: Configuration, sql: str) -> Iterator[str]:
         NotRunningError: nobody answers.
         QueryFailedError: the query was refused or failed.
     """
-    connection = _connect(socket_candidates(configuration.server, os.environ))
+    connection = connect(configuration)
     try:
         connection.request("POST", "/query", json.dumps({"sql": sql}), {"Content-Type": "application/json"})
         response = connection.getresponse()
@@ -74,41 +70,6 @@ def _rows_of_mixer(configuration: Configuration, sql: str) -> Iterator[str]:
         raise NotRunningError(f"mixer stopped answering: {error or type(error).__name__}") from error
     finally:
         connection.close()
-
-
-def _connect(candidates: tuple[Path, ...]) -> http.client.HTTPConnection:
-    refused = []
-    for path in candidates:
-        connection = _UnixConnection(path)
-        try:
-            connection.connect()
-        except FileNotFoundError:
-            refused.append(f"{path} (not there)")
-        except OSError as error:
-            refused.append(f"{path} ({error.strerror or error})")
-        else:
-            return connection
-    tried = ", ".join(refused)
-    way_out = "start one with `mixer serve`, or name its configuration with -c"
-    raise NotRunningError(f"no mixer answers at {tried}; {way_out}")
-
-
-class _UnixConnection(http.client.HTTPConnection):
-    """HTTP over a unix socket."""
-
-    def __init__(self, path: Path) -> None:
-        super().__init__("mixer", timeout=_TIMEOUT)
-        self._path = path
-
-    def connect(self) -> None:
-        connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        connection.settimeout(_TIMEOUT)
-        try:
-            connection.connect(str(self._path))
-        except BaseException:
-            connection.close()
-            raise
-        self.sock = connection
 
 
 def _error_of(response: http.client.HTTPResponse) -> str:

@@ -48,7 +48,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Validates, and prints what it found."""
-    report = _validate(arguments)
+    report = validate(arguments)
     file = find_file(arguments.config)
     checked = str(file) if file is not None else "the defaults (no configuration file)"
     if arguments.format == "json":
@@ -65,7 +65,8 @@ def run(arguments: argparse.Namespace) -> int:
     return 1 if report.faults else 0
 
 
-def _validate(arguments: argparse.Namespace) -> Report:
+def validate(arguments: argparse.Namespace) -> Report:
+    """Every fault and every warning about what the options name."""
     try:
         configuration = load(arguments.config, os.environ, arguments.overrides)
     except ConfigurationError as error:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from dataclasses import dataclass
 from datetime import date, datetime
 from decimal import Decimal
@@ -70,6 +71,8 @@ class ServerReader:
         from clickhouse_driver.errors import Error as DriverError  # noqa: PLC0415
         from clickhouse_driver.errors import ServerException  # noqa: PLC0415
 
+        # What it writes of a lost connection, with a stack trace, is in the exception too.
+        logging.getLogger("clickhouse_driver.connection").setLevel(logging.CRITICAL)
         target = self.target
         client = Client(
             target.host, target.port, user=target.user, password=self.password, database=target.database,

@@ -33,7 +33,9 @@ def test_a_room_has_what_its_door_promises(room: str) -> None:
 
 
 def test_the_commands_are_those_of_the_contract() -> None:
-    assert list(COMMANDS) == ["serve", "demo", "validate", "check", "test", "limits", "why", "tail", "query", "version"]
+    assert list(COMMANDS) == [
+        "serve", "demo", "validate", "check", "test", "limits", "why", "tail", "query", "doctor", "version"
+    ]  # fmt: skip
 
 
 def test_one_console_script_is_installed() -> None:

@@ -66,7 +66,7 @@ def check_store(settings: RateLimitSettings) -> None:
     """
     address = parse_store(settings.store)
     if address is not None:
-        _connector(address, settings)
+        connector(address, settings)
 
 
 def _open_redis(
@@ -76,23 +76,28 @@ def _open_redis(
     from mixer_py.ratelimit.stores.redis.node import Limits  # noqa: PLC0415 (idem)
     from mixer_py.ratelimit.stores.redis.store import RedisStore  # noqa: PLC0415 (idem)
 
-    connector = _connector(address, settings)
+    opening_by = connector(address, settings)
     redis = settings.redis
     limits = Limits(settings.timeout, redis.calls, redis.queue, redis.expiry_jitter, settings.time == "caller")
     if address.kind == "cluster":
-        return ClusterStore(address.hosts, redis.prefix, connector, limits, registry, clock)
+        return ClusterStore(address.hosts, redis.prefix, opening_by, limits, registry, clock)
     at_close = None
     if address.kind == "sentinel":
-        sentinels = connector.sentinels(address.hosts)
-        opening, at_close = partial(connector.master, sentinels, address.master), sentinels.aclose
+        sentinels = opening_by.sentinels(address.hosts)
+        opening, at_close = partial(opening_by.master, sentinels, address.master), sentinels.aclose
     elif address.kind == "unix":
-        opening = partial(connector.unix, address.path)
+        opening = partial(opening_by.unix, address.path)
     else:
-        opening = partial(connector.tcp, *address.hosts[0])
+        opening = partial(opening_by.tcp, *address.hosts[0])
     return RedisStore(name, redis.prefix, opening, limits, registry, clock, at_close)
 
 
-def _connector(address: RedisAddress, settings: RateLimitSettings) -> Connector:
+def connector(address: RedisAddress, settings: RateLimitSettings) -> Connector:
+    """What opens connections to the servers of an address, with the settings' passwords and certificates.
+
+    Raises:
+        ConfigurationError: a secret or a certificate cannot be read.
+    """
     from mixer_py.ratelimit.stores.redis.connecting import Connector  # noqa: PLC0415 (redis-py takes long to import)
 
     try:
