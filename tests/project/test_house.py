@@ -80,6 +80,7 @@ def test_tests_mirror_the_rooms() -> None:
         "conformance",
         "dashboards",
         "end_to_end",
+        "fuzz",
         "parts",
         "project",
         "queries",

@@ -15,7 +15,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from mixer_py.telemetry.spool.segments import PROGRESS
+from mixer_py.telemetry.spool.progress import SUFFIX as PROGRESS
 from mixer_py.telemetry.spool.spool import DAMAGED, SUFFIX, Spool, SpoolFolder
 
 SCHEMA = pa.schema([pa.field("row", pa.int64(), nullable=False), pa.field("text", pa.string(), nullable=False)])
@@ -167,7 +167,7 @@ def record_ends(whole: bytes) -> list[int]:
     """Where each record ends: they are of one size, behind the header."""
     from mixer_py.telemetry.spool.segments import _HEAD, _RECORD, MAGIC
 
-    length, _ = _HEAD.unpack_from(whole, len(MAGIC))
+    length, _, _ = _HEAD.unpack_from(whole, len(MAGIC))
     place, ends = len(MAGIC) + _HEAD.size + length, []
     while place < len(whole):
         place += _RECORD.size + _RECORD.unpack_from(whole, place)[1]
@@ -185,6 +185,31 @@ def test_a_damaged_record_costs_its_own_rows(tmp_path: Path) -> None:
     block = folder.spools["t"].take(MANY, MANY, token(1))
     assert block is not None
     assert (numbers(block.batches), block.rows, block.damaged) == ([0, 2], 4, 2)
+    folder.close()
+
+
+def test_a_record_whose_own_numbers_are_damaged_costs_itself_and_is_told(tmp_path: Path) -> None:
+    segment = left_by(tmp_path, *(rows(number) for number in range(4)))
+    whole = bytearray(segment.read_bytes())
+    whole[record_ends(bytes(whole))[0] + 1] ^= 1  # how many rows the second one has
+    segment.write_bytes(whole)
+    folder = SpoolFolder(tmp_path / "spool", "life", ("t",), MANY)
+    (fault,) = folder.take_over().faults
+    assert fault.endswith("bytes are damaged, in which there were rows")
+    assert drain(folder.spools["t"]) == [0, 2, 3]
+    folder.close()
+
+
+def test_what_rows_hold_is_never_taken_for_a_record(tmp_path: Path) -> None:
+    """Else whoever writes into a log could make rows up, once a disk is damaged."""
+    other = left_by(tmp_path / "other", rows(666), rows(667)).read_bytes()
+    body = other[record_ends(other)[0] :]
+    segment = left_by(tmp_path, rows(0))
+    whole = segment.read_bytes()
+    segment.write_bytes(whole + b"\xff" * 16 + body)  # its records begin at the same places
+    folder = SpoolFolder(tmp_path / "spool", "life", ("t",), MANY)
+    folder.take_over()
+    assert drain(folder.spools["t"]) == [0]
     folder.close()
 
 
@@ -294,3 +319,62 @@ def test_a_block_from_memory_keeps_its_token_before_all_others(folder: SpoolFold
     assert (block.token, numbers(block.batches)) == (token(9), [1, 2])
     spool.finish(block)
     assert drain(spool) == [5]
+
+
+def full(file: int, content: bytes, offset: int) -> int:
+    raise OSError(errno.ENOSPC, "no space left on device")
+
+
+def test_a_block_whose_end_cannot_be_noted_is_done_all_the_same(folder: SpoolFolder, monkeypatch) -> None:
+    spool = folder.spools["t"]
+    for number in range(4):
+        spool.append(rows(number))
+    block = spool.take(1, MANY, token(1))
+    assert block is not None
+    with monkeypatch.context() as broken:
+        broken.setattr(os, "pwrite", full)
+        with pytest.raises(OSError, match="no space"):
+            spool.finish(block)
+        assert spool.rows == 3
+        with pytest.raises(OSError, match="no space"):
+            spool.take(1, MANY, token(2))
+    assert drain(spool) == [1, 2, 3]
+    assert spool.rows == 0
+
+
+def test_the_end_of_a_block_is_noted_with_the_next_step(tmp_path: Path, monkeypatch) -> None:
+    one = SpoolFolder(tmp_path, "life", ("t",), MANY)
+    for number in range(4):
+        one.spools["t"].append(rows(number))
+    block = one.spools["t"].take(1, MANY, token(1))
+    assert block is not None
+    with monkeypatch.context() as broken:
+        broken.setattr(os, "pwrite", full)
+        with pytest.raises(OSError, match="no space"):
+            one.spools["t"].finish(block)
+    one.spools["t"].take(1, MANY, token(2))
+    one.close()
+    other = SpoolFolder(tmp_path, "life", ("t",), MANY)
+    assert other.take_over().ours == {"t": 3}
+    again = other.spools["t"].take(1, MANY, token(3))
+    assert again is not None
+    assert (again.token, numbers(again.batches)) == (token(2), [1])
+    other.close()
+
+
+def test_rows_where_the_disk_cannot_be_read_cost_themselves(folder: SpoolFolder, monkeypatch) -> None:
+    spool = folder.spools["t"]
+    for number in range(3):
+        spool.append(rows(number))
+    real = os.pread
+
+    def read(file: int, length: int, offset: int) -> bytes:
+        content = real(file, length, offset)
+        if rows(1).serialize().to_pybytes() == content:
+            raise OSError(errno.EIO, "input/output error")
+        return content
+
+    monkeypatch.setattr(os, "pread", read)
+    block = spool.take(MANY, MANY, token(1))
+    assert block is not None
+    assert (numbers(block.batches), block.damaged) == ([0, 2], 1)

@@ -20,7 +20,8 @@ from typing import Final
 import pyarrow as pa
 
 from mixer_py.errors import SpoolError
-from mixer_py.telemetry.spool.segments import PROGRESS, Block, Segment
+from mixer_py.telemetry.spool import progress
+from mixer_py.telemetry.spool.segments import Block, Segment
 
 SUFFIX: Final = ".segment"
 DAMAGED: Final = ".damaged"
@@ -91,7 +92,10 @@ class SpoolFolder:
             for file in sorted(folder.glob(f"*{SUFFIX}")) if folder is not None else ():
                 table = file.name.partition("-")[0]
                 try:
-                    rows[table] = rows.get(table, 0) + self._take_over(table, file)
+                    segment = self._take_over(table, file)
+                    rows[table] = rows.get(table, 0) + segment.rows
+                    if segment.lost:
+                        faults.append(f"{segment.path}: {segment.lost} bytes are damaged, in which there were rows")
                 except (SpoolError, OSError) as error:
                     faults.append(str(error))
                     _set_aside(file)
@@ -117,7 +121,7 @@ class SpoolFolder:
     def _new_folder(self) -> Path:
         return self._directory / f"{self._life}.{secrets.token_hex(8)}"
 
-    def _take_over(self, table: str, file: Path) -> int:
+    def _take_over(self, table: str, file: Path) -> Segment:
         if table not in self.spools:
             raise SpoolError(f"{file}: there is no table {table}")
         return self.spools[table].take_over(file)
@@ -229,28 +233,29 @@ class Spool:
         """Counts a block as done.
 
         Raises:
-            OSError: that could not be noted, so that it may be sent again, with its token.
+            OSError: that could not be noted, so that after a restart it may be sent again, with its token.
         """
         self._sending = None
         self.rows -= block.rows
-        block.segment.finish(block)
-        if block.segment.done and block.segment is not self._writing:
-            self._drop(block.segment)
+        try:
+            block.segment.finish(block)
+        finally:
+            if block.segment.done and block.segment is not self._writing:
+                self._drop(block.segment)
 
-    def take_over(self, file: Path) -> int:
-        """Takes over a file of another process; how many of its rows wait.
+    def take_over(self, file: Path) -> Segment:
+        """Takes over a file of another process; the rows that wait in it come before all that are younger.
 
         Raises:
             SpoolError: it cannot be read.
             OSError: the disk failed.
         """
         segment = Segment.read(file)
-        rows = segment.rows
         place = sum(other.path.name < file.name for other in self._segments)
         self._segments.insert(place, segment)
-        self.rows += rows
+        self.rows += segment.rows
         self.bytes += segment.size
-        return rows
+        return segment
 
     def close(self) -> None:
         """Lets go of the files; what is done is removed."""
@@ -312,6 +317,6 @@ def _set_aside(file: Path) -> None:
     """Keeps a file that cannot be read, for people, and out of the way."""
     try:
         file.rename(f"{file}{DAMAGED}")
-        Path(f"{file}{PROGRESS}").unlink(missing_ok=True)
+        Path(f"{file}{progress.SUFFIX}").unlink(missing_ok=True)
     except OSError:
         return  # it is looked at again when the next process takes over
