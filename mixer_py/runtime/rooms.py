@@ -72,6 +72,7 @@ class Rooms:
         self._recorder = Recorder(
             settings.telemetry.queue, registry, clock, sink, _spool_folder(spool, folder.name),
             spool_first=spool is not None and spool.mode == "always",
+            waiting_tables=access_log.TABLES if settings.telemetry.when_full == "back_pressure" else (),
         )  # fmt: skip
         self._decisions = (
             DecisionLog(

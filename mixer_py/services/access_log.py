@@ -24,6 +24,8 @@ from mixer_py.telemetry.access_log.wire import pieces
 from mixer_py.telemetry.columns import CONNECTIONS, REQUESTS
 
 METHOD = "/envoy.service.accesslog.v3.AccessLogService/StreamAccessLogs"
+TABLES = (REQUESTS.name, CONNECTIONS.name)
+"""What log entries become rows of."""
 EMPTY_RESPONSE = b""
 """A serialized StreamAccessLogsResponse, which has no fields."""
 
@@ -48,6 +50,9 @@ class RowTaker(Protocol):
 
     def put(self, table: str, batch: pa.RecordBatch) -> None:
         """Takes rows; never raises, never waits."""
+
+    async def room(self, table: str) -> None:
+        """Where rows are not to be dropped for want of room: waits until there is some."""
 
     async def kept(self, table: str) -> None:
         """Where every row goes to disk before it is written: waits until all that were put are there."""
@@ -109,6 +114,10 @@ class AccessLogService:
             "above server.max_message_bytes), failed.",
             ("reason",),
         )
+        self._held = registry.counter(
+            "mixer_access_log_held_seconds_total",
+            "Seconds that log streams were not read on for want of room, of all streams (telemetry.when_full).",
+        ).labels()
         stages = stage_durations(registry)
         self._decode_duration = stages.labels("access_log", "decode", "ok")
         self._count_duration = stages.labels("access_log", "metrics", "ok")
@@ -134,16 +143,15 @@ class AccessLogService:
                     identity, first = _identity(message, identity), False
                 stream.last_message = self._clock.monotonic()
                 if len(message) > _LARGE_BYTES:
-                    for part in pieces(message, _SLICE_BYTES):
-                        self._take(part, identity)
-                        await asyncio.sleep(0)  # lets checks in between
+                    await self._take_large(message, identity)
                 else:
                     self._take(message, identity)
+                await self._find_room()
             self._streams.discard(stream)
             if not self._draining:
                 self.flush()
-                for table in (REQUESTS, CONNECTIONS):
-                    await self._rows.kept(table.name)
+                for table in TABLES:
+                    await self._rows.kept(table)
                 await asyncio.sleep(_CUT_SECONDS)
             end = "half_closed"
         except asyncio.CancelledError:
@@ -203,6 +211,24 @@ class AccessLogService:
                     stream.task.cancel()
             await asyncio.sleep(_QUIET_SECONDS / 3)
         self.flush()
+
+    async def _take_large(self, message: bytes, identity: StreamIdentity) -> None:
+        """Takes a message in pieces, and lets checks in between; what has come is taken also when the stream ends."""
+        parts = iter(pieces(message, _SLICE_BYTES))
+        try:
+            for part in parts:
+                self._take(part, identity)
+                await asyncio.sleep(0)
+        finally:
+            for part in parts:
+                self._take(part, identity)
+
+    async def _find_room(self) -> None:
+        """Does not read on while there is no room for rows; what the client sends then waits with the client."""
+        begun = self._clock.monotonic()
+        for table in TABLES:
+            await self._rows.room(table)
+        self._held.add(max(self._clock.monotonic() - begun, 0.0))
 
     def _take(self, message: bytes, identity: StreamIdentity) -> None:
         self._pending.append((message, identity))

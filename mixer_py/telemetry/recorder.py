@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from collections.abc import Collection
 from concurrent.futures import ThreadPoolExecutor
 from typing import Final
 
@@ -41,6 +42,7 @@ class Recorder:
         spool: SpoolFolder | None = None,
         *,
         spool_first: bool = False,
+        waiting_tables: Collection[str] = (),
     ) -> None:
         """Prepares a queue for every table.
 
@@ -52,8 +54,10 @@ class Recorder:
             sink: where blocks go; None when nothing is configured to keep rows: they are then not received at all.
             spool: where rows wait on disk; None to wait in memory only. It is closed at the end.
             spool_first: every row goes to the spool before it goes to the sink.
+            waiting_tables: those whose rows are never dropped for want of room: who puts them waits for `room`.
         """
         self._sink = sink
+        self._waiting_tables = frozenset(waiting_tables if sink is not None else ())
         self._folder = spool
         self._disk = ThreadPoolExecutor(1, thread_name_prefix="spool")
         self._errors = registry.counter("mixer_store_errors_total", "Failures of stores by reason.", ("reason",))
@@ -75,11 +79,16 @@ class Recorder:
     def put(self, table: str, batch: pa.RecordBatch, *, promised: bool = False) -> None:
         """Takes rows; above the bound, the oldest that wait are dropped, unless these were promised room."""
         if self._sink is not None:
-            self._queues[table].put(batch, promised=promised)
+            self._queues[table].put(batch, promised=promised or table in self._waiting_tables)
 
     def has_room(self, table: str, rows: int, size: int) -> bool:
         """Whether more than so many rows, of so many bytes, could still be put without a loss."""
         return self._sink is None or self._queues[table].has_room(rows, size)
+
+    async def room(self, table: str) -> None:
+        """For a table of `waiting_tables`: waits until there is room for more of its rows."""
+        while table in self._waiting_tables and not self._queues[table].has_room(0, 0):
+            await self._queues[table].freed()
 
     async def freed(self, table: str) -> None:
         """Waits until some of the table's rows have left memory."""

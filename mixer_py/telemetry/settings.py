@@ -165,6 +165,10 @@ class TelemetrySettings(Settings):
     """Where rows are written; without it there are metrics only."""
     queue: QueueSettings = QueueSettings()
     """Rows that wait to be written."""
+    when_full: Literal["drop", "back_pressure"] = "drop"
+    """When the rows of log entries leave no more room, in memory and in the spool: `drop` the oldest of them; or
+    `back_pressure`: read no further until there is room, so that Envoy's own buffer fills, and Envoy drops what comes
+    and counts it. Decisions follow `decision_log.when_full`; checks are answered as ever."""
     spool: SpoolSettings | None = None
     """Where rows wait on disk when there are too many for the queue; without it the oldest are dropped then."""
     retention: RetentionSettings = RetentionSettings()

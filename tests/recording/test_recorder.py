@@ -167,6 +167,28 @@ async def test_rows_that_were_promised_room_are_never_dropped_for_want_of_it() -
     assert booked(registry) == {"received": 110, "written": 110}
 
 
+async def test_rows_of_a_table_that_waits_are_never_dropped_for_want_of_room() -> None:
+    registry, shelf = Registry(), Shelf()
+    shelf.hanging.clear()
+    recorder = Recorder(QUICK, registry, SystemClock(), shelf, waiting_tables=["decisions"])
+    recorder.start()
+    for first in range(0, 150, 50):
+        recorder.put("decisions", rows(50, first))
+    assert booked(registry) == {"received": 150, "waiting": 150}
+    waiting = asyncio.create_task(recorder.room("decisions"))
+    await recorder.room("requests")  # of other tables the oldest rows are dropped, so there is always room
+    await asyncio.sleep(0.02)
+    assert not waiting.done()
+    shelf.hanging.set()
+    await asyncio.wait_for(waiting, 30)
+    assert await recorder.drain(30) == 0
+    assert shelf.kept == [str(index) for index in range(150)]
+
+
+async def test_without_a_sink_nobody_waits_for_room() -> None:
+    await Recorder(QUICK, Registry(), SystemClock(), None, waiting_tables=["decisions"]).room("decisions")
+
+
 def test_without_a_sink_there_is_always_room() -> None:
     assert Recorder(QUICK, Registry(), SystemClock(), None).has_room("decisions", 1 << 40, 1 << 60)
 

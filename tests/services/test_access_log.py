@@ -20,12 +20,17 @@ class Rows:
         self.rows: list[dict[str, object]] = []
         self.connections: list[dict[str, object]] = []
         self.dropped: list[tuple[str, int, str]] = []
+        self.has_room = asyncio.Event()
+        self.has_room.set()
 
     def put(self, table: str, batch: pa.RecordBatch) -> None:
         rows = {"requests": self.rows, "connections": self.connections}[table]
         rows += batch.drop_columns(["timestamp"]).to_pylist()
 
     async def kept(self, table: str) -> None: ...
+
+    async def room(self, table: str) -> None:
+        await self.has_room.wait()
 
     def count_dropped(self, table: str, rows: int, reason: str) -> None:
         self.dropped.append((table, rows, reason))
@@ -132,6 +137,45 @@ async def test_draining_ends_open_streams_and_decodes_what_they_brought() -> Non
     await asyncio.wait_for(service.drain(5), 20)
     assert await asyncio.gather(*reading) == [EMPTY_RESPONSE] * 3
     assert len(rows.rows) == 3
+
+
+async def test_a_stream_is_not_read_on_while_there_is_no_room_and_draining_ends_it_all_the_same() -> None:
+    service, rows, _ = make()
+    read = 0
+
+    async def counted() -> AsyncIterator[bytes]:
+        nonlocal read
+        for index in range(5):
+            read += 1
+            yield message(f"/{index}")
+        await asyncio.Event().wait()
+
+    rows.has_room.clear()
+    reading = asyncio.create_task(service.stream(counted(), Call()))
+    await asyncio.sleep(0.05)
+    assert read == 1, "what has come is taken, and no more is read"
+    rows.has_room.set()
+    for _ in range(500):
+        if read == 5:
+            break
+        await asyncio.sleep(0.01)
+    rows.has_room.clear()
+    held = asyncio.create_task(service.stream(stream_of(message("/held"), message("/unread")), Call()))
+    await asyncio.sleep(0.01)
+    await asyncio.wait_for(service.drain(5), 30)
+    assert await asyncio.gather(reading, held) == [EMPTY_RESPONSE] * 2
+    assert {row["request_url_path"] for row in rows.rows} == {*(f"/{index}" for index in range(5)), "/held"}
+
+
+async def test_a_large_message_is_taken_whole_also_when_its_stream_ends_in_the_middle() -> None:
+    service, rows, _ = make()
+    large = message(*(f"/{index}" + "x" * 10_000 for index in range(300)))
+    reading = asyncio.create_task(service.stream(stream_of(large, then=asyncio.Event()), Call()))
+    await asyncio.sleep(0)
+    reading.cancel()
+    await asyncio.gather(reading, return_exceptions=True)
+    service.flush()
+    assert len(rows.rows) == 300
 
 
 async def test_a_stream_that_is_never_quiet_does_not_hold_the_drain() -> None:
