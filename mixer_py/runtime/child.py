@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import secrets
+import shutil
 import signal
 import socket
 import sys
@@ -114,6 +115,7 @@ class Child:
         self.reader.close()
         for suffix in (".values", ".series"):
             self._table.with_suffix(suffix).unlink(missing_ok=True)
+        shutil.rmtree(self._table.with_suffix(".files"), ignore_errors=True)  # what it wrote, if it wrote any
 
     def _signal(self, number: signal.Signals) -> None:
         with contextlib.suppress(ProcessLookupError):  # it ended by itself in between

@@ -12,15 +12,13 @@ from typing import TYPE_CHECKING, Final
 from mixer_py.instruments import Registry
 
 if TYPE_CHECKING:  # the supervisor, which reads the gauge, does without gRPC
-    from mixer_py.transports import GrpcioServer
+    from mixer_py.transports import Server
 
 UNHEALTHY: Final = "mixer_unhealthy_workers"
 _LOOK_SECONDS: Final = 0.1
 
 
-async def watch_health(
-    unhealthy: Callable[[], Sequence[str]], servers: Sequence[GrpcioServer], registry: Registry
-) -> None:
+async def watch_health(unhealthy: Callable[[], Sequence[str]], servers: Sequence[Server], registry: Registry) -> None:
     """Looks again and again, until it is cancelled.
 
     Args:

@@ -47,7 +47,7 @@ def held(addresses: Sequence[Address]) -> Iterator[None]:
 def _take(address: Address) -> list[socket.socket]:
     """A bound socket for each that the workers will listen on."""
     try:
-        found = _bindable(address)
+        found = bindable(address)
     except OSError as error:
         raise ProcessError(f"cannot listen on {address}: {error}") from error
     guards = []
@@ -70,8 +70,12 @@ def _take(address: Address) -> list[socket.socket]:
     return guards
 
 
-def _bindable(address: Address) -> list[tuple[socket.AddressFamily, Place]]:
-    """What gRPC binds for an address: every interface is one socket for both families, where there is IPv6."""
+def bindable(address: Address) -> list[tuple[socket.AddressFamily, Place]]:
+    """What gRPC binds for an address: every interface is one socket for both families, where there is IPv6.
+
+    Raises:
+        OSError: a name has no address.
+    """
     host = address.host
     if _is_unspecified(host) and socket.has_dualstack_ipv6():
         return [(socket.AF_INET6, ("::", address.port))]

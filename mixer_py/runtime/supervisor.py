@@ -36,6 +36,7 @@ from mixer_py.runtime.places import held
 from mixer_py.runtime.private_folder import private_folder
 from mixer_py.runtime.shadow_role import ShadowRole
 from mixer_py.runtime.store_role import StoreRole
+from mixer_py.runtime.transport import describe_transport
 from mixer_py.runtime.valkey_role import ValkeyRole
 from mixer_py.runtime.workers import Workers
 from mixer_py.telemetry.user_metrics_settings import Forms
@@ -129,6 +130,8 @@ class Supervisor:
     async def _start_children(self) -> None:
         configuration = self._workers.deployed.configuration
         await self._valkey.want(configuration)
+        for listener in configuration.server.listeners:
+            self._log.info("calls are carried", **describe_transport(listener))
         self._say_where_counters_are(configuration)
         if self._store is not None:
             await self._store.start()

@@ -1,14 +1,15 @@
 """Signs of life in shared memory: a child shows them, the supervisor reads them.
 
 A stall is one evaluation that takes more CPU than `policy.max_stall`: a counter that is odd while the engine
-evaluates tells the supervisor that the same evaluation still runs, and the kernel tells how much CPU the child's main
-thread took meanwhile. Loading, or a slow machine, is no stall. Showing costs one addition.
+evaluates tells the supervisor that the same evaluation still runs, and the kernel tells how much CPU the thread of the
+child's loop took meanwhile. Loading, or a slow machine, is no stall. Showing costs one addition.
 """
 
 from __future__ import annotations
 
 import asyncio
 import os
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +20,8 @@ from mixer_py.instruments import Gauge, Registry, SeriesDeclaration, TableReader
 HEARTBEAT = "mixer_heartbeat"
 EVALUATIONS = "mixer_evaluations"
 LOADING = "mixer_loading"
-PRIVATE = frozenset({HEARTBEAT, EVALUATIONS, LOADING})
+THREAD = "mixer_loop_thread"
+PRIVATE = frozenset({HEARTBEAT, EVALUATIONS, LOADING, THREAD})
 """Names that are between the processes and not for `/metrics`."""
 
 _HEARTBEAT_INTERVAL = 0.2
@@ -34,6 +36,7 @@ class VitalSigns:
         self._loading = registry.gauge(LOADING, "1 while a snapshot is built.").labels()
         evaluations: Gauge = registry.gauge(EVALUATIONS, "Grows by two an evaluation; odd during one.").labels()
         self._evaluations = evaluations
+        registry.gauge(THREAD, "Id of the thread of the event loop.").labels().set(float(threading.get_native_id()))
 
     def beat(self) -> None:
         """The event loop has come round."""
@@ -71,7 +74,7 @@ class Pulse:
         """Watches one child.
 
         Args:
-            pid: its process id; its event loop runs in its main thread.
+            pid: its process id.
             reader: its table.
             max_stall: gives the seconds of CPU that one evaluation may take, by the settings in force.
             heartbeat_timeout: seconds that the loop may stand still.
@@ -105,7 +108,7 @@ class Pulse:
         if evaluation % 2 == 0:
             self._evaluation = None
             return False
-        cpu = thread_cpu_seconds(self._pid)
+        cpu = thread_cpu_seconds(self._pid, int(self._value(THREAD)))
         if self._evaluation is None or self._evaluation.value != evaluation:
             self._evaluation = _Seen(evaluation, cpu)
         return cpu - self._evaluation.since > self._max_stall()
@@ -117,13 +120,17 @@ class Pulse:
         return 0.0 if series is None else self._reader.value(series)
 
 
-def thread_cpu_seconds(pid: int) -> float:
-    """CPU that the main thread of a process has taken (proc(5): schedstat, else stat).
+def thread_cpu_seconds(pid: int, thread: int = 0) -> float:
+    """CPU that a thread of a process has taken (proc(5): schedstat, else stat).
+
+    Args:
+        pid: of the process.
+        thread: of the thread; 0 for the main one.
 
     Raises:
         ProcessError: there is no such process.
     """
-    task = Path(f"/proc/{pid}/task/{pid}")
+    task = Path(f"/proc/{pid}/task/{thread or pid}")
     try:
         return int(task.joinpath("schedstat").read_text(encoding="ascii").split()[0]) / _NANOSECONDS
     except FileNotFoundError:

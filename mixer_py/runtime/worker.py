@@ -1,7 +1,8 @@
 """The process that answers Envoy: one event loop, one immutable snapshot at a time.
 
 Started by the supervisor as `python -m mixer_py.runtime.worker`; ends with it. It takes its orders over the control
-channel: `start`, then any number of `prepare` followed by `activate` or `discard`. SIGTERM drains it.
+channel: `start`, then any number of `prepare` followed by `activate` or `discard`. SIGTERM drains it. Where a listener
+has the transport `envoy` the same worker runs inside an Envoy (`inside_envoy`), and what it listens at with grpcio too.
 
 One that takes over gets `build` instead of `start`; then its predecessor gets `hand_over`, it gets `listen`, its
 predecessor `forward` and `hand_over_rest`, and it gets `inherit`. From then on the predecessor lets it answer the
@@ -24,12 +25,14 @@ import structlog
 import uvloop
 
 from mixer_py.config.configuration import Configuration
+from mixer_py.config.server import ListenerSettings
 from mixer_py.errors import ConfigurationError, Fault, MixerError, ProcessError
 from mixer_py.instruments import Registry, SystemClock, Table
 from mixer_py.policy.policy import load_engine
 from mixer_py.ratelimit.explaining.descriptors import WrittenEntry
 from mixer_py.runtime import arrow  # noqa: F401 (before any row is handled)
 from mixer_py.runtime.control import ControlChannel, Message, die_with_parent, refused
+from mixer_py.runtime.envoy_listening import envoy_server
 from mixer_py.runtime.health import watch_health
 from mixer_py.runtime.logs import configure_logs
 from mixer_py.runtime.orders import WorkerOrder, read_private, write_private
@@ -38,18 +41,26 @@ from mixer_py.runtime.snapshot import Snapshot, Sources, build, read
 from mixer_py.runtime.succession import hand_on, hand_on_rest, inherit
 from mixer_py.runtime.vital_signs import VitalSigns
 from mixer_py.runtime.weight import HEAVY_CONNECTION_AGE, is_costly
-from mixer_py.transports import Admission, Forwarder, GrpcioServer, ServerLimits
+from mixer_py.transports import Admission, EnvoyHost, Forwarder, GrpcioServer, HandlerTable, Server, ServerLimits
 
 
 class Worker:
     """One worker's life."""
 
-    def __init__(self, control: ControlChannel, registry: Registry) -> None:
+    def __init__(self, control: ControlChannel, registry: Registry, host: EnvoyHost | None = None) -> None:
+        """Prepares one.
+
+        Args:
+            control: brings its orders.
+            registry: of everything that is counted.
+            host: the Envoy around it; None without one.
+        """
         self._control = control
+        self._host = host
         self._registry = registry
         self._clock = SystemClock()
         self._vital_signs = VitalSigns(registry)
-        self._servers: list[GrpcioServer] = []
+        self._servers: list[Server] = []
         self._rooms: Rooms | None = None
         self._prepared: Snapshot | None = None
         self._configuration = Configuration()
@@ -61,11 +72,9 @@ class Worker:
         self._drained = False
         self._log = structlog.get_logger("runtime")
 
-    async def run(self) -> int:
-        """Obeys until it is drained or the supervisor is gone; the exit code."""
+    async def run(self, stop: asyncio.Event) -> int:
+        """Obeys until it is told to stop and has drained, or the supervisor is gone; the exit code."""
         beating = asyncio.create_task(self._vital_signs.beat_for_ever())
-        stop = asyncio.Event()
-        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
         stopping = asyncio.create_task(stop.wait())
         try:
             while not self._drained:
@@ -176,9 +185,7 @@ class Worker:
         admission = Admission(limits.max_in_flight, self._clock, self._registry)
         for listener in settings.listeners:
             address, services = str(listener.address), listener.service_names
-            server = GrpcioServer(
-                address, rooms.table(services), limits, admission, self._clock, sharers=settings.workers
-            )
+            server = self._server(listener, rooms.table(services), limits, admission)
             await server.start()
             self._servers.append(server)
             self._log.info("listening", address=address, transport=listener.transport, services=list(services))
@@ -188,6 +195,16 @@ class Worker:
         self._servers.append(server)
         self._watching = asyncio.create_task(watch_health(rooms.unhealthy, self._servers, self._registry))
         return {"event": "listening", "address": own}
+
+    def _server(
+        self, listener: ListenerSettings, table: HandlerTable, limits: ServerLimits, admission: Admission
+    ) -> Server:
+        address, sharers = listener.address, self._configuration.server.workers
+        if listener.transport == "grpcio":
+            return GrpcioServer(str(address), table, limits, admission, self._clock, sharers=sharers)
+        if self._host is None:
+            raise ProcessError(f"cannot listen on {address}: this worker is not inside an Envoy")
+        return envoy_server(address, table, limits, admission, self._clock, self._host, sharers)
 
     def _forward(self, address: str) -> dict[str, object]:
         """Lets the worker at an address answer from now on.
@@ -270,10 +287,27 @@ def _settle() -> None:
     gc.freeze()
 
 
-async def _run(control_fd: int, table: Path) -> int:
+async def run_worker(control_fd: int, table: Path, stop: asyncio.Event, host: EnvoyHost | None = None) -> int:
+    """Runs a worker in this loop.
+
+    Args:
+        control_fd: descriptor of its end of the control channel.
+        table: prefix of the files that it counts in.
+        stop: set when it has to end.
+        host: the Envoy around it; None without one.
+
+    Returns:
+        The exit code.
+    """
     registry = Registry(Table(table))
     control = await ControlChannel.over(socket.socket(fileno=control_fd))
-    return await Worker(control, registry).run()
+    return await Worker(control, registry, host).run(stop)
+
+
+async def _run(control_fd: int, table: Path) -> int:
+    stop = asyncio.Event()
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
+    return await run_worker(control_fd, table, stop)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -11,6 +11,7 @@ from pathlib import Path
 import structlog
 
 from mixer_py.config.configuration import Configuration
+from mixer_py.config.server import ServerSettings
 from mixer_py.errors import ConfigurationError, ProcessError
 from mixer_py.instruments import Clock, Registry
 from mixer_py.runtime.child import Child, ChildProgram
@@ -72,7 +73,7 @@ class Workers:
         self._folder = folder
         self._turn = asyncio.Lock()
         self._log = structlog.get_logger("runtime")
-        program = ChildProgram("worker", "mixer_py.runtime.worker")
+        program = ChildProgram("worker", worker_module(configuration.server))
         self._roles = [
             Role(
                 program, folder, metrics, registry, clock, welcome=partial(self._welcome, index),
@@ -279,6 +280,12 @@ class Workers:
         before, self.deployed = self.deployed.sources, deployed
         if before is not None and before != deployed.sources:
             before.unlink(missing_ok=True)
+
+
+def worker_module(server: ServerSettings) -> str:
+    """What a worker runs: where a listener has the transport `envoy`, one that becomes an Envoy with itself inside."""
+    inside = any(listener.transport == "envoy" for listener in server.listeners)
+    return "mixer_py.runtime.envoy_worker" if inside else "mixer_py.runtime.worker"
 
 
 async def ask(child: Child, message: Message) -> Message:

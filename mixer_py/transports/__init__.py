@@ -1,8 +1,20 @@
 """Carry bytes between the network and tables of handlers; knows nothing of what they mean."""
 
 from mixer_py.transports.admission import Admission
+from mixer_py.transports.envoy.host import EnvoyHost
+from mixer_py.transports.envoy.server import EnvoyServer
 from mixer_py.transports.forwarding import Forwarder
 from mixer_py.transports.grpcio import GrpcioServer, ServerLimits
 from mixer_py.transports.handlers import HandlerTable
+from mixer_py.transports.server import Server
 
-__all__ = ["Admission", "Forwarder", "GrpcioServer", "HandlerTable", "ServerLimits"]
+__all__ = [
+    "Admission",
+    "EnvoyHost",
+    "EnvoyServer",
+    "Forwarder",
+    "GrpcioServer",
+    "HandlerTable",
+    "Server",
+    "ServerLimits",
+]

@@ -10,8 +10,10 @@ from pathlib import Path
 
 import pytest
 
+from mixer_py import envoy_parts
 from mixer_py.demo import envoy
 from mixer_py.demo.processes import Ports
+from mixer_py.envoy_parts import find_envoy
 from tests.parts import envoy_proxy
 from tests.parts.presence import ROOT
 
@@ -22,7 +24,7 @@ DEMO = ROOT / "mixer_py" / "demo" / "files" / "envoy.yaml"
 @pytest.mark.parametrize("path", [envoy_proxy.SHIPPED, DEMO], ids=lambda path: path.parent.name)
 def test_envoy_accepts_the_configuration(path: Path):
     finished = subprocess.run(
-        (envoy.find_envoy(), "--mode", "validate", "--config-path", path), capture_output=True, text=True, check=False
+        (find_envoy(), "--mode", "validate", "--config-path", path), capture_output=True, text=True, check=False
     )
     assert finished.returncode == 0, finished.stderr
     assert "deprecated" not in finished.stderr.lower()
@@ -70,7 +72,7 @@ def pretend_to_install(folder: Path, *, envoy_last: bool) -> None:
 FIND = textwrap.dedent("""
     import sys
     sys.path.insert(0, sys.argv[1])
-    from mixer_py.demo.envoy import find_envoy
+    from mixer_py.envoy_parts import find_envoy
     print(find_envoy())
 """)
 
@@ -87,11 +89,11 @@ def test_the_binary_is_found_whichever_distribution_was_installed_last(tmp_path:
 
 def test_without_it_one_line_says_how_to_get_it(monkeypatch):
     def absent(_name: str):
-        raise envoy.metadata.PackageNotFoundError
+        raise envoy_parts.metadata.PackageNotFoundError
 
-    monkeypatch.setattr(envoy.metadata, "distribution", absent)
-    with pytest.raises(envoy.ProcessError, match=r"pip install 'mixer-py\[envoy\]'"):
-        envoy.find_envoy()
+    monkeypatch.setattr(envoy_parts.metadata, "distribution", absent)
+    with pytest.raises(envoy_parts.ProcessError, match=r"pip install 'mixer-py\[envoy\]'"):
+        find_envoy()
 
 
 def test_relocate_moves_every_address_and_leaves_the_original_alone():

@@ -9,6 +9,7 @@ from typing import Any
 
 from mixer_py.demo import envoy
 from mixer_py.demo.processes import Ports, Program, accepts
+from mixer_py.envoy_parts import find_envoy
 from tests.parts.http_client import Response, request
 from tests.parts.presence import ROOT
 from tests.parts.programs import Programs
@@ -87,7 +88,7 @@ class EnvoyProxy:
         moved = envoy.relocate(bootstrap, listener=self.port, clusters=self._clusters, admin=self.admin)
         path = self._programs.folder / f"envoy-{self.port}.json"
         envoy.write_bootstrap(moved, path)
-        command = envoy.command(envoy.find_envoy(), path)
+        command = envoy.command(find_envoy(), path)
         self.program = self._programs.start(f"envoy-{self.port}", command, death_signal=signal.SIGKILL)
         self.program.wait_until(lambda: accepts(self.port))
 

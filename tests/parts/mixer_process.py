@@ -47,11 +47,25 @@ class Mixer:
         self.admin = ports.take()
         self.file = folder / "mixer.yaml"
         self.program: Program | None = None
+        self._streams = ports.take()
 
     @property
     def address(self) -> str:
         """Where it answers Envoy."""
         return f"127.0.0.1:{self.grpc}"
+
+    @property
+    def streams(self) -> str:
+        """Where it takes access logs when `use_envoy` was called."""
+        return f"127.0.0.1:{self._streams}"
+
+    def use_envoy(self, *others: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+        """Listeners for `server`: what has no streams by the transport envoy, and beside it streams by grpcio."""
+        return [
+            {"address": self.address, "transport": "envoy"},
+            {"address": self.streams, "services": ["access_log", "reflection"]},
+            *others,
+        ]
 
     def write(self, name: str, text: str) -> Path:
         """Writes a file of its folder at once, so that it is never seen half written."""

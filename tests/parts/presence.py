@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from mixer_py.demo.envoy import find_envoy
+from mixer_py.envoy_parts import find_envoy
 from mixer_py.errors import ProcessError
 from tests.parts.cel_module import find_cel_module
 from tests.parts.opa_module import find_opa_module

@@ -14,7 +14,7 @@ from envoy.service.auth.v3.external_auth_pb2 import CheckRequest
 from google.protobuf import json_format
 
 from mixer_py.config.loading import load
-from mixer_py.demo.envoy import find_envoy
+from mixer_py.envoy_parts import find_envoy
 from mixer_py.policy.policy import Policy
 from mixer_py.policy.settings import PolicySettings
 from mixer_py.ratelimit.rules import Rules

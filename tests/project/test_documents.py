@@ -28,9 +28,9 @@ from typing import Any
 import pytest
 import yaml
 
-from mixer_py.demo.envoy import find_envoy
 from mixer_py.demo.parts import is_ready
 from mixer_py.demo.processes import Ports, accepts
+from mixer_py.envoy_parts import find_envoy
 from tests.parts.envoy_proxy import SHIPPED, Bootstrap, manager
 from tests.parts.presence import ROOT
 from tests.parts.programs import Programs

@@ -1,0 +1,40 @@
+"""A listener of the transport `envoy`, as a worker makes it from its settings."""
+
+from __future__ import annotations
+
+import socket
+
+from mixer_py.config.address import Address
+from mixer_py.errors import ProcessError
+from mixer_py.instruments import Clock
+from mixer_py.runtime.places import bindable
+from mixer_py.transports import Admission, EnvoyHost, EnvoyServer, HandlerTable, ServerLimits
+from mixer_py.transports.envoy.resources import Manners
+
+
+def envoy_server(
+    address: Address,
+    table: HandlerTable,
+    limits: ServerLimits,
+    admission: Admission,
+    clock: Clock,
+    host: EnvoyHost,
+    sharers: int,
+) -> EnvoyServer:
+    """The listener, prepared.
+
+    Raises:
+        ProcessError: a name has no address.
+    """
+    places = []
+    if not address.is_unix:
+        try:
+            found = bindable(address)
+        except OSError as error:
+            raise ProcessError(f"cannot listen on {address}: {error}") from error
+        # Envoy asks no DNS for what it listens at.
+        places = [
+            (str(place[0]), address.port, family is socket.AF_INET6 and place[0] == "::") for family, place in found
+        ]
+    manners = Manners(limits.max_message_bytes, limits.max_connection_age)
+    return EnvoyServer(str(address), places, table, manners, admission, clock, host, sharers=sharers)

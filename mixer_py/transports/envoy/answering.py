@@ -1,0 +1,178 @@
+"""Answer gRPC calls that Envoy hands over as ASGI: one request in, one message and its status out.
+
+Envoy speaks HTTP/2; what gRPC asks beyond that is done here: framing, deadlines, sizes, statuses. pyvoy, which stands
+between, answers an exception that reaches it as success, and lets a call that gets no reply hang: so whatever is
+raised here, of any class, ends its own call with a status that is not OK.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping, MutableMapping, Sequence
+from typing import Any, Final
+
+import structlog
+
+from mixer_py.calls import Call, UnaryHandler
+from mixer_py.errors import (
+    INTERNAL,
+    UNIMPLEMENTED,
+    CallerGoneError,
+    ForwardingError,
+    MixerError,
+    UnknownMethodError,
+)
+from mixer_py.instruments import Clock
+from mixer_py.transports.admission import Admission
+from mixer_py.transports.envoy.framing import ENCODINGS, check_length, frame, percent_encoded, timeout_seconds, unframe
+from mixer_py.transports.envoy.patience import Patience
+from mixer_py.transports.forwarding import Forwarder
+
+Event = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Event]]
+Send = Callable[[Event], Awaitable[None]]
+Headers = Sequence[tuple[bytes, bytes]]
+
+_CONTENT_TYPE: Final = (b"content-type", b"application/grpc")
+_GONE: Final = "http.disconnect"
+
+
+class Answering:
+    """The ASGI application of one listener.
+
+    Attributes:
+        in_flight: calls that have no reply yet.
+    """
+
+    def __init__(
+        self,
+        admitted: Mapping[str, UnaryHandler],
+        at_once: Mapping[str, UnaryHandler],
+        max_message_bytes: int,
+        admission: Admission,
+        clock: Clock,
+        *,
+        authenticated: bool,
+    ) -> None:
+        """Composes it.
+
+        Args:
+            admitted: by full method name, what waits for its turn.
+            at_once: the same for what is answered without: health.
+            max_message_bytes: of a message, also decompressed.
+            admission: lets calls in.
+            clock: for deadlines.
+            authenticated: whether it is known who can call here.
+        """
+        self._admitted = dict(admitted)
+        self._at_once = at_once
+        self._most = max_message_bytes
+        self._admission = admission
+        self._clock = clock
+        self._authenticated = authenticated
+        self._log = structlog.get_logger("transports.envoy")
+        self.in_flight = 0
+
+    def forward(self, forwarder: Forwarder) -> None:
+        """Lets another process answer what is admitted from now on."""
+        for method in self._admitted:
+            self._admitted[method] = forwarder.handler(method)
+
+    async def __call__(self, scope: Event, receive: Receive, send: Send) -> None:
+        """Answers one call."""
+        self.in_flight += 1
+        try:
+            message = await self._reply(scope, receive)
+        except BaseException as error:  # noqa: BLE001 (no failure may read as success)
+            await self._refuse(scope, send, error)
+        else:
+            await send({"type": "http.response.start", "status": 200, "headers": _HEADERS, "trailers": True})
+            await send({"type": "http.response.body", "body": frame(message)})
+            await send({"type": "http.response.trailers", "headers": _OK})
+        finally:
+            self.in_flight -= 1
+
+    async def _reply(self, scope: Event, receive: Receive) -> bytes:
+        """The answer of the handler, in its time.
+
+        Raises:
+            MixerError: with its status; and whatever else the handler raises.
+        """
+        if scope["method"] != "POST":
+            raise UnknownMethodError(f"a gRPC call is a POST, not a {scope['method']}")
+        method = scope["path"]
+        at_once, admitted = self._at_once.get(method), self._admitted.get(method)
+        if at_once is None and admitted is None:
+            raise UnknownMethodError(f"{method} is not answered here")
+        timeout, encoding = _read_headers(scope["headers"])
+        patience = Patience(self._clock, timeout, receive)
+        try:
+            message = unframe(await self._body(receive), encoding, self._most)
+            patience.body_is_read()
+            call = Call(patience.deadline, self._authenticated)
+            if at_once is not None:
+                return await at_once(message, call)
+            assert admitted is not None  # noqa: S101 (one of the two, see above)
+            return await self._admission.run(admitted, message, call)
+        except asyncio.CancelledError:
+            raise patience.verdict() from None
+        finally:
+            patience.over()
+
+    async def _body(self, receive: Receive) -> bytes:
+        """The whole body of a request.
+
+        Raises:
+            MessageTooLargeError: its message will be; the rest is not read.
+            CallerGoneError: the caller went away before its end.
+        """
+        event = await receive()
+        body: bytes = event.get("body", b"")
+        if event["type"] == _GONE:
+            raise CallerGoneError("the caller went away")
+        if not event["more_body"]:
+            return body
+        parts = bytearray(body)
+        while event["more_body"]:
+            check_length(parts, self._most)
+            event = await receive()
+            if event["type"] == _GONE:
+                raise CallerGoneError("the caller went away")
+            parts += event["body"]
+        return bytes(parts)
+
+    async def _refuse(self, scope: Event, send: Send, error: BaseException) -> None:
+        """Ends a call that raised with a status that is not OK; a native panic is a BaseException, too."""
+        if isinstance(error, CallerGoneError):
+            return  # nobody hears it
+        if isinstance(error, ForwardingError):
+            status, text = error.status, str(error)
+        elif isinstance(error, MixerError):
+            status, text = error.grpc_status, str(error)
+        else:
+            status, text = INTERNAL, f"internal error: {type(error).__name__}"
+            self._log.error("call failed", method=scope["path"], error=repr(error), exc_info=error)
+        headers = [_CONTENT_TYPE, (b"grpc-status", b"%d" % status), (b"grpc-message", percent_encoded(text))]
+        if status == UNIMPLEMENTED:
+            headers.append((b"grpc-accept-encoding", ENCODINGS))
+        await send({"type": "http.response.start", "status": 200, "headers": headers})
+        await send({"type": "http.response.body", "body": b""})
+
+
+_HEADERS: Final = [_CONTENT_TYPE]
+_OK: Final = [(b"grpc-status", b"0")]
+
+
+def _read_headers(headers: Headers) -> tuple[float | None, bytes]:
+    """The time that the caller gives in seconds, and how its message is compressed.
+
+    Raises:
+        FramingError: the time is none.
+    """
+    timeout, encoding = None, b""
+    for name, value in headers:
+        if name == b"grpc-timeout":
+            timeout = timeout_seconds(value)
+        elif name == b"grpc-encoding":
+            encoding = value
+    return timeout, encoding

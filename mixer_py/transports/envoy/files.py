@@ -1,0 +1,67 @@
+"""The files between Envoy and the Python inside it, in a folder that only this user can enter."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+
+@dataclass(frozen=True, slots=True)
+class HostFiles:
+    """Where they are.
+
+    Attributes:
+        folder: that of one Envoy.
+    """
+
+    folder: Path
+
+    @property
+    def bootstrap(self) -> Path:
+        """What Envoy starts with."""
+        return self.folder / "bootstrap.json"
+
+    @property
+    def listeners(self) -> Path:
+        """The listeners that it is to have."""
+        return self.folder / "listeners.json"
+
+    @property
+    def hurry(self) -> Path:
+        """1 when idle connections have to end, else 0."""
+        return self.folder / "hurry"
+
+    @property
+    def admin(self) -> Path:
+        """The socket of its admin pages."""
+        return self.folder / "admin"
+
+    def make(self, bootstrap: Mapping[str, Any]) -> None:
+        """Makes the folder, with all that Envoy reads at its start.
+
+        Raises:
+            OSError: it cannot be made.
+        """
+        self.folder.mkdir(mode=0o700)
+        write(self.bootstrap, json.dumps(bootstrap))
+        self.write_listeners((), 0)
+        self.write_hurry(now=False)
+
+    def write_listeners(self, listeners: Sequence[Mapping[str, Any]], version: int) -> None:
+        """From now on Envoy is to have these listeners."""
+        write(self.listeners, json.dumps({"version_info": str(version), "resources": list(listeners)}))
+
+    def write_hurry(self, *, now: bool) -> None:
+        """Whether idle connections have to end."""
+        write(self.hurry, "1.0" if now else "0.0")
+
+
+def write(path: Path, text: str) -> None:
+    """Puts a file there at once, so that nobody reads half of it; only its owner can read it."""
+    draft = path.with_suffix(".draft")
+    draft.touch(mode=0o600)
+    draft.write_text(text, encoding="utf-8")
+    draft.replace(path)

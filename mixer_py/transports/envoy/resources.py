@@ -1,0 +1,198 @@
+"""Envoy's configuration as plain data: what it starts with, and a listener.
+
+What listens comes in a file of its own that Envoy watches, so that nothing listens before the one who answers is ready,
+and a listener can be taken away while its calls end. Not for: writing files, or starting Envoy.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from mixer_py.transports.envoy.files import HostFiles
+
+Resource = Mapping[str, Any]
+
+_TYPE: Final = "type.googleapis.com/"
+_MANAGER: Final = "envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager"
+_MODULE_FILTER: Final = "envoy.extensions.filters.http.dynamic_modules.v3.DynamicModuleFilter"
+_MUTATION: Final = "envoy.extensions.filters.http.header_mutation.v3.HeaderMutation"
+_INTERNAL_LISTENER: Final = "envoy.extensions.bootstrap.internal_listener.v3.InternalListener"
+_PRESSURE: Final = "envoy.extensions.resource_monitors.injected_resource.v3.InjectedResourceConfig"
+_SCALE_TIMERS: Final = "envoy.config.overload.v3.ScaleTimersOverloadActionConfig"
+_MONITOR: Final = "envoy.resource_monitors.injected_resource"
+
+NOBODY: Final = "nobody"
+"""The application of a listener that nobody can reach; it only makes Envoy load Python."""
+_UNLIMITED: Final = (1 << 31) - 1
+_OWNER_ONLY: Final = 0o600
+_IDLE: Final = "3600s"
+_STREAM_IDLE: Final = "300s"
+_GOAWAY_PAUSE: Final = "1s"
+"""Between the GOAWAY that lets calls on their way still come, and the one that ends the connection."""
+_ROOM_FOR_FRAMES: Final = 1 << 16
+
+
+@dataclass(frozen=True, slots=True)
+class Application:
+    """What pyvoy's filter calls.
+
+    Attributes:
+        module: pyvoy's dynamic module.
+        name: `module:attribute` of the ASGI application.
+    """
+
+    module: Path
+    name: str
+
+    def beside(self, attribute: str) -> Application:
+        """Another attribute of the same module."""
+        return Application(self.module, f"{self.name.partition(':')[0]}:{attribute}")
+
+
+@dataclass(frozen=True, slots=True)
+class Manners:
+    """Of a listener.
+
+    Attributes:
+        max_message_bytes: that it has to be able to hold.
+        max_connection_age: seconds after which a connection gets GOAWAY.
+    """
+
+    max_message_bytes: int
+    max_connection_age: float
+
+
+def bootstrap(files: HostFiles, application: Application, node: str) -> Resource:
+    """What Envoy starts with: no listener that anybody can reach, and its admin pages on a socket of this user's.
+
+    Args:
+        files: of this Envoy.
+        application: whose module is loaded.
+        node: what this Envoy is called.
+    """
+    host = {
+        "name": NOBODY,
+        "internal_listener": {},
+        "filter_chains": [{"filters": [_manager(application.beside(NOBODY), Manners(0, 0.0))]}],
+    }
+    return {
+        "node": {"id": node, "cluster": "mixer"},
+        "admin": {"address": _pipe(files.admin)},
+        "bootstrap_extensions": [
+            {"name": "envoy.bootstrap.internal_listener", "typed_config": {"@type": _TYPE + _INTERNAL_LISTENER}}
+        ],
+        "dynamic_resources": {
+            "lds_config": {
+                "path_config_source": {
+                    "path": str(files.listeners),
+                    "watched_directory": {"path": str(files.folder)},
+                }
+            }
+        },
+        "static_resources": {"listeners": [host]},
+        "overload_manager": _hurry(files.hurry),
+        "stats_flush_on_admin": True,
+    }
+
+
+def _hurry(file: Path) -> Resource:
+    """Lets idle connections get their GOAWAY at once when the file says 1: Envoy gives them none when it drains."""
+    return {
+        "refresh_interval": "0.05s",
+        "resource_monitors": [{"name": _MONITOR, "typed_config": {"@type": _TYPE + _PRESSURE, "filename": str(file)}}],
+        "actions": [
+            {
+                "name": "envoy.overload_actions.reduce_timeouts",
+                "triggers": [{"name": _MONITOR, "scaled": {"scaling_threshold": 0.5, "saturation_threshold": 1.0}}],
+                "typed_config": {
+                    "@type": _TYPE + _SCALE_TIMERS,
+                    "timer_scale_factors": [{"timer": "HTTP_DOWNSTREAM_CONNECTION_IDLE", "min_timeout": "0.001s"}],
+                },
+            }
+        ],
+    }
+
+
+def listener(name: str, places: Sequence[Resource], application: Application, manners: Manners) -> Resource:
+    """One listener.
+
+    Args:
+        name: of the listener.
+        places: its addresses, from `tcp` or `unix`.
+        application: what answers there.
+        manners: of the listener.
+    """
+    return {
+        "@type": f"{_TYPE}envoy.config.listener.v3.Listener",
+        "name": name,
+        "address": places[0],
+        "additional_addresses": [{"address": place} for place in places[1:]],
+        "per_connection_buffer_limit_bytes": manners.max_message_bytes + _ROOM_FOR_FRAMES,
+        "filter_chains": [{"filters": [_manager(application, manners)]}],
+    }
+
+
+def tcp(host: str, port: int, *, both_families: bool) -> Resource:
+    """A TCP address; `both_families` lets IPv4 in where every IPv6 address is listened on."""
+    return {"socket_address": {"address": host, "port_value": port, "ipv4_compat": both_families}}
+
+
+def unix(path: str) -> Resource:
+    """A unix socket that only this user can open."""
+    return _pipe(Path(path))
+
+
+def _pipe(path: Path) -> Resource:
+    return {"pipe": {"path": str(path), "mode": _OWNER_ONLY}}
+
+
+def _manager(application: Application, manners: Manners) -> Resource:
+    age = {"max_connection_duration": f"{manners.max_connection_age:.3f}s"} if manners.max_connection_age else {}
+    config = {
+        "@type": _TYPE + _MANAGER,
+        "stat_prefix": "calls",
+        "codec_type": "HTTP2",
+        "generate_request_id": False,
+        "server_header_transformation": "PASS_THROUGH",
+        "common_http_protocol_options": {"idle_timeout": _IDLE, **age},
+        "http2_protocol_options": {
+            "max_concurrent_streams": _UNLIMITED,  # what is too much is refused with a status, not kept waiting
+            "override_stream_error_on_invalid_http_message": True,  # a bad call is no reason to end the others
+        },
+        "stream_idle_timeout": _STREAM_IDLE,
+        "drain_timeout": _GOAWAY_PAUSE,
+        "route_config": {"virtual_hosts": [{"name": "all", "domains": ["*"]}]},
+        "http_filters": [_trailers(), _python(application)],
+    }
+    return {"name": "envoy.filters.network.http_connection_manager", "typed_config": config}
+
+
+def _trailers() -> Resource:
+    """Every caller gets trailers, and so the status: pyvoy drops them when the request has no `te: trailers`."""
+    append = {"header": {"key": "te", "value": "trailers"}, "append_action": "OVERWRITE_IF_EXISTS_OR_ADD"}
+    return {
+        "name": "envoy.filters.http.header_mutation",
+        "typed_config": {"@type": _TYPE + _MUTATION, "mutations": {"request_mutations": [{"append": append}]}},
+    }
+
+
+def _python(application: Application) -> Resource:
+    # The loop of asyncio's policy, which is the one of the worker: see `loop`.
+    settings = {"app": application.name, "interface": "asgi", "loop": "asyncio", "lifespan": False}
+    return {
+        "name": "pyvoy",
+        "typed_config": {
+            "@type": _TYPE + _MODULE_FILTER,
+            "dynamic_module_config": {"module": {"local": {"filename": str(application.module)}}},
+            "filter_name": "pyvoy",
+            "terminal_filter": True,
+            "filter_config": {
+                "@type": f"{_TYPE}google.protobuf.StringValue",
+                "value": json.dumps(settings),
+            },
+        },
+    }

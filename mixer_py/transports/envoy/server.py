@@ -1,0 +1,121 @@
+"""One listener of the Envoy around this Python: what `GrpcioServer` is for grpcio."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable, Sequence
+from typing import Final
+
+from mixer_py.errors import ProcessError
+from mixer_py.instruments import Clock
+from mixer_py.transports.admission import Admission
+from mixer_py.transports.envoy import health
+from mixer_py.transports.envoy.answering import Answering
+from mixer_py.transports.envoy.health import Health
+from mixer_py.transports.envoy.host import EnvoyHost
+from mixer_py.transports.envoy.resources import Manners, listener, tcp, unix
+from mixer_py.transports.forwarding import Forwarder
+from mixer_py.transports.handlers import HandlerTable
+from mixer_py.transports.places import UNIX, Place
+
+_PAUSE_SECONDS: Final = 0.05
+_CONNECTIONS: Final = "http.calls.downstream_cx_active"
+
+TcpPlace = tuple[str, int, bool]
+"""An IP address, a port, and whether IPv4 is let in where the address is every one of IPv6."""
+
+
+class EnvoyServer:
+    """One listener."""
+
+    def __init__(
+        self,
+        address: str,
+        places: Sequence[TcpPlace],
+        table: HandlerTable,
+        manners: Manners,
+        admission: Admission,
+        clock: Clock,
+        host: EnvoyHost,
+        *,
+        sharers: int = 1,
+    ) -> None:
+        """Prepares a listener; nothing is bound before `start`.
+
+        Args:
+            address: `host:port` or `unix:///path`.
+            places: what a TCP address stands for; none for a unix socket.
+            table: what it answers; it has no streams.
+            manners: of the listener.
+            admission: shared by all listeners of a process.
+            clock: for deadlines.
+            host: the Envoy around.
+            sharers: how many processes listen at the address at a time, but for takeovers.
+        """
+        self.address = address
+        self._host = host
+        self._place = Place(address, sharers)
+        self._admission = admission
+        self._health = Health(("", *table.service_names(), *table.health_names))
+        self._leaving = False
+        self._answering = Answering(
+            table.unary,
+            {health.METHOD: self._health.check} if table.health else {},
+            manners.max_message_bytes,
+            admission,
+            clock,
+            authenticated=address.startswith(UNIX),
+        )
+        self._name, application = host.take(self._answering)
+        bound = (
+            [unix(self._place.bound.removeprefix(UNIX))]
+            if address.startswith(UNIX)
+            else [tcp(ip, port, both_families=both) for ip, port, both in places]
+        )
+        self._listener = listener(self._name, bound, application, manners)
+
+    async def start(self) -> None:
+        """Binds and accepts.
+
+        Raises:
+            ProcessError: the address cannot be bound.
+        """
+        try:
+            await self._host.add(self._name, self._listener)
+        except ProcessError as error:
+            raise ProcessError(f"cannot listen on {self.address}: {error}") from error
+        self._place.publish()
+
+    def forward(self, forwarder: Forwarder) -> None:
+        """Lets another process answer every unary call that is not being answered yet."""
+        self._answering.forward(forwarder)
+
+    def stop_listening(self) -> None:
+        """Takes no new connections, and asks the clients of those that there are to connect anew."""
+        self._host.remove(self._name)
+        self._host.hurry()
+
+    async def refuse_new(self) -> None:
+        """Tells health checkers that this listener is going away."""
+        self._leaving = True
+        self._health.tell_all(serving=False)
+
+    async def tell_health(self, names: Iterable[str], *, serving: bool) -> None:
+        """Tells health checkers that ask for these names, where this listener has them, until it goes away."""
+        if not self._leaving:
+            self._health.tell(names, serving=serving)
+
+    async def stop(self, grace: float) -> None:
+        """Sends GOAWAY, and lets calls in flight end and clients go for up to `grace` seconds.
+
+        Envoy stays until this process ends, so what has not ended by then ends with it.
+        """
+        self.stop_listening()
+        loop = asyncio.get_running_loop()
+        end = loop.time() + grace
+        while await self._is_busy() and loop.time() < end:  # noqa: ASYNC110 (Envoy does not tell by itself)
+            await asyncio.sleep(_PAUSE_SECONDS)
+        self._place.leave()
+
+    async def _is_busy(self) -> bool:
+        return self._answering.in_flight > 0 or await self._host.count(_CONNECTIONS) > 0
