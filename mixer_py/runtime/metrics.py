@@ -17,7 +17,7 @@ from prometheus_client.utils import floatToGoString
 
 from mixer_py.instruments import Clock, Reading, SeriesDeclaration
 from mixer_py.runtime.vital_signs import PRIVATE
-from mixer_py.telemetry.booking import ROWS, ROWS_HELP, SPOOL_ROWS
+from mixer_py.telemetry.booking import KILLED, ROWS, ROWS_HELP, SPOOL_ROWS
 
 _OF_TRAFFIC = "istio_"
 """How names of metrics begin whose labels come from traffic."""
@@ -160,7 +160,7 @@ def _lost_rows(reading: Reading) -> Reading:
     return [
         (
             SeriesDeclaration(
-                "counter", ROWS, ROWS_HELP, (("table", table), ("state", "dropped"), ("reason", "killed")), 0
+                "counter", ROWS, ROWS_HELP, (("table", table), ("state", "dropped"), ("reason", KILLED)), 0
             ),
             (rows,),
         )

@@ -21,6 +21,7 @@ from mixer_py.instruments import Clock, Registry
 from mixer_py.instruments.stages import stage_durations
 from mixer_py.telemetry.access_log.decoding import AccessLogDecoder, DecodedLogs, StreamIdentity, parse_identity
 from mixer_py.telemetry.access_log.wire import pieces
+from mixer_py.telemetry.booking import MALFORMED
 from mixer_py.telemetry.columns import CONNECTIONS, REQUESTS
 
 METHOD = "/envoy.service.accesslog.v3.AccessLogService/StreamAccessLogs"
@@ -189,9 +190,9 @@ class AccessLogService:
     def _book(self, decoded: DecodedLogs) -> None:
         """Counts what becomes no rows, and why."""
         if decoded.malformed_requests:
-            self._rows.count_dropped(REQUESTS.name, decoded.malformed_requests, "malformed")
+            self._rows.count_dropped(REQUESTS.name, decoded.malformed_requests, MALFORMED)
         if decoded.malformed_connections:
-            self._rows.count_dropped(CONNECTIONS.name, decoded.malformed_connections, "malformed")
+            self._rows.count_dropped(CONNECTIONS.name, decoded.malformed_connections, MALFORMED)
         for kind, entries in decoded.unfinished.items():
             self._unfinished.labels(kind).add(entries)
         if decoded.resumed:

@@ -6,6 +6,8 @@ stands apart: it counts rows on their way through the disk.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Final
 
 from mixer_py.instruments import Gauge, Registry
@@ -14,6 +16,35 @@ ROWS: Final = "mixer_rows_total"
 ROWS_HELP: Final = "Rows by table and what became of them."
 SPOOL_ROWS: Final = "mixer_spool_rows"
 """The gauge of rows on disk, which belongs to the sum above."""
+
+INVALID: Final = "invalid"
+"""Reason of rows that no sink will ever take."""
+MALFORMED: Final = "malformed"
+"""Reason of what could not be read, and became no row."""
+QUEUE_FULL: Final = "queue_full"
+"""Reason of the oldest rows in memory, dropped for want of room there."""
+SHUTDOWN: Final = "shutdown"
+"""Reason of rows that could not be written before the process ended."""
+SPOOL_FULL: Final = "spool_full"
+"""Reason of the oldest rows, dropped for want of room on disk."""
+SPOOL_DAMAGED: Final = "spool_damaged"
+"""Reason of rows whose checksum is wrong."""
+KILLED: Final = "killed"
+"""Reason of rows that a killed process held; only who survives it can book them."""
+SAMPLED: Final = "sampled"
+"""Reason of allows that `decision_log.sample` leaves out."""
+POLICY: Final = "policy"
+"""Reason of decisions that `system.log.drop` leaves out."""
+LOG_FULL: Final = "log_full"
+"""Reason of decisions for which there was no room, with `when_full` other than `drop`."""
+
+_OF_ALL: Final = (INVALID, MALFORMED, QUEUE_FULL, SHUTDOWN, SPOOL_FULL, SPOOL_DAMAGED, KILLED)
+REASONS: Final[Mapping[str, tuple[str, ...]]] = MappingProxyType({
+    "requests": _OF_ALL,
+    "connections": _OF_ALL,
+    "decisions": (*_OF_ALL, SAMPLED, POLICY, LOG_FULL),
+})  # fmt: skip
+"""For each table why rows of it may be dropped."""
 
 
 def rows_on_disk(registry: Registry, table: str) -> Gauge:
@@ -31,6 +62,8 @@ class Booking:
         self._written = self._books.labels(table, "written", "")
         self._spooled = self._books.labels(table, "spooled", "")
         self._adopted = self._books.labels(table, "adopted", "")
+        for reason in REASONS[table]:  # Prometheus does not see the first of what it has not seen at 0
+            self._books.labels(table, "dropped", reason)
 
     def received(self, rows: int) -> None:
         """Rows that were taken."""

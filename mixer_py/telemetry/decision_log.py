@@ -20,18 +20,12 @@ import structlog
 
 from mixer_py.attributes.bag import READERS
 from mixer_py.instruments import Clock, Registry
+from mixer_py.telemetry.booking import LOG_FULL, MALFORMED, POLICY, QUEUE_FULL, SAMPLED, SHUTDOWN
 from mixer_py.telemetry.columns import DECISIONS
 from mixer_py.telemetry.decision_log_settings import DecisionLogSettings
 from mixer_py.telemetry.decision_record import DecisionRecord, Kept
 from mixer_py.telemetry.privacy_settings import RowMaskSettings
 from mixer_py.telemetry.row_masking import RowMask, Step
-
-SAMPLED: Final = "sampled"
-"""Reason of allows that `decision_log.sample` leaves out."""
-POLICY: Final = "policy"
-"""Reason of decisions that `system.log.drop` leaves out."""
-LOG_FULL: Final = "log_full"
-"""Reason of decisions for which there was no room, with `when_full` other than `drop`."""
 
 _FLUSH_RECORDS: Final = 1000
 _FLUSH_SECONDS: Final = 0.25
@@ -205,7 +199,7 @@ class DecisionLog:
             self._work.cancel()
         if left:
             self._waiting.clear()
-            self._rows.count_dropped(DECISIONS.name, left, "shutdown")
+            self._rows.count_dropped(DECISIONS.name, left, SHUTDOWN)
 
     def _samples(self, decision_id: str) -> bool:
         """Whether an allow belongs to the sample: by its id, so that it does or does not wherever one looks."""
@@ -220,7 +214,7 @@ class DecisionLog:
     def _drop_oldest(self) -> None:
         while len(self._waiting) > _MOST_RECORDS or (self._bytes > _MOST_BYTES and len(self._waiting) > 1):
             self._bytes -= self._waiting.popleft()[2]
-            self._rows.count_dropped(DECISIONS.name, 1, "queue_full")
+            self._rows.count_dropped(DECISIONS.name, 1, QUEUE_FULL)
 
     def _begin(self) -> None:
         if self._timer is not None:
@@ -278,7 +272,7 @@ class DecisionLog:
                 self._hand_on(records[middle:])
             else:
                 self._log.error("a decision fits no row", decision_id=records[0][0].decision_id, error=repr(error))
-                self._rows.count_dropped(DECISIONS.name, 1, "malformed")
+                self._rows.count_dropped(DECISIONS.name, 1, MALFORMED)
         else:
             self._rows.put(DECISIONS.name, batch, promised=self._promises)
 

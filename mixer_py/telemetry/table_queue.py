@@ -10,6 +10,7 @@ import contextlib
 import random
 import uuid
 from collections import deque
+from collections.abc import Iterator
 from typing import Final, NamedTuple
 
 import pyarrow as pa
@@ -18,21 +19,17 @@ import structlog
 from mixer_py.errors import SinkError
 from mixer_py.instruments import Clock, Registry
 from mixer_py.telemetry import validation
-from mixer_py.telemetry.booking import Booking
+from mixer_py.telemetry.booking import INVALID, QUEUE_FULL, SHUTDOWN, Booking
 from mixer_py.telemetry.settings import QueueSettings
 from mixer_py.telemetry.sinks import Sink
 from mixer_py.telemetry.spool.segments import Block
 from mixer_py.telemetry.spool.table_spool import TableSpool
 
-INVALID: Final = "invalid"
-"""Reason of rows that no sink will ever take."""
-QUEUE_FULL: Final = "queue_full"
-"""Reason of the oldest rows in memory, dropped for want of room there."""
-SHUTDOWN: Final = "shutdown"
-"""Reason of rows that could not be written before the process ended."""
 _UNEXPECTED: Final = "unexpected"
 _UNEXPECTED_ATTEMPTS: Final = 5
 """How often a block is tried with which a sink fails as it never should."""
+_LARGEST_SHARE: Final = 1 / 8
+"""Of the room in memory, that rows take which are dropped together."""
 _BLOCK_BYTES: Final = 16 << 20
 _MOVED_BYTES: Final = 4 << 20
 """How much is moved from memory to disk at once."""
@@ -136,16 +133,24 @@ class TableQueue:
         self._booking.received(rows)
         if not self._batches:
             self._oldest = self._clock.monotonic()
-        size = batch.nbytes
-        self._batches.append((batch, size))
-        self._rows += rows
-        self._bytes += size
+        for part in self._parts(batch):
+            size = part.nbytes
+            self._batches.append((part, size))
+            self._rows += len(part)
+            self._bytes += size
         while self._batches and not promised and self._is_above(1.0):
             self._booking.dropped(len(self._pop()[0]), QUEUE_FULL)
         self._show()
         self._arrived.set()
         if self._rows >= self._settings.block_rows:
             self._hurry.set()
+
+    def _parts(self, batch: pa.RecordBatch) -> Iterator[pa.RecordBatch]:
+        """The batch in parts of which several find room, so that a large one is not dropped as a whole."""
+        share = max(batch.nbytes / self._settings.bytes, len(batch) / self._settings.rows)
+        rows = len(batch) if share <= _LARGEST_SHARE else max(int(len(batch) / share * _LARGEST_SHARE), 1)
+        for first in range(0, len(batch), rows):
+            yield batch.slice(first, rows)
 
     def count_dropped(self, rows: int, reason: str) -> None:
         """Books rows that never became any: received, and dropped."""

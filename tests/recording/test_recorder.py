@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from mixer_py.errors import SinkError
 from mixer_py.instruments import Registry, SystemClock
-from mixer_py.telemetry.booking import ROWS
-from mixer_py.telemetry.columns import DECISIONS
+from mixer_py.telemetry.booking import REASONS, ROWS
+from mixer_py.telemetry.columns import DECISIONS, TABLES
 from mixer_py.telemetry.recorder import Recorder
 from mixer_py.telemetry.settings import QueueSettings
 
@@ -118,6 +118,39 @@ async def test_above_the_bound_the_oldest_are_dropped_and_booked_and_putting_nev
     assert await recorder.drain(10) == 0
     assert shelf.kept == [str(index) for index in (*range(10), *range(120, 210))]
     assert booked(registry) == {"received": 210, "written": 100, "dropped:queue_full": 110}
+
+
+async def test_a_batch_larger_than_all_room_leaves_what_fits_and_the_rest_is_booked() -> None:
+    registry, shelf = Registry(), Shelf()
+    recorder = Recorder(QUICK, registry, SystemClock(), shelf)
+    recorder.put("decisions", rows(1000))
+    books = booked(registry)
+    assert books["received"] == 1000 == books["dropped:queue_full"] + books["waiting"]
+    assert 85 < books["waiting"] <= 100
+    recorder.start()
+    assert await recorder.drain(10) == 0
+    assert shelf.kept == [str(index) for index in range(1000 - books["waiting"], 1000)], "the newest are kept"
+
+
+async def test_a_batch_of_too_many_bytes_is_taken_in_parts_too() -> None:
+    registry, batch = Registry(), rows(1000)
+    few = QueueSettings(bytes=batch.nbytes // 10, block_interval="1h")
+    recorder = Recorder(few, registry, SystemClock(), Shelf())
+    recorder.put("decisions", batch)
+    books = booked(registry)
+    assert books["received"] == 1000 == books["dropped:queue_full"] + books["waiting"]
+    assert 80 < books["waiting"] <= 100
+    assert await recorder.drain(0) == books["waiting"]
+
+
+async def test_every_reason_to_drop_rows_is_shown_before_it_is_met() -> None:
+    """Prometheus' increase() does not see the first of a counter that it has not seen before."""
+    registry = Registry()
+    Recorder(QUICK, registry, SystemClock(), Shelf())
+    shown = {(labels["table"], labels["reason"]): values[0] for series, values in registry.read()
+             if series.name == ROWS and (labels := dict(series.labels))["state"] == "dropped"}  # fmt: skip
+    assert shown == {(table, reason): 0 for table, reasons in REASONS.items() for reason in reasons}
+    assert set(REASONS) == set(TABLES)
 
 
 async def test_what_cannot_be_written_before_the_end_is_booked_as_dropped() -> None:

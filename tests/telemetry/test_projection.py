@@ -15,6 +15,8 @@ from mixer_py.telemetry.columns import CONNECTIONS, REQUESTS, TABLES
 from mixer_py.telemetry.ddl import table_statements
 from mixer_py.telemetry.layout import Layout
 from mixer_py.telemetry.migrations import schema_version
+from mixer_py.telemetry.privacy_settings import RowMaskSettings
+from mixer_py.telemetry.row_masking import RowMask
 
 # A varint is a varint: an enum may be read as a number.
 SAME_WIRE_TYPE = {FieldDescriptor.TYPE_ENUM: FieldDescriptor.TYPE_INT32}
@@ -62,13 +64,14 @@ def test_it_reads_what_the_columns_read_and_nothing_else(logs, table):
     [
         (Column("forwarded_for", TEXT, "x-forwarded-for", Field("request.forwarded_for")), "1.2.3.4"),
         (Column("tenant", NAME, "whose", Tag("tenant")), "acme"),
+        (Column("link", TEXT, "where", Tag("link"), "text"), "/?token=***"),
         (Column("until_sent", SPAN, "how long", Span("common_properties.time_to_last_upstream_tx_byte")), 7),
         (Column("colour", NAME, "which", Metadata("envoy.filters.http.ext_authz", "colour")), "blue"),
     ],
     ids=lambda value: value.name if isinstance(value, Column) else "",
 )
 def test_adding_a_column_is_one_line(monkeypatch, column, value):
-    """Projection, Arrow schema, decoding, DDL, migration, validation and the page of columns follow from it."""
+    """Projection, Arrow schema, decoding, masks, DDL, migration, validation and the page of columns follow from it."""
     table = dataclasses.replace(REQUESTS, columns=(*REQUESTS.columns, column))
     monkeypatch.setitem(TABLES, "requests", table)
     file = projection.build(table)
@@ -77,7 +80,7 @@ def test_adding_a_column_is_one_line(monkeypatch, column, value):
     message = als_pb2.StreamAccessLogsMessage()
     entry = message.http_logs.log_entry.add()
     entry.request.forwarded_for = "1.2.3.4"
-    entry.common_properties.custom_tags["tenant"] = "acme"
+    entry.common_properties.custom_tags.update({"tenant": "acme", "link": "/?token=s3cret"})
     entry.common_properties.time_to_last_upstream_tx_byte.nanos = 7_000
     entry.common_properties.metadata.filter_metadata["envoy.filters.http.ext_authz"].update({"colour": "blue"})
     rows = decoding.AccessLogDecoder().decode([(message.SerializeToString(), decoding.ANONYMOUS)]).requests
@@ -85,7 +88,12 @@ def test_adding_a_column_is_one_line(monkeypatch, column, value):
     validation.check("requests", rows)
     layout = Layout("mesh")
     assert any(f"{column.name} {column.kind.clickhouse}" in statement for statement in table_statements(layout))
-    assert f"| `{column.name}` | `{column.kind.clickhouse}` | {column.meaning} |" in documentation.render()
+    (described,) = [line for line in documentation.render().splitlines() if line.startswith(f"| `{column.name}` |")]
+    assert described.startswith(f"| `{column.name}` | `{column.kind.clickhouse}` | {column.meaning} | ")
+    assert described.endswith("| in text |" if column.secrets else "|  |")
+    rules = RowMask(RowMaskSettings(columns={column.name: "remove"})).step(column)
+    assert rules is not None
+    assert rules(rows.column(column.name)).to_pylist() == [column.kind.default]
     with_it = schema_version(layout)
     monkeypatch.setitem(TABLES, "requests", REQUESTS)
     assert with_it != schema_version(layout)  # so that a database without it is migrated

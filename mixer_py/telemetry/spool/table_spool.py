@@ -8,21 +8,16 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from concurrent.futures import Executor
-from typing import Final, TypeVar
+from typing import TypeVar
 
 import pyarrow as pa
 
 from mixer_py.instruments import Registry
-from mixer_py.telemetry.booking import Booking, rows_on_disk
+from mixer_py.telemetry.booking import SPOOL_DAMAGED, SPOOL_FULL, Booking, rows_on_disk
 from mixer_py.telemetry.column import TableOfColumns
 from mixer_py.telemetry.columns import TABLES
 from mixer_py.telemetry.spool.segments import Block
 from mixer_py.telemetry.spool.spool import Spool
-
-SPOOL_FULL: Final = "spool_full"
-"""Reason of the oldest rows, dropped for want of room on disk."""
-SPOOL_DAMAGED: Final = "spool_damaged"
-"""Reason of rows whose checksum is wrong."""
 
 Result = TypeVar("Result")
 
