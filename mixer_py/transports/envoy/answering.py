@@ -35,6 +35,8 @@ Headers = Sequence[tuple[bytes, bytes]]
 
 _CONTENT_TYPE: Final = (b"content-type", b"application/grpc")
 _GONE: Final = "http.disconnect"
+_MOST_DETAILS: Final = 1024
+"""Characters of a status's message: clients refuse headers that are too large, and would not see the status either."""
 
 
 class Answering:
@@ -82,18 +84,18 @@ class Answering:
         """Answers one call."""
         self.in_flight += 1
         try:
-            message = await self._reply(scope, receive)
+            body = await self._reply(scope, receive)
         except BaseException as error:  # noqa: BLE001 (no failure may read as success)
             await self._refuse(scope, send, error)
         else:
             await send({"type": "http.response.start", "status": 200, "headers": _HEADERS, "trailers": True})
-            await send({"type": "http.response.body", "body": frame(message)})
+            await send({"type": "http.response.body", "body": body})
             await send({"type": "http.response.trailers", "headers": _OK})
         finally:
             self.in_flight -= 1
 
     async def _reply(self, scope: Event, receive: Receive) -> bytes:
-        """The answer of the handler, in its time.
+        """The answer of the handler, in its time and framed.
 
         Raises:
             MixerError: with its status; and whatever else the handler raises.
@@ -110,10 +112,10 @@ class Answering:
             message = unframe(await self._body(receive), encoding, self._most)
             patience.body_is_read()
             call = Call(patience.deadline, self._authenticated)
-            if at_once is not None:
-                return await at_once(message, call)
-            assert admitted is not None  # noqa: S101 (one of the two, see above)
-            return await self._admission.run(admitted, message, call)
+            if admitted is None:
+                assert at_once is not None  # noqa: S101 (one of the two, see above)
+                return frame(await at_once(message, call))
+            return frame(await self._admission.run(admitted, message, call))
         except asyncio.CancelledError:
             raise patience.verdict() from None
         finally:
@@ -152,7 +154,11 @@ class Answering:
         else:
             status, text = INTERNAL, f"internal error: {type(error).__name__}"
             self._log.error("call failed", method=scope["path"], error=repr(error), exc_info=error)
-        headers = [_CONTENT_TYPE, (b"grpc-status", b"%d" % status), (b"grpc-message", percent_encoded(text))]
+        headers = [
+            _CONTENT_TYPE,
+            (b"grpc-status", b"%d" % status),
+            (b"grpc-message", percent_encoded(text[:_MOST_DETAILS])),
+        ]
         if status == UNIMPLEMENTED:
             headers.append((b"grpc-accept-encoding", ENCODINGS))
         await send({"type": "http.response.start", "status": 200, "headers": headers})

@@ -34,7 +34,13 @@ _PLAIN: Final = frozenset(range(0x20, 0x7F)) - {ord("%")}
 
 
 def frame(message: bytes) -> bytes:
-    """A message as the only one of a body."""
+    """A message as the only one of a body.
+
+    Raises:
+        TypeError: it is no message: what a handler gave that gave nothing must not read as an empty one.
+    """
+    if type(message) is not bytes:
+        raise TypeError(f"a handler answered with {type(message).__name__} instead of bytes")
     return b"\0" + len(message).to_bytes(4, "big") + message
 
 
