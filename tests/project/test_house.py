@@ -79,6 +79,7 @@ def test_tests_mirror_the_rooms() -> None:
         "cases",
         "conformance",
         "dashboards",
+        "deploy",
         "end_to_end",
         "fuzz",
         "parts",
