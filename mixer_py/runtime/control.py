@@ -13,6 +13,7 @@ import socket
 from collections.abc import Mapping, Sequence
 
 from mixer_py.errors import Fault, ProcessError
+from mixer_py.runtime import logs
 
 Message = Mapping[str, object]
 
@@ -47,17 +48,23 @@ class ControlChannel:
             raise ProcessError(f"the control channel is closed: {error}") from error
 
     async def receive(self) -> Message | None:
-        """The next message; None when the other end is gone."""
-        try:
-            line = await self._reader.readline()
-        except OSError:
-            return None
-        if not line.endswith(b"\n"):
-            return None
-        message = json.loads(line)
-        if not isinstance(message, dict):
-            raise ProcessError(f"the control channel carried {type(message).__name__}, not an object")
-        return message
+        """The next message that wants an answer; None when the other end is gone.
+
+        How to log is told at any time, also while another answer is awaited: that is followed here.
+        """
+        while True:
+            try:
+                line = await self._reader.readline()
+            except OSError:
+                return None
+            if not line.endswith(b"\n"):
+                return None
+            message = json.loads(line)
+            if not isinstance(message, dict):
+                raise ProcessError(f"the control channel carried {type(message).__name__}, not an object")
+            if message.get("command") != logs.COMMAND:
+                return message
+            logs.follow(message)
 
     def close(self) -> None:
         """Closes this end."""

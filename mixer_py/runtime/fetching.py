@@ -294,6 +294,7 @@ class Fetching:
         except BaseException:
             file.unlink(missing_ok=True)
             raise
+        self._log.debug("looked at", source=one.source.name, changed=arrival is not None)
         if one.error:
             self._log.info("can be fetched again", source=one.source.name)
         one.error, one.fetched_at = "", self._clock.wall()

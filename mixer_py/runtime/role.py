@@ -13,6 +13,7 @@ import structlog
 from mixer_py.errors import MixerError, ProcessError
 from mixer_py.instruments import Clock, Registry
 from mixer_py.runtime.child import BackOff, Child, ChildProgram
+from mixer_py.runtime.control import Message
 from mixer_py.runtime.metrics import ProcessMetrics
 from mixer_py.runtime.vital_signs import Pulse
 
@@ -79,6 +80,7 @@ class Role:
         self._leaving: set[asyncio.Task[None]] = set()
         self.child: Child | None = None
         self.retired: list[Child] = []
+        self._standing: Message | None = None
 
     @property
     def ready(self) -> bool:
@@ -132,7 +134,17 @@ class Role:
         """
         child = await Child.start(self._program, self._folder)
         self._metrics.join(child.reader)
+        if self._standing is not None:
+            await child.control.send(self._standing)
         return child
+
+    async def tell(self, message: Message) -> None:
+        """Tells every child what needs no answer, and those that come later too."""
+        self._standing = message
+        for child in (self.child, *self.retired):
+            if child is not None:
+                with contextlib.suppress(ProcessError):  # it has just ended
+                    await child.control.send(message)
 
     async def dismiss(self, successor: Child) -> None:
         """Ends a child that never came into the role."""

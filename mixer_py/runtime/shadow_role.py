@@ -23,6 +23,7 @@ from mixer_py.instruments import Clock, Registry
 from mixer_py.policy.candidate import candidate_settings
 from mixer_py.policy.settings import PolicySettings
 from mixer_py.runtime.child import Child, ChildProgram
+from mixer_py.runtime.control import Message
 from mixer_py.runtime.fetching import Fetching
 from mixer_py.runtime.metrics import ProcessMetrics
 from mixer_py.runtime.orders import ShadowOrder, shadow_socket, write_private
@@ -76,6 +77,7 @@ class ShadowRole:
         self._changed = asyncio.Event()
         self._fetching = self._make_fetching()
         self._role: Role | None = None
+        self._standing: Message | None = None
         self._watching: asyncio.Task[None] | None = None
         self._deployed: _Deployed | None = None
         self.faults: Sequence[Fault] = ()
@@ -118,6 +120,12 @@ class ShadowRole:
                 self.faults = (Fault(str(error) or type(error).__name__, field="policy.shadow"),)
                 self._reloads.labels("failed").add()
                 self._log.error("candidate failed to start", error=repr(error))
+
+    async def tell(self, message: Message) -> None:
+        """Tells it, and those that come later, what needs no answer."""
+        self._standing = message
+        if self._role is not None:
+            await self._role.tell(message)
 
     async def stop(self) -> None:
         """Ends its process, after it has answered what it was asked."""
@@ -192,6 +200,8 @@ class ShadowRole:
             self._deployed = None
             raise
         self._role = role
+        if self._standing is not None:
+            await role.tell(self._standing)
         self._watching = asyncio.create_task(role.run())
 
     async def _succeed(self, role: Role, wanted: _Deployed) -> None:

@@ -11,6 +11,7 @@ from mixer_py.config.log import LogSettings
 from mixer_py.errors import ProcessError
 from mixer_py.instruments import Clock, Registry
 from mixer_py.runtime.child import Child, ChildProgram
+from mixer_py.runtime.control import Message
 from mixer_py.runtime.metrics import ProcessMetrics
 from mixer_py.runtime.role import Role
 from mixer_py.runtime.workers import ask
@@ -60,6 +61,10 @@ class StoreRole:
         """
         await self._role.start()
         self._watching = asyncio.create_task(self._role.run())
+
+    async def tell(self, message: Message) -> None:
+        """Tells it what needs no answer."""
+        await self._role.tell(message)
 
     async def stop(self, grace: float) -> None:
         """Ends it, after its last block is written."""

@@ -30,7 +30,7 @@ from mixer_py.runtime.counters import whereabouts
 from mixer_py.runtime.fetching import Fetching
 from mixer_py.runtime.health import UNHEALTHY
 from mixer_py.runtime.limits_page import LimitsPage
-from mixer_py.runtime.logs import configure_logs
+from mixer_py.runtime.logs import configure_logs, log_everything, message_of
 from mixer_py.runtime.metrics import IdleSeries, ProcessMetrics
 from mixer_py.runtime.places import held
 from mixer_py.runtime.private_folder import private_folder
@@ -77,6 +77,7 @@ class Supervisor:
         self._asked = False
         self._draining = False
         self._faults: tuple[Fault, ...] = ()
+        self._telling: asyncio.Task[None] | None = None
         server = configuration.server
         token = server.admin_token.reveal() if server.admin_token else None
         access = Access(server.admin.is_loopback, token)
@@ -95,6 +96,8 @@ class Supervisor:
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._stop.set)
         loop.add_signal_handler(signal.SIGHUP, self._ask)
+        for number, everything in ((signal.SIGUSR1, True), (signal.SIGUSR2, False)):
+            loop.add_signal_handler(number, self._change_level, everything)
         tasks: list[asyncio.Task[None]] = []
         try:
             await self._admin.start()
@@ -158,6 +161,20 @@ class Supervisor:
         self._asked = True
         self._reload.set()
 
+    def _change_level(self, everything: bool) -> None:  # noqa: FBT001 (the event loop hands it on as it stands)
+        log_everything(now=everything)
+        configured = self._workers.deployed.configuration.log.level
+        self._log.warning(
+            "the level of the log was changed by a signal", level_now="debug" if everything else configured
+        )
+        self._telling = asyncio.create_task(self._tell_how_to_log())
+
+    async def _tell_how_to_log(self) -> None:
+        message = message_of(self._workers.deployed.configuration.log)
+        for role in (self._workers, self._shadow, self._store):
+            if role is not None:
+                await role.tell(message)
+
     async def _reload_when_asked(self) -> None:
         while True:
             await self._reload.wait()
@@ -191,6 +208,7 @@ class Supervisor:
             self._shadow.want(configuration)
             self._reloads.labels("activated").add()
             configure_logs(configuration.log, "supervisor")
+            await self._tell_how_to_log()
             if whereabouts(configuration) != whereabouts(before.configuration):
                 self._say_where_counters_are(configuration)
             bundles = self._policies().get("bundle_revisions", {})

@@ -224,6 +224,11 @@ class Workers:
         finally:
             self._turn.release()
 
+    async def tell(self, message: Message) -> None:
+        """Tells every worker what needs no answer."""
+        for role in self._roles:
+            await role.tell(message)
+
     async def stop(self, grace: float) -> bool:
         """Drains and ends all.
 

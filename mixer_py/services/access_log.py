@@ -14,6 +14,7 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import structlog
 
 from mixer_py.calls import Call
 from mixer_py.errors import InvalidRequestError
@@ -95,6 +96,7 @@ class AccessLogService:
         self._counters = counters
         self._rows = rows
         self._clock = clock
+        self._log = structlog.get_logger("access_log")
         self._pending: list[tuple[bytes, StreamIdentity]] = []
         self._pending_bytes = 0
         self._timer: asyncio.TimerHandle | None = None
@@ -162,6 +164,7 @@ class AccessLogService:
         finally:
             self._streams.discard(stream)
             self._ended.labels(end).add()
+            self._log.debug("a log stream ended", reason=end)
         return EMPTY_RESPONSE
 
     def flush(self) -> None:

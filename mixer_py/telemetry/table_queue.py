@@ -286,8 +286,10 @@ class TableQueue:
         """Writes a block, however long that takes; False when the sink never will."""
         delay, unexpected = _FIRST_RETRY, 0
         while len(block.rows):
+            rows, begun = len(block.rows), self._clock.monotonic()
             error = await self._attempt(sink, block)
             if error is None:
+                self._log.debug("block written", rows=rows, seconds=round(self._clock.monotonic() - begun, 6))
                 return True
             self._errors.labels(error.reason).add()
             unexpected += error.reason == _UNEXPECTED

@@ -29,7 +29,19 @@ def test_every_example_of_a_help_is_a_command_that_parses(name, mixer):
 
 
 def test_commands_of_later_versions_are_not_there():
-    assert list(COMMANDS) == ["serve", "demo", "validate", "check", "test", "limits", "why", "tail", "query", "version"]
+    assert list(COMMANDS) == [
+        "serve",
+        "demo",
+        "validate",
+        "check",
+        "test",
+        "limits",
+        "why",
+        "tail",
+        "query",
+        "doctor",
+        "version",
+    ]
 
 
 def test_help_lists_the_commands(mixer):
