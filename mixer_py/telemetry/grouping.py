@@ -28,6 +28,13 @@ def encoded(column: pa.Array) -> pa.DictionaryArray:
     return pc.dictionary_encode(column, null_encoding="encode")
 
 
+def encoded_maps(column: pa.MapArray) -> pa.DictionaryArray:
+    """The same for a column of maps, which Arrow does not do; so each row costs some Python."""
+    numbers: dict[Values, int] = {}
+    indices = [numbers.setdefault(tuple(pairs), len(numbers)) for pairs in column.to_pylist()]
+    return pa.DictionaryArray.from_arrays(pa.array(indices, pa.int32()), pa.array(list(numbers), column.type))
+
+
 def grouped(columns: Sequence[pa.DictionaryArray], length: int) -> tuple[Groups, list[Values]]:
     """For each row the number of its group, and for each group the values of the columns.
 

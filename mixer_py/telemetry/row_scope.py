@@ -13,11 +13,14 @@ import pyarrow as pa
 
 from mixer_py.attributes import ATTRIBUTES
 from mixer_py.expressions import BOOL, DOUBLE, INT, STRING, TIMESTAMP, Scope, Type
+from mixer_py.expressions.types import map_of
 from mixer_py.telemetry.column import Column
 from mixer_py.telemetry.columns import REQUESTS
 
 
 def _type(column: Column) -> Type:
+    if column.kind.is_map:
+        return map_of(STRING, STRING)
     arrow = column.kind.arrow
     if pa.types.is_boolean(arrow):
         return BOOL
@@ -28,17 +31,17 @@ def _type(column: Column) -> Type:
     return TIMESTAMP if pa.types.is_timestamp(arrow) else STRING
 
 
-_PLAIN: Final = {column.name: column for column in REQUESTS.columns if not pa.types.is_nested(column.kind.arrow)}
+_COLUMNS: Final = {column.name: column for column in REQUESTS.columns}
 _ATTRIBUTES: Final = {attribute.name: attribute.name.replace(".", "_") for attribute in ATTRIBUTES} | {
     "context.proxy_error_code": "response_flags"
 }
 COLUMN_OF: Final[Mapping[str, str]] = MappingProxyType(
-    {name: name for name in _PLAIN}
-    | {name: column for name, column in _ATTRIBUTES.items() if column in _PLAIN and "." in name}
+    {name: name for name in _COLUMNS}
+    | {name: column for name, column in _ATTRIBUTES.items() if column in _COLUMNS and "." in name}
 )
 """The column of each name that an expression may use: the column's own, and the attribute's."""
 ROW_SCOPE: Final = Scope(
-    MappingProxyType({name: _type(_PLAIN[column]) for name, column in COLUMN_OF.items()}),
+    MappingProxyType({name: _type(_COLUMNS[column]) for name, column in COLUMN_OF.items()}),
     MappingProxyType({
         name: "rows of requests have no column of it, see docs/columns.md"
         for name in _ATTRIBUTES

@@ -9,14 +9,14 @@ from types import MappingProxyType
 from typing import Annotated, Literal
 from urllib.parse import SplitResult, parse_qs, quote, unquote, urlsplit
 
-from pydantic import AfterValidator, Field, ValidationInfo, field_validator
+from pydantic import AfterValidator, Field, ValidationInfo, field_validator, model_validator
 
 from mixer_py.settings import Duration, LocalPath, Secret, Settings, Size
 from mixer_py.telemetry.bucket_bounds import BucketBounds
 from mixer_py.telemetry.istio_names import LABELS
 from mixer_py.telemetry.layout import Layout
 from mixer_py.telemetry.privacy_settings import HeaderSettings, Privacy, RowMaskSettings
-from mixer_py.telemetry.user_metrics_settings import UserMetrics
+from mixer_py.telemetry.user_metrics_settings import UserMetrics, unstored
 
 DEFAULT_DATABASE = "mesh"
 NATIVE_PORTS = {"clickhouse": 9000, "clickhouses": 9440}
@@ -184,6 +184,12 @@ class TelemetrySettings(Settings):
     """What rows do not show."""
     prometheus: PrometheusSettings = PrometheusSettings()
     """Istio's standard metrics, and your own."""
+
+    @model_validator(mode="after")
+    def _metrics_read_what_rows_show(self) -> TelemetrySettings:
+        if faults := unstored(self.prometheus.metrics, self.privacy):
+            raise ValueError("; ".join(faults))
+        return self
 
     @property
     def privacy(self) -> Privacy:

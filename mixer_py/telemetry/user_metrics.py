@@ -13,11 +13,12 @@ from typing import Any, Final, NamedTuple
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from mixer_py.errors import ExpressionError
 from mixer_py.expressions import BOOL, STRING, Expression, compile_expression
 from mixer_py.instruments import Counter, Family, Histogram, Registry
-from mixer_py.telemetry.grouping import Groups, Numbers, Values, encoded, grouped, numbered, observe
+from mixer_py.telemetry.grouping import Groups, Numbers, Values, encoded, encoded_maps, grouped, numbered, observe
 from mixer_py.telemetry.label_sets import LONGEST
 from mixer_py.telemetry.row_scope import COLUMN_OF, ROW_SCOPE
 from mixer_py.telemetry.user_metrics_settings import UserMetricSettings
@@ -29,29 +30,38 @@ Rows = npt.NDArray[np.bool_]
 """For each row whether it is meant."""
 
 
+class _Read(NamedTuple):
+    """What an expression reads of a row: a column, or one member of a column of maps."""
+
+    column: str
+    member: str | None = None
+
+
 class _Batch:
-    """Rows, of which each column is encoded once and each set of columns is grouped once for all metrics."""
+    """Rows, of which all that is read is encoded once, and each set of that is grouped once, for all metrics."""
 
     def __init__(self, rows: pa.RecordBatch) -> None:
         self.rows = rows
-        self._encoded: dict[str, pa.DictionaryArray] = {}
-        self._grouped: dict[tuple[str, ...], tuple[Groups, list[Values]]] = {}
+        self._encoded: dict[_Read, pa.DictionaryArray] = {}
+        self._grouped: dict[tuple[_Read, ...], tuple[Groups, list[Values]]] = {}
 
-    def grouped(self, names: tuple[str, ...]) -> tuple[Groups, list[Values]]:
-        """For each row the number of its group, and for each group the values of the columns of these names."""
-        found = self._grouped.get(names)
+    def grouped(self, reads: tuple[_Read, ...]) -> tuple[Groups, list[Values]]:
+        """For each row the number of its group, and for each group the values of what is read."""
+        found = self._grouped.get(reads)
         if found is None:
-            columns = [self._column(name) for name in names]
-            found = self._grouped[names] = grouped(columns, self.rows.num_rows)
+            columns = [self._column(read) for read in reads]
+            found = self._grouped[reads] = grouped(columns, self.rows.num_rows)
         return found
 
-    def _column(self, name: str) -> pa.DictionaryArray:
-        column = self._encoded.get(name)
+    def _column(self, read: _Read) -> pa.DictionaryArray:
+        column = self._encoded.get(read)
         if column is None:
-            values = self.rows.column(name)
-            if pa.types.is_timestamp(values.type):  # to an expression it is an int: nanoseconds
+            values = self.rows.column(read.column)
+            if read.member is not None:
+                values = pc.map_lookup(values, pa.scalar(read.member), "last")
+            elif pa.types.is_timestamp(values.type):  # to an expression it is an int: nanoseconds
                 values = values.cast(pa.int64())
-            column = self._encoded[name] = encoded(values)
+            column = self._encoded[read] = encoded_maps(values) if pa.types.is_map(values.type) else encoded(values)
         return column
 
 
@@ -77,13 +87,18 @@ class _Part:
         self.name = name
         self._evaluate = expression.evaluate
         self._absent = absent
-        read = sorted({reference.attribute for reference in expression.reads})
-        self._columns = tuple(dict.fromkeys(COLUMN_OF[attribute] for attribute in read))
-        self._row = _Row({attribute: self._columns.index(COLUMN_OF[attribute]) for attribute in read})
+        read = sorted({(reference.attribute, reference.key) for reference in expression.reads}, key=str)
+        self._reads = tuple(dict.fromkeys(_Read(COLUMN_OF[attribute], key) for attribute, key in read))
+        places: dict[str, int | _Members] = {}
+        for attribute in dict.fromkeys(attribute for attribute, _ in read):
+            column, kind = COLUMN_OF[attribute], ROW_SCOPE.types[attribute]
+            of_column = {one.member: place for place, one in enumerate(self._reads) if one.column == column}
+            places[attribute] = _Members(of_column) if kind.name == "map" else of_column[None]
+        self._row = _Row(places)
 
     def over(self, batch: _Batch) -> _Outcome:
         """Runs the expression once a group."""
-        groups, tuples = batch.grouped(self._columns)
+        groups, tuples = batch.grouped(self._reads)
         values: list[Any] = []
         faults: dict[int, str] = {}
         row, evaluate = self._row, self._evaluate
@@ -97,18 +112,33 @@ class _Part:
         return _Outcome(groups, values, faults)
 
 
+class _Members:
+    """Where the members of a map stand among a group's values: each by itself, or the map as a whole."""
+
+    def __init__(self, places: Mapping[str | None, int]) -> None:
+        self._whole = places.get(None)
+        self._places = [(member, place) for member, place in places.items() if member is not None]
+
+    def of(self, values: Values) -> Mapping[str, str]:
+        """The map, as far as it is read."""
+        if self._whole is not None:
+            return dict(values[self._whole])
+        return {member: values[place] for member, place in self._places if values[place] is not None}
+
+
 class _Row:
     """The values of a group as an expression reads them."""
 
     __slots__ = ("_places", "values")
 
-    def __init__(self, places: Mapping[str, int]) -> None:
+    def __init__(self, places: Mapping[str, int | _Members]) -> None:
         self._places = places
         self.values: Values = ()
 
     def get(self, name: str, /) -> Any:  # noqa: ANN401 (as `expressions.Attributes`)
         """The value of a column; None where the row has none."""
-        return self.values[self._places[name]]
+        place = self._places[name]
+        return place.of(self.values) if isinstance(place, _Members) else self.values[place]
 
 
 class UserMetrics:

@@ -46,7 +46,10 @@ TELEMETRY = {
     "queue": {"block_interval": "10ms"},
     "spool": {"directory": "spool", "mode": "always"},
     "prometheus": {"metrics": [
-        {"name": "agents_total", "kind": "counter", "labels": {"agent": "request.useragent", "from": "source.ip"}},
+        {"name": "agents_total", "kind": "counter", "labels": {
+            "agent": "request.useragent", "from": "source.ip", "tag": 'custom_tags["tenant"]',
+            "account": 'request.headers["x-account"]', "page": "request.query_params.page",
+        }},
     ]},
 }  # fmt: skip
 HEADERS = [
@@ -55,6 +58,9 @@ HEADERS = [
     ("user-agent", f"agent; api_key={SECRET}"),
 ]  # fmt: skip
 QUERY = f"?page=7&access_token={SECRET}&patient={SECRET}&next=https%3A%2F%2Fa.test%2F%3Fcode%3D{SECRET}"
+
+
+FILTER = f'custom_tags["tenant"] == "{VISIBLE}" && request.headers["x-tenant"] == custom_tags["tenant"]'
 
 
 def log_everything(bootstrap: Bootstrap) -> None:
@@ -148,6 +154,7 @@ def test_no_label_has_a_secret(spooled: bytes, mixer: Mixer):
     assert SECRET not in page
     (labels,) = [dict(labels) for (name, labels), _ in mixer.metrics("agents_total").items() if name == "agents_total"]
     assert labels["agent"] == "agent; api_key=***"
+    assert (labels["tag"], labels["account"], labels["page"]) == (VISIBLE, "***", "7")
     assert labels["from"] == mixer.rows("SELECT DISTINCT source_ip FROM requests")[0]["source_ip"]
 
 
@@ -168,7 +175,7 @@ def test_no_command_shows_a_secret(spooled: bytes, mixer: Mixer, tmp_path: Path)
 
 def tailed(mixer: Mixer, file: Path, form: str) -> str:
     """What `mixer tail` shows of the rows that are there."""
-    command = (*MIXER, "tail", "-c", str(mixer.file), "-n", "5", "--format", form)
+    command = (*MIXER, "tail", "-c", str(mixer.file), "-n", "5", "--format", form, "--filter", FILTER)
     with file.open("w") as output, subprocess.Popen(command, stdout=output, env=own_environment()) as process:
         try:
             eventually(lambda: len(file.read_text().splitlines()) >= 2, "two rows")

@@ -78,3 +78,20 @@ def test_a_filter_reads_columns_as_attributes(text: str, wanted: bool) -> None:
 def test_moments_are_read_to_the_nanosecond() -> None:
     assert nanoseconds("1970-01-01 00:00:01.000000007") == 1_000_000_007
     assert nanoseconds("2026-11-28 10:00:00") == 1_795_860_000_000_000_000
+
+
+@pytest.mark.parametrize(
+    ("text", "wanted"),
+    [
+        ('custom_tags["tenant"] == "acme"', True),
+        ('custom_tags.tenant == "other" || request.headers["x-tenant"] == "acme"', True),
+        ('request.query_params["page"] == "7" && "sort" in request.query_params', False),
+        ('custom_tags["colour"] == "blue"', False),  # which the row does not have
+    ],
+)
+def test_a_filter_reads_tags_headers_and_parameters(text: str, wanted: bool) -> None:
+    row = {
+        "custom_tags": {"tenant": "acme"}, "request_headers": {"x-tenant": "acme"},
+        "request_query_params": {"page": "7"},
+    }  # fmt: skip
+    assert matches(compile_filter(text), row) is wanted

@@ -45,7 +45,8 @@ class Row:
         self._row = row
 
     def get(self, name: str, /) -> Any:
-        return self._row[COLUMN_OF[name]]
+        value = self._row[COLUMN_OF[name]]
+        return dict(value) if ROW_SCOPE.types[name].name == "map" else value
 
 
 def one_by_one(metric: UserMetricSettings, rows: list[dict[str, Any]]) -> Counted:
@@ -99,6 +100,9 @@ def one_by_one(metric: UserMetricSettings, rows: list[dict[str, Any]]) -> Counte
     return {key: tuple(cells) for key, cells in found.items()} | faults
 
 
+tags = st.dictionaries(st.sampled_from(["tenant", "tier", ""]), st.sampled_from(["", "a", "7"])).map(
+    lambda found: sorted(found.items())
+)
 rows = st.lists(
     st.fixed_dictionaries(
         {
@@ -110,6 +114,8 @@ rows = st.lists(
             "response_duration": st.integers(0, 10**7),
             "connection_mtls": st.booleans(),
             "timestamp": st.sampled_from([0, 1_795_860_000_000_000_001]),
+            "custom_tags": tags,
+            "request_headers": tags,
         }
     ),
     max_size=25,
@@ -117,15 +123,20 @@ rows = st.lists(
 LABELS = [
     "request.method", "request_host", "response.code", "connection.mtls", "limit_remaining", '"fixed"',
     "timestamp > timestamp('2020-01-01T00:00:00Z')", "int(request.host)", "100 / response.code",
+    'custom_tags["tenant"]', 'custom_tags[""] + custom_tags.tier', "string(size(custom_tags))",
+    '"tenant" in custom_tags ? custom_tags.tenant : request.headers["tenant"]',
+    'custom_tags.exists(name, name == "tier" && custom_tags[name] == "7")', "custom_tags[request.host]",
     'request.method + "/" + request.host', "string(timestamp)", "context.proxy_error_code",
 ]  # fmt: skip
 VALUES = [
     "1", "2", "0.5", "request.size", "limit_remaining", "double(response.duration) / 1000.0", "int(request.host)",
-    "limit_remaining - 1", "1.0 / double(response.code)", "request_size + response.duration", "response.code / 7",
+    "limit_remaining - 1", 'int(request_headers["tier"])', "1.0 / double(response.code)",
+    "request_size + response.duration", "response.code / 7",
 ]  # fmt: skip
 MATCHES = [
     "true", "false", 'request.method == "POST"', "limit_remaining > 0", "int(request.host) == 7",
-    "response.code >= 500", "100 / response.code == 0 || connection.mtls",
+    "response.code >= 500", '"tenant" in custom_tags', 'request.headers.tier == custom_tags["tenant"]',
+    "100 / response.code == 0 || connection.mtls",
 ]  # fmt: skip
 metrics = st.builds(
     lambda kind, labels, **given: UserMetricSettings.model_validate(
@@ -175,6 +186,24 @@ def test_an_expression_runs_once_for_each_distinct_tuple_that_it_reads(monkeypat
     assert sorted(calls, key=str) == [
         ("request.host", "a"), ("request.host", "b"), ("request.size", 1), ("request.size", 2), ("response.code", 200),
     ]  # fmt: skip
+
+
+def test_a_member_of_a_map_is_read_and_not_the_map(monkeypatch: pytest.MonkeyPatch) -> None:
+    """So that tags which differ for each request do not make each request a group of its own."""
+    evaluated: list[object] = []
+
+    class Counting(user_metrics._Row):
+        def get(self, name: str, /) -> Any:
+            value = super().get(name)
+            evaluated.append(value)
+            return value
+
+    monkeypatch.setattr(user_metrics, "_Row", Counting)
+    metric = {"name": "mine_total", "kind": "counter", "labels": {"tenant": 'custom_tags["tenant"]'}}
+    rows = [{"custom_tags": [("tenant", "ab"[number % 2]), ("id", str(number))]} for number in range(100)]
+    found = counted([metric], rows)
+    assert (found["mine_total", ("a",)], found["mine_total", ("b",)]) == ((50,), (50,))
+    assert evaluated == [{"tenant": "a"}, {"tenant": "b"}]
 
 
 def test_above_its_bound_a_metric_counts_in_one_series() -> None:
