@@ -102,6 +102,11 @@ class ServerSettings(Settings):
     """The largest message that is read; a larger one ends its call with RESOURCE_EXHAUSTED."""
     max_in_flight: Annotated[int, Ge(1)] = 1000
     """Calls that a worker holds at once; above it a call fails at once with UNAVAILABLE."""
+    max_streams: Annotated[int, Ge(1), Le(_INT32)] = 1000
+    """Calls that a connection may have open at once, log streams among them. A client is told so and waits, or connects
+    once more; a call above it is reset (REFUSED_STREAM)."""
+    max_metadata_bytes: Annotated[Size, Ge(1024), Le(_INT32)] = 16 << 10
+    """The most bytes of headers that a call may have; with more it ends with RESOURCE_EXHAUSTED."""
     max_connection_age: Duration = 600.0
     """After this time a client is asked to connect anew, so that new replicas get traffic."""
     max_connection_age_grace: Duration = 30.0

@@ -180,7 +180,12 @@ class Worker:
         if any(settings.tls_of(listener) is not None for listener in settings.listeners):
             raise ProcessError("server.tls is not built yet in this version, and there is no fall-back to plaintext")
         limits = ServerLimits(
-            settings.max_message_bytes, settings.max_in_flight, self._max_age, settings.max_connection_age_grace
+            settings.max_message_bytes,
+            settings.max_in_flight,
+            self._max_age,
+            settings.max_connection_age_grace,
+            settings.max_streams,
+            settings.max_metadata_bytes,
         )
         admission = Admission(limits.max_in_flight, self._clock, self._registry)
         for listener in settings.listeners:

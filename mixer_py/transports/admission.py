@@ -31,6 +31,13 @@ class Admission:
         )
         self._overloaded = refused.labels("overloaded")
         self._late = refused.labels("deadline")
+        given_up = registry.counter(
+            "mixer_calls_given_up_total",
+            "Calls whose callers no longer waited, or went away, while they were worked on; that work was stopped.",
+            ("reason",),
+        )
+        self._given_up = given_up.labels("cancelled")
+        self._out_of_time = given_up.labels("deadline")
 
     @property
     def in_flight(self) -> int:
@@ -63,6 +70,9 @@ class Admission:
                 raise DeadlinePassedError("the deadline passed while the call waited")
             try:
                 return await handler(message, call)
+            except asyncio.CancelledError:
+                self._count_given_up(call)
+                raise
             finally:
                 # Where others were worked on meanwhile, the call only waited, perhaps for another process.
                 alone = turn == self._worked_on
@@ -70,6 +80,15 @@ class Admission:
                     self._intake = asyncio.create_task(self._let_in())
         finally:
             self._in_flight -= 1
+
+    def never_handed_over(self, call: Call) -> None:
+        """Counts a call that ended while it waited to be let in, where its deadline was the reason."""
+        if call.deadline is not None and call.deadline <= self._clock.monotonic():
+            self._late.add()
+
+    def _count_given_up(self, call: Call) -> None:
+        late = call.deadline is not None and call.deadline <= self._clock.monotonic()
+        (self._out_of_time if late else self._given_up).add()
 
     async def all_in(self, at_most: float) -> None:
         """Waits until every call that has arrived is let in or refused, `at_most` seconds."""

@@ -17,7 +17,7 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
 from mixer_py.calls import Call, ClientStreamHandler
-from mixer_py.errors import ForwardingError, MixerError, ProcessError
+from mixer_py.errors import CardinalityError, ForwardingError, MixerError, ProcessError
 from mixer_py.instruments import Clock
 from mixer_py.transports.admission import Admission
 from mixer_py.transports.forwarding import VOUCHER, Forwarder
@@ -32,6 +32,10 @@ _STATUS = {code.value[0]: code for code in grpc.StatusCode}
 _NO_LIMIT = -1
 _LET_IN_SECONDS = 1.0
 """How long a listener that stops still takes calls in, when they come without a pause."""
+_CUT_SECONDS = 0.05
+"""gRPC shows a message that is too large as if none had come, and ends the call itself a moment later."""
+_MOST_DETAILS = 1024
+"""Characters of a status's message: clients refuse trailers that are too large, and would not see the status either."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,16 +43,22 @@ class ServerLimits:
     """Manners of a listener.
 
     Attributes:
-        max_message_bytes: a larger message ends its call with RESOURCE_EXHAUSTED.
+        max_message_bytes: a larger message ends its call with RESOURCE_EXHAUSTED, also one that is so large only when
+            it is decompressed.
         max_in_flight: unary calls in hand; one more ends with UNAVAILABLE.
         max_connection_age: seconds after which a connection gets GOAWAY, so that new replicas get traffic.
         max_connection_age_grace: seconds that its calls then have to end.
+        max_streams: calls that a connection may have open at once; gRPC refuses one more, unseen by us, with RST_STREAM
+            REFUSED_STREAM. A well-behaved client waits, or makes another connection.
+        max_metadata_bytes: of the headers of a call; more of them end it with RESOURCE_EXHAUSTED.
     """
 
     max_message_bytes: int
     max_in_flight: int
     max_connection_age: float
     max_connection_age_grace: float
+    max_streams: int
+    max_metadata_bytes: int
 
     def channel_arguments(self) -> list[tuple[str, int]]:
         """The limits as gRPC core's channel arguments (grpc/grpc include/grpc/impl/channel_arg_names.h)."""
@@ -57,6 +67,10 @@ class ServerLimits:
             ("grpc.max_send_message_length", _NO_LIMIT),
             ("grpc.max_connection_age_ms", int(self.max_connection_age * 1000)),
             ("grpc.max_connection_age_grace_ms", int(self.max_connection_age_grace * 1000)),
+            ("grpc.max_concurrent_streams", self.max_streams),
+            # Between the two gRPC would refuse some calls and not others, by chance.
+            ("grpc.max_metadata_size", self.max_metadata_bytes),
+            ("grpc.absolute_max_metadata_size", self.max_metadata_bytes),
             ("grpc.so_reuseport", 1),  # workers share a port, and successors listen before predecessors stop: `places`
             # Envoy may keep idle connections alive with pings; the default of 5 minutes would answer those with GOAWAY.
             ("grpc.http2.min_ping_interval_without_data_ms", 5_000),
@@ -176,18 +190,21 @@ class GrpcioServer:
         def handler(message: bytes, call: Call) -> Awaitable[bytes]:
             return answers[method](message, call)  # as late as this, so that `forward` holds from one call to the next
 
-        async def answer(message: bytes, context: Context) -> bytes:
+        # A stream of requests to gRPC, because it never ends a unary call whose client half-closes without a message.
+        async def answer(_: AsyncIterator[bytes], context: Context) -> bytes:
+            call = self._call(context)
             try:
-                return await admission.run(handler, message, self._call(context))
+                message = await _only_message(context, call, admission)
+                return _sound(await admission.run(handler, message, call))
             except BaseException as error:  # noqa: BLE001 (no failure may read as success)
                 await self._fail(method, context, error)
 
-        return method, grpc.unary_unary_rpc_method_handler(answer)
+        return method, grpc.stream_unary_rpc_method_handler(answer)
 
     def _client_stream(self, method: str, handler: ClientStreamHandler) -> tuple[str, Handler]:
         async def answer(messages: AsyncIterator[bytes], context: Context) -> bytes:
             try:
-                return await handler(messages, self._call(context))
+                return _sound(await handler(messages, self._call(context)))
             except BaseException as error:  # noqa: BLE001 (no failure may read as success)
                 await self._fail(method, context, error)
 
@@ -195,7 +212,7 @@ class GrpcioServer:
 
     async def _fail(self, method: str, context: Context, error: BaseException) -> NoReturn:
         """Ends a call that raised with a status that is not OK; a native panic is a BaseException, too."""
-        if isinstance(error, asyncio.CancelledError):  # the caller went away, or the server stops
+        if isinstance(error, asyncio.CancelledError) and _is_cancelled():  # the caller went away, or the server stops
             raise error
         if isinstance(error, ForwardingError):
             await _abort(context, error.status, str(error))
@@ -216,10 +233,41 @@ class _Methods(grpc.GenericRpcHandler):
         return self._handlers.get(handler_call_details.method)
 
 
+async def _only_message(context: Context, call: Call, admission: Admission) -> bytes:
+    """The message of a unary call; what comes after it is not read.
+
+    Raises:
+        CardinalityError: there was none.
+        CancelledError: the call ended before it was handed over, perhaps because its deadline passed.
+    """
+    try:
+        message: object = await context.read()
+    except asyncio.CancelledError:
+        admission.never_handed_over(call)
+        raise
+    if isinstance(message, bytes):
+        return message
+    await asyncio.sleep(_CUT_SECONDS)  # it is grpc.aio.EOF
+    raise CardinalityError("the call carried no message, or not the whole of it")
+
+
+def _sound(answer: bytes) -> bytes:
+    """The answer of a handler; gRPC would send an empty one, and OK, for None."""
+    if type(answer) is not bytes:
+        raise TypeError(f"a handler answered with {type(answer).__name__} instead of bytes")
+    return answer
+
+
+def _is_cancelled() -> bool:
+    """Whether somebody wants this call to end; else a handler raised `CancelledError` on its own."""
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0
+
+
 def _is_vouched_for(context: Context) -> bool:
     return any(key == VOUCHER for key, _ in context.invocation_metadata() or ())
 
 
 async def _abort(context: Context, status: int, message: str) -> NoReturn:
-    await context.abort(_STATUS[status], message)
+    await context.abort(_STATUS[status], message[:_MOST_DETAILS])
     raise AssertionError("abort raises")

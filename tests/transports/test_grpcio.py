@@ -5,6 +5,7 @@ import socket
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import grpc
@@ -17,7 +18,14 @@ from mixer_py.errors import EvaluationError, ProcessError
 from mixer_py.instruments import FakeClock, Registry, SystemClock
 from mixer_py.transports import Admission, Forwarder, GrpcioServer, HandlerTable, ServerLimits
 
-LIMITS = ServerLimits(max_message_bytes=1000, max_in_flight=2, max_connection_age=600, max_connection_age_grace=5)
+LIMITS = ServerLimits(
+    max_message_bytes=1000,
+    max_in_flight=2,
+    max_connection_age=600,
+    max_connection_age_grace=5,
+    max_streams=100,
+    max_metadata_bytes=16 << 10,
+)
 CHECK = "/envoy.service.auth.v3.Authorization/Check"
 STREAM = "/envoy.service.accesslog.v3.AccessLogService/StreamAccessLogs"
 
@@ -231,7 +239,7 @@ async def test_an_address_in_use_is_refused_by_name() -> None:
 
 
 async def test_a_connection_is_asked_to_go_when_it_is_old(tmp_path: Path) -> None:
-    limits = ServerLimits(max_message_bytes=1000, max_in_flight=2, max_connection_age=0.3, max_connection_age_grace=5)
+    limits = replace(LIMITS, max_connection_age=0.3)
     async with serving(tmp_path, limits) as (_, channel, _):
         await unary(channel)(b"x")
         assert channel.get_state() is grpc.ChannelConnectivity.READY

@@ -1,0 +1,89 @@
+"""Thousands at once: streams, connections and calls that are given up; what is bounded, and that all of it ends."""
+
+from __future__ import annotations
+
+from collections import Counter
+from contextlib import ExitStack
+
+from tests.interoperability.conftest import Service
+from tests.interoperability.faulty_service import LIMITS, OBEY
+from tests.parts.raw_grpc import RawConnection, message, raw
+
+CANCELLED, UNAVAILABLE, REFUSED_STREAM = 1, 14, 7
+
+
+def test_a_connection_is_told_how_many_calls_it_may_have_open(service: Service) -> None:
+    with raw(service.address) as connection:
+        assert connection.max_streams == LIMITS.max_streams
+
+
+def test_a_call_above_that_is_refused_and_the_others_are_answered(service: Service) -> None:
+    with raw(service.address) as connection:
+        connection.h2.remote_settings.max_concurrent_streams = 1 << 30  # a client that does not care
+        connection.h2.remote_settings.acknowledge()
+        streams = [connection.open(OBEY) for _ in range(2 * LIMITS.max_streams)]
+        for stream in streams:
+            connection.send(stream, message(b"x"))
+        replies = [connection.reply(stream) for stream in streams]
+        assert connection.call(OBEY, message(b"next")).messages == [b"next"]
+    answered = [reply for reply in replies if reply.status == 0]
+    assert all(reply.messages == [b"x"] for reply in answered)
+    assert {reply.reset for reply in replies if reply.status is None} <= {REFUSED_STREAM}
+    assert {reply.status for reply in replies} <= {0, UNAVAILABLE, None}
+    assert len(answered) > 0
+
+
+def test_thousands_of_calls_at_once_each_end_with_an_answer_or_unavailable_and_those_are_counted(
+    service: Service,
+) -> None:
+    name = "mixer_calls_refused_total overloaded"
+    before = service.told()
+    with ExitStack() as stack:
+        connections = [stack.enter_context(raw(service.address)) for _ in range(8)]
+        calls: list[tuple[RawConnection, int, bytes]] = []
+        for connection in connections:
+            calls += [(connection, connection.open(OBEY), b"%d" % number) for number in range(400)]
+        for connection, stream, body in calls:
+            connection.send(stream, message(body))
+        statuses = Counter()
+        for connection, stream, body in calls:
+            reply = connection.reply(stream)
+            statuses[reply.status] += 1
+            assert reply.messages == ([body] if reply.status == 0 else [])
+    assert set(statuses) <= {
+        0,
+        UNAVAILABLE,
+        CANCELLED,
+    }  # CANCELLED: what gRPC itself refuses, above calls not handed over
+    assert statuses[0] > 0
+    told = service.until(lambda told: told["in_flight"] == 0)
+    assert told[name] - before[name] == statuses[UNAVAILABLE]
+
+
+def test_thousands_of_calls_that_sleep_are_bounded(service: Service) -> None:
+    with ExitStack() as stack:
+        connections = [stack.enter_context(raw(service.address)) for _ in range(4)]
+        streams = []
+        for connection in connections:
+            for _ in range(300):
+                stream = connection.open(OBEY)
+                connection.send(stream, message(b"sleep"))
+                streams.append((connection, stream))
+        last, stream = streams[-1]
+        assert last.reply(stream).status == UNAVAILABLE
+        over = sum(connection.replies[stream].is_over for connection, stream in streams)
+        assert over <= len(streams) - LIMITS.max_in_flight
+    service.until(lambda told: told["in_flight"] == 0)
+
+
+def test_calls_that_are_opened_and_given_up_without_end_leave_nothing_behind(service: Service) -> None:
+    """Rapid reset (CVE-2023-44487): many times more calls than may be open, none of which is waited for."""
+    with raw(service.address) as connection:
+        for _ in range(5000):
+            if connection.is_gone or connection.goaway is not None:
+                break  # a server may also end such a connection
+            stream = connection.open(OBEY, end=True)
+            connection.reset(stream)
+    with raw(service.address) as connection:
+        assert connection.call(OBEY, message(b"next")).messages == [b"next"]
+    service.until(lambda told: told["in_flight"] == 0)
