@@ -10,7 +10,6 @@ MixerError
 │   └── UnknownQuotaError     its result names a quota that is not configured
 ├── ExpressionError           an expression has no value for these attributes
 │   └── ExpressionBudgetError … because finding it would cost more than one expression may
-├── CardinalityError          not the one message that a unary call carries
 ├── InvalidRequestError       a message that its own protocol forbids
 ├── PermissionDeniedError     a message that this caller may not send
 ├── OverloadedError           more waits than we promised to hold
@@ -142,12 +141,6 @@ class ExpressionError(MixerError):
 
 class ExpressionBudgetError(ExpressionError):
     """Evaluation was stopped because it would cost more than one expression may."""
-
-
-class CardinalityError(MixerError):
-    """A unary call that carried no message, or more than one."""
-
-    grpc_status = UNIMPLEMENTED
 
 
 class InvalidRequestError(MixerError):

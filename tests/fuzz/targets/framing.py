@@ -13,7 +13,14 @@ from mixer_py.services import access_log, ext_authz
 from mixer_py.transports import Admission, GrpcioServer, HandlerTable, ServerLimits
 from tests.fuzz.target import run
 
-LIMITS = ServerLimits(max_message_bytes=4096, max_in_flight=8, max_connection_age=3600, max_connection_age_grace=5)
+LIMITS = ServerLimits(
+    max_message_bytes=4096,
+    max_in_flight=8,
+    max_connection_age=3600,
+    max_connection_age_grace=5,
+    max_streams=100,
+    max_metadata_bytes=16 << 10,
+)
 PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 DATA, HEADERS, RESET, SETTINGS, GO_AWAY = 0, 1, 3, 4, 7
 END_STREAM, END_HEADERS, ACK = 1, 4, 1
