@@ -82,6 +82,7 @@ def test_tests_mirror_the_rooms() -> None:
         "deploy",
         "end_to_end",
         "fuzz",
+        "interoperability",
         "parts",
         "project",
         "queries",
