@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 from envoy.service.ratelimit.v3 import rls_pb2
 
+from tests.end_to_end.conftest import settings
 from tests.parts.callers import Callers, limit_request
 from tests.parts.grpc_client import check_request, connect
 from tests.parts.mixer_process import Mixer, eventually
@@ -20,18 +21,22 @@ def policy(version: str) -> str:
 
 
 @pytest.mark.parametrize(
-    ("unix", "workers"),
+    ("transport", "unix", "workers"),
     [
-        pytest.param(False, 1, id="port"),
-        pytest.param(True, 1, id="unix-socket"),
-        pytest.param(False, 3, id="three-workers", marks=pytest.mark.valkey),
+        pytest.param("grpcio", False, 1, id="port"),
+        pytest.param("grpcio", True, 1, id="unix-socket"),
+        pytest.param("grpcio", False, 3, id="three-workers", marks=pytest.mark.valkey),
+        pytest.param("envoy", True, 1, id="envoy-on-a-unix-socket", marks=pytest.mark.envoy),
+        pytest.param("envoy", False, 2, id="two-envoys", marks=[pytest.mark.envoy, pytest.mark.valkey]),
     ],
 )
-def test_a_large_revision_is_built_in_fresh_workers_that_take_over(make_mixer, tmp_path, unix, workers):
-    server = {"workers": workers, **({"listeners": [{"address": f"unix://{tmp_path}/s"}]} if unix else {})}
-    mixer: Mixer = make_mixer(policy("0"), server=server, rate_limit={"timeout": "10s"})
-    mixer.start()
+def test_a_large_revision_is_built_in_fresh_workers_that_take_over(make_mixer, tmp_path, transport, unix, workers):
+    mixer: Mixer = make_mixer()
     address = f"unix://{tmp_path}/s" if unix else mixer.address
+    server = {"workers": workers, "listeners": [{"address": address, "transport": transport}]}
+    mixer.write("policy/policy.rego", policy("0"))
+    mixer.configure(settings(mixer.folder, server=server, rate_limit={"timeout": "10s"}))
+    mixer.start()
     over = rls_pb2.RateLimitResponse.OVER_LIMIT
     with connect(address) as client:
         assert [client.limit(limit_request("acme")).overall_code == over for _ in range(3)] == [False] * 3

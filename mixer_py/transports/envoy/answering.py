@@ -66,7 +66,8 @@ class Answering:
             clock: for deadlines.
             authenticated: whether it is known who can call here.
         """
-        self._admitted = dict(admitted)
+        self._answers = dict(admitted)
+        self._admitted = {method: self._answer(method) for method in admitted}
         self._at_once = at_once
         self._most = max_message_bytes
         self._admission = admission
@@ -77,8 +78,16 @@ class Answering:
 
     def forward(self, forwarder: Forwarder) -> None:
         """Lets another process answer what is admitted from now on."""
-        for method in self._admitted:
-            self._admitted[method] = forwarder.handler(method)
+        for method in self._answers:
+            self._answers[method] = forwarder.handler(method)
+
+    def _answer(self, method: str) -> UnaryHandler:
+        answers = self._answers
+
+        def answer(message: bytes, call: Call) -> Awaitable[bytes]:
+            return answers[method](message, call)  # as late as this, so that `forward` holds from one call to the next
+
+        return answer
 
     async def __call__(self, scope: Event, receive: Receive, send: Send) -> None:
         """Answers one call."""
