@@ -55,6 +55,9 @@ class Handler:
             raise EvaluationError("policy says: nö, 100 %\n" + "x" * int(argument or 0))
         if word == "slow":
             return await self._slow(argument)
+        if word == "die":
+            asyncio.get_running_loop().call_soon(_die)
+            await asyncio.sleep(60)
         if word == "book":
             return " ".join(self._book).encode()
         if word == "call":
@@ -71,6 +74,10 @@ class Handler:
             raise
         self._book.append(f"{name}:done")
         return name.encode()
+
+
+def _die() -> None:
+    raise SystemExit(0)  # outside of a call, where nobody catches it
 
 
 async def serve(host: EnvoyHost, stop: asyncio.Event) -> int:

@@ -161,6 +161,13 @@ def test_sigterm_lets_calls_in_flight_end_and_refuses_others(start):
     assert program.wait(SECONDS) == 0
 
 
+def test_when_the_loop_dies_the_envoy_around_it_does_not_go_on(start):
+    port, program = start()
+    with grpc.insecure_channel(f"127.0.0.1:{port}") as channel:
+        assert ends(channel.unary_unary(METHOD), b"die")[0] in {"UNAVAILABLE", "INTERNAL"}
+    assert program.wait(SECONDS) == 1
+
+
 def test_idle_connections_are_asked_to_go(start):
     port, program = start()
     with grpc.insecure_channel(f"127.0.0.1:{port}") as channel:
