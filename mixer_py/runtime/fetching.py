@@ -119,7 +119,11 @@ class Fetching:
         except ConfigurationError as error:
             if not kept:
                 raise
-            self._log.error("the kept copies cannot be used", faults=[str(fault) for fault in error.faults])
+            self._log.error(
+                "the kept copies cannot be used",
+                way_out="see that the sources can be fetched; runbook MixerFetchFails",
+                faults=[str(fault) for fault in error.faults],
+            )
             for one in self._in_force:
                 if one.active is not None:
                     self._count(one, "refused")
@@ -259,7 +263,13 @@ class Fetching:
             await asyncio.to_thread(copies.keep, folder, one.source, arrival.file, arrival.etag)
         except OSError as error:
             self._count(one, "not_kept")
-            self._log.error("no copy could be kept", source=one.source.name, folder=str(folder), error=str(error))
+            self._log.error(
+                "no copy could be kept",
+                way_out="let this user write to the folder, or set policy.fetch.folder",
+                source=one.source.name,
+                folder=str(folder),
+                error=str(error),
+            )
 
     def _remove_stale(self) -> None:
         for file in self._stale:
@@ -288,7 +298,12 @@ class Fetching:
             file.unlink(missing_ok=True)
             self._count(one, "failed")
             if one.error != str(error):
-                self._log.error("cannot be fetched; it is tried again", source=one.source.name, error=str(error))
+                self._log.error(
+                    "cannot be fetched; it is tried again",
+                    way_out="runbook MixerFetchFails",
+                    source=one.source.name,
+                    error=str(error),
+                )
             one.error = str(error)
             return False
         except BaseException:

@@ -121,7 +121,9 @@ class Role:
                 if self._stopping.is_set():
                     return
                 self._restarts.labels(self._program.name, reason).add()
-                self._log.error("child ended; it is replaced", reason=reason, pid=child.pid)
+                self._log.error(
+                    "child ended; it is replaced", way_out="runbook MixerWorkerReplaced", reason=reason, pid=child.pid
+                )
             await asyncio.sleep(back_off.delay())
             back_off.started()
             await self._try_again()
@@ -178,7 +180,12 @@ class Role:
         for waiting in over:
             waiting.cancel()
         if code:
-            self._log.error("a child that was succeeded did not end well", pid=child.pid, code=code)
+            self._log.error(
+                "a child that was succeeded did not end well",
+                way_out="nothing to do, its successor answers; runbook MixerWorkerReplaced when it happens again",
+                pid=child.pid,
+                code=code,
+            )
         self._forget(child)
 
     async def stop(self, grace: float) -> int | None:
@@ -207,7 +214,9 @@ class Role:
         try:
             await self.start()
         except MixerError as error:
-            self._log.error("child did not become ready", error=str(error))
+            self._log.error(
+                "child did not become ready", way_out="the error says what to mend; it is tried again", error=str(error)
+            )
 
     def _leave(self, child: Child) -> None:
         self._forget(child)

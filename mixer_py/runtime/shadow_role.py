@@ -115,11 +115,19 @@ class ShadowRole:
             except ConfigurationError as error:
                 self.faults = error.faults
                 self._reloads.labels("refused").add()
-                self._log.error("candidate refused", faults=[str(fault) for fault in error.faults])
+                self._log.error(
+                    "candidate refused",
+                    way_out="mend policy.shadow's bundles; it is tried again when they change",
+                    faults=[str(fault) for fault in error.faults],
+                )
             except Exception as error:  # noqa: BLE001 (nothing about a candidate may end the supervisor)
                 self.faults = (Fault(str(error) or type(error).__name__, field="policy.shadow"),)
                 self._reloads.labels("failed").add()
-                self._log.error("candidate failed to start", error=repr(error))
+                self._log.error(
+                    "candidate failed to start",
+                    way_out="report it with this line; policies in force are not touched",
+                    error=repr(error),
+                )
 
     async def tell(self, message: Message) -> None:
         """Tells it, and those that come later, what needs no answer."""

@@ -112,7 +112,10 @@ class Store:
                 self._stop.set()
             except RuntimeError:  # the database's own; rows are still verified when they are written
                 self._count("inspect_failed")
-                self._log.exception("parts cannot be inspected")
+                self._log.exception(
+                    "parts cannot be inspected",
+                    way_out="see the disk behind telemetry.clickhouse.url; runbook MixerStoreErrors",
+                )
             await asyncio.sleep(_INSPECT_SECONDS)
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -127,7 +130,11 @@ class Store:
                 self._busy.discard(task)
         except InvalidRequestError as error:
             self._count("protocol")
-            self._log.error("a connection does not speak the store's protocol", error=str(error))
+            self._log.error(
+                "a connection does not speak the store's protocol",
+                way_out="let nobody but mixer into its private folder",
+                error=str(error),
+            )
         except (OSError, asyncio.CancelledError):
             pass  # the client hung up, or the store ends and nobody waits on this connection
         finally:
@@ -150,7 +157,12 @@ class Store:
             kind, message = "invalid", str(error)
         except RuntimeError as error:  # the database's own: one request costs itself
             kind, message = "insert_failed", str(error)
-        self._log.error("rows were not written", reason=kind, error=message)  # counted by whoever holds the rows
+        self._log.error(
+            "rows were not written",
+            way_out="they are kept and tried again; runbook MixerRowsNotWritten",
+            reason=kind,
+            error=message,
+        )  # counted by whoever holds the rows
         return _failed(kind, message)
 
     async def _ping(self, _frame: Frame) -> Frame:
@@ -205,7 +217,7 @@ class Store:
 
     def _failure(self, kind: str, message: str) -> Frame:
         self._count(kind)
-        self._log.error("a request was refused", reason=kind, error=message)
+        self._log.error("a request was refused", way_out="report it with this line", reason=kind, error=message)
         return _failed(kind, message)
 
 

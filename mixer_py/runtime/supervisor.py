@@ -144,7 +144,10 @@ class Supervisor:
         server = self._workers.deployed.configuration.server
         grace = server.drain_timeout + server.flush_timeout + _STOP_MARGIN
         if not await self._workers.stop(grace):
-            self._log.error("a worker had to be killed; the rows that it held are counted as dropped")
+            self._log.error(
+                "a worker had to be killed; the rows that it held are counted as dropped",
+                way_out="raise server.drain_timeout or server.flush_timeout; runbook MixerRowsLost",
+            )
         # After the workers, which count to the end, and may wait for verdicts and for rows to be written.
         ending = [self._shadow.stop(), self._valkey.stop(_STOP_MARGIN)]
         if self._store is not None:
@@ -163,10 +166,9 @@ class Supervisor:
 
     def _change_level(self, everything: bool) -> None:  # noqa: FBT001 (the event loop hands it on as it stands)
         log_everything(now=everything)
-        configured = self._workers.deployed.configuration.log.level
-        self._log.warning(
-            "the level of the log was changed by a signal", level_now="debug" if everything else configured
-        )
+        level = "debug" if everything else self._workers.deployed.configuration.log.level
+        way_out = "SIGUSR2 writes again what log.level says" if everything else ""
+        self._log.warning("the level of the log was changed by a signal", way_out=way_out, level_now=level)
         self._telling = asyncio.create_task(self._tell_how_to_log())
 
     async def _tell_how_to_log(self) -> None:
@@ -197,11 +199,17 @@ class Supervisor:
             self._faults = error.faults
             self._reloads.labels("refused").add()
             self._log.error(
-                "reload refused; the last good snapshot stays", faults=[str(fault) for fault in error.faults]
+                "reload refused; the last good snapshot stays",
+                way_out="mend the faults; runbook MixerReloadRefused",
+                faults=[str(fault) for fault in error.faults],
             )
         except MixerError as error:
             self._reloads.labels("failed").add()
-            self._log.error("reload failed; the last good snapshot stays", error=str(error))
+            self._log.error(
+                "reload failed; the last good snapshot stays",
+                way_out="send SIGHUP to try again; runbook MixerReloadRefused",
+                error=str(error),
+            )
         else:
             self._faults = ()
             self._forms.keep(configuration.telemetry.prometheus.metrics)

@@ -108,7 +108,11 @@ class ValkeyRole:
         await self._bound()
         self._pulse.missed = 0
         if self._role is not None:
-            self._log.error("all counters of rate limits start anew", last_words=self._last_words())
+            self._log.error(
+                "all counters of rate limits start anew",
+                way_out="see its last words, often memory; runbook MixerWorkerReplaced",
+                last_words=self._last_words(),
+            )
 
     async def _until_it_answers(self, exited: asyncio.Future[int]) -> None:
         end = asyncio.get_running_loop().time() + _START_SECONDS

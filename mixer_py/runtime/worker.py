@@ -167,7 +167,11 @@ class Worker:
             return refused([Fault("nothing is built")])
         lost = await inherit(self._rooms.counters, counters)
         if lost:
-            self._log.error("counters of rate limits found no place; rate_limit.max_counters is too small", lost=lost)
+            self._log.error(
+                "counters of rate limits found no place; rate_limit.max_counters is too small",
+                way_out="raise rate_limit.max_counters",
+                lost=lost,
+            )
         return {"event": "inherited"}
 
     async def _listen(self) -> dict[str, object]:

@@ -176,7 +176,11 @@ class Workers:
                 await ask(predecessor, {"command": "forward", "order": address})
                 await self._pass_counters(role, "hand_over_rest", "inherit", successor)
         except (ConfigurationError, ProcessError) as error:
-            self._log.error("a worker did not hand over all that it had counted", error=str(error))
+            self._log.error(
+                "a worker did not hand over all that it had counted",
+                way_out="some limits begin anew; nothing to do",
+                error=str(error),
+            )
         server = self.deployed.configuration.server
         stay = server.max_connection_age * _AGE_JITTER + server.max_connection_age_grace
         role.succeed(successor, stay, server.drain_timeout + server.flush_timeout)
@@ -187,7 +191,11 @@ class Workers:
         told = [ask(retired, {"command": "forward", "order": address}) for retired in role.retired]
         for failure in await asyncio.gather(*told, return_exceptions=True):
             if failure is not None and not isinstance(failure, Mapping):
-                self._log.error("a worker with old connections is lost", error=str(failure))
+                self._log.error(
+                    "a worker with old connections is lost",
+                    way_out="clients connect anew; runbook MixerWorkerReplaced when it happens again",
+                    error=str(failure),
+                )
 
     async def _pass_counters(self, role: Role, give: str, take: str, successor: Child) -> Message:
         """Hands on what the worker in a role has counted: nothing when it has died, for its counters died with it."""
@@ -197,7 +205,11 @@ class Workers:
                 handed = await ask(role.child, {"command": give, "order": str(self._folder)})
                 counters = handed["counters"]
             except ProcessError as error:
-                self._log.error("a worker ended before it handed over what it had counted", error=str(error))
+                self._log.error(
+                    "a worker ended before it handed over what it had counted",
+                    way_out="some limits begin anew; runbook MixerWorkerReplaced when it happens again",
+                    error=str(error),
+                )
         return await ask(successor, {"command": take, "order": str(counters or empty_bequest(self._folder))})
 
     async def look(self, domain: str, descriptors: Sequence[Sequence[tuple[str, str]]]) -> object:

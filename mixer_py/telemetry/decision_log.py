@@ -271,7 +271,12 @@ class DecisionLog:
                 self._hand_on(records[:middle])
                 self._hand_on(records[middle:])
             else:
-                self._log.error("a decision fits no row", decision_id=records[0][0].decision_id, error=repr(error))
+                self._log.error(
+                    "a decision fits no row",
+                    way_out="report it with this line",
+                    decision_id=records[0][0].decision_id,
+                    error=repr(error),
+                )
                 self._rows.count_dropped(DECISIONS.name, 1, MALFORMED)
         else:
             self._rows.put(DECISIONS.name, batch, promised=self._promises)

@@ -151,7 +151,8 @@ class InputKeeper:
         if reason not in self._told:  # the counter tells how often; a line for every decision would tell no more
             self._told.add(reason)
             self._log.error(
-                "decisions are kept without their input", decision_id=record.decision_id, reason=reason,
+                "decisions are kept without their input", way_out="see data.system.log, and decision_log.max_input",
+                decision_id=record.decision_id, reason=reason,
                 error=str(error) if isinstance(error, MixerError) else type(error).__name__,  # others may quote it
             )  # fmt: skip
         return self._texts(record, MASKED, erased="/input", hide_reasons=True)

@@ -149,7 +149,11 @@ class Recorder:
             found = await asyncio.get_running_loop().run_in_executor(self._disk, self._folder.take_over)
         except OSError as error:
             self._errors.labels("spool").add()
-            self._log.error("spools of processes that ended cannot be read", error=str(error))
+            self._log.error(
+                "spools of processes that ended cannot be read",
+                way_out="let this user read the folder of telemetry.spool",
+                error=str(error),
+            )
             return
         for table, rows in found.ours.items():
             self._booking[table].adopted(rows)
@@ -158,7 +162,9 @@ class Recorder:
         for fault in found.faults:
             self._errors.labels("spool_damaged").add()
             self._log.error(
-                "rows of the spool cannot be read; a damaged file is kept with the ending .damaged", error=fault
+                "rows of the spool cannot be read; a damaged file is kept with the ending .damaged",
+                way_out="replace the disk; runbook MixerRowsLost",
+                error=fault,
             )
         for table in {*found.ours, *found.earlier}:
             self._spools[table].show()

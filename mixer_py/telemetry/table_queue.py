@@ -126,7 +126,12 @@ class TableQueue:
         try:
             validation.check(self._table, batch)
         except (SinkError, pa.ArrowException) as error:
-            self._log.error("rows cannot be stored; they are dropped", rows=rows, error=str(error))
+            self._log.error(
+                "rows cannot be stored; they are dropped",
+                way_out="report it with this line; runbook MixerRowsLost",
+                rows=rows,
+                error=str(error),
+            )
             self.count_dropped(rows, INVALID)
             return
         self._promised = promised
@@ -215,7 +220,11 @@ class TableQueue:
         left = self._waiting
         if left:
             self._booking.dropped(left, SHUTDOWN)
-            self._log.error("rows could not be written before the end", rows=left)
+            self._log.error(
+                "rows could not be written before the end",
+                way_out="raise server.flush_timeout, or set telemetry.spool; runbook MixerRowsLost",
+                rows=left,
+            )
         self._batches.clear()
         self._rows = self._bytes = self._taken_rows = self._taken_bytes = 0
         self._show()
@@ -294,9 +303,19 @@ class TableQueue:
             self._errors.labels(error.reason).add()
             unexpected += error.reason == _UNEXPECTED
             if error.reason == INVALID or unexpected >= _UNEXPECTED_ATTEMPTS:
-                self._log.error("block refused; its rows are dropped", rows=len(block.rows), error=str(error))
+                self._log.error(
+                    "block refused; its rows are dropped",
+                    way_out="see the columns of the tables; runbook MixerRowsLost",
+                    rows=len(block.rows),
+                    error=str(error),
+                )
                 return False
-            self._log.warning("block not written; it is tried again", rows=len(block.rows), error=str(error))
+            self._log.warning(
+                "block not written; it is tried again",
+                way_out="runbook MixerRowsNotWritten",
+                rows=len(block.rows),
+                error=str(error),
+            )
             await asyncio.sleep(delay * random.uniform(0.5, 1.0))  # noqa: S311 (spreads retries; no secret)
             delay = min(delay * 2, _LONGEST_RETRY)
         return True  # all of its rows were damaged on disk
@@ -309,7 +328,7 @@ class TableQueue:
         except SinkError as error:
             return error
         except Exception as error:  # noqa: BLE001 (a fault of a sink costs its block, never all that come later)
-            self._log.exception("a sink failed as it never should")
+            self._log.exception("a sink failed as it never should", way_out="report it with this line")
             return SinkError(f"{type(error).__name__}: {error}", _UNEXPECTED)
         return None
 
@@ -354,7 +373,11 @@ class TableQueue:
 
     def _spool_failed(self, error: OSError) -> None:
         self._errors.labels("spool").add()
-        self._log.error("the spool cannot be used; rows stay in memory, within its bound", error=str(error))
+        self._log.error(
+            "the spool cannot be used; rows stay in memory, within its bound",
+            way_out="see the folder of telemetry.spool and its disk; runbook MixerQueueFills",
+            error=str(error),
+        )
 
     def _show(self) -> None:
         waiting = self._waiting

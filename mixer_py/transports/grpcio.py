@@ -218,7 +218,13 @@ class GrpcioServer:
             await _abort(context, error.status, str(error))
         if isinstance(error, MixerError):
             await _abort(context, error.grpc_status, str(error))
-        self._log.error("call failed", method=method, error=repr(error), exc_info=error)
+        self._log.error(
+            "call failed",
+            way_out="report it with this line; the caller saw INTERNAL",
+            method=method,
+            error=repr(error),
+            exc_info=error,
+        )
         await _abort(context, grpc.StatusCode.INTERNAL.value[0], f"internal error: {type(error).__name__}")
 
 

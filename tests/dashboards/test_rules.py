@@ -68,9 +68,14 @@ def test_every_alert_fires_when_it_should_and_not_before(tmp_path):
     promtool("test", "rules", file)
 
 
-def test_every_alert_is_explained_with_what_to_do():
-    text = (ROOT / "docs" / "dashboards.md").read_text(encoding="utf-8")
-    assert [name for name in alerts() if f"| `{name}` |" not in text] == []
+def test_every_alert_has_its_page_of_the_runbook():
+    pages = {page.stem for page in (ROOT / "docs" / "runbook").glob("*.md")}
+    assert pages == set(alerts())
+    groups = yaml.safe_load((RULES / "alerts.yml").read_text(encoding="utf-8"))["groups"]
+    for rule in (rule for group in groups for rule in group["rules"]):
+        assert rule["annotations"]["runbook"] == f"docs/runbook/{rule['alert']}.md"
+    index = (ROOT / "docs" / "dashboards.md").read_text(encoding="utf-8")
+    assert [name for name in alerts() if f"](runbook/{name}.md)" not in index] == []
 
 
 def test_the_committed_dashboards_are_what_the_code_makes(tmp_path):

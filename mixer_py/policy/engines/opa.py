@@ -144,8 +144,10 @@ class OpaEngine:
                 now = await self._is_healthy()
                 if now is not was:
                     self._up.set(float(now))
-                    say = self._log.info if now else self._log.error
-                    say("the OPA server is healthy" if now else "the OPA server is away, or not healthy")
+                    if now:
+                        self._log.info("the OPA server is healthy")
+                    else:
+                        self._log.error("the OPA server is away, or not healthy", way_out="runbook MixerOpaAway")
                     was = now
                 await asyncio.sleep(self._interval)
         finally:

@@ -116,6 +116,7 @@ class ClickHouseSink:
             if not self._deduplicates:
                 self._log.warning(
                     "the server is too old to know tokens: rows may be stored twice when its answer is lost",
+                    way_out="ClickHouse 22.2 or newer knows them",
                     version=f"{info.version_major}.{info.version_minor}",
                 )
         return self._client

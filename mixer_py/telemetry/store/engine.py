@@ -148,7 +148,12 @@ class StoreEngine:
             # The token is remembered, but its part was found broken and set aside: a name that nobody used yet.
             attempt += 1
             name = f"{token}~{attempt}"
-            self._log.warning("a batch that was set aside as broken is written again", table=table, token=token)
+            self._log.warning(
+                "a batch that was set aside as broken is written again",
+                way_out="nothing to do; watch the disk, which broke it",
+                table=table,
+                token=token,
+            )
 
     def query(self, sql: str, limits: QueryLimits) -> bytes:
         """Runs one SELECT, with unqualified tables those of the database.
@@ -218,7 +223,13 @@ class StoreEngine:
         if not fault:
             self._verified.add(key)
         elif key in self._found:
-            self._log.error("a part is damaged and set aside, its rows with it", table=table, part=name, fault=fault)
+            self._log.error(
+                "a part is damaged and set aside, its rows with it",
+                way_out="replace the disk; what else it damages is lost. Runbook MixerStoreErrors",
+                table=table,
+                part=name,
+                fault=fault,
+            )
             self._inspector.query(f"ALTER TABLE {self._database}.{table} DETACH PART '{name}'")
         else:
             self._break(f"part {name} of {table} is not on disk as it was written: {fault}")
@@ -256,7 +267,11 @@ class StoreEngine:
             f"SELECT table, name FROM system.detached_parts WHERE database = '{self._database}' "  # noqa: S608 (ours)
             "AND reason = 'broken-on-start'",
         ):
-            self._log.error("chDB set a damaged part aside; its rows are missing unless they were written again", **row)
+            self._log.error(
+                "chDB set a damaged part aside; its rows are missing unless they were written again",
+                way_out="replace the disk; runbook MixerStoreErrors",
+                **row,
+            )
 
     def _check_room(self, size: int) -> None:
         disk = os.statvfs(self._directory)
@@ -321,15 +336,27 @@ class StoreEngine:
                 f"ALTER TABLE {self._database}.{table} DROP DETACHED PART '{part}' SETTINGS allow_drop_detached = 1"
             )
         except RuntimeError as error:  # it is found, and set aside, when the folder is opened again
-            self._log.error("a damaged part stays where it is", table=table, part=part, error=tidy(str(error)))
+            self._log.error(
+                "a damaged part stays where it is",
+                way_out="stop mixer and remove the part by hand; runbook MixerStoreErrors",
+                table=table,
+                part=part,
+                error=tidy(str(error)),
+            )
 
     def _break(self, why: str) -> None:
         self.broken = why
-        self._log.critical("the disk does not hold what was written; nothing is inserted any more", fault=why)
+        self._log.critical(
+            "the disk does not hold what was written; nothing is inserted any more",
+            way_out="make room or replace the disk; the store is started anew. Runbook MixerRowsNotWritten",
+            fault=why,
+        )
         try:
             self._inspector.query("SYSTEM STOP MERGES")
         except RuntimeError as error:
-            self._log.error("merges cannot be stopped", error=tidy(str(error)))
+            self._log.error(
+                "merges cannot be stopped", way_out="stop mixer; runbook MixerStoreErrors", error=tidy(str(error))
+            )
         raise SinkError(why, "unverified")
 
     def _is_there(self, table: str, batch: pa.RecordBatch) -> bool:

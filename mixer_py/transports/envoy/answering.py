@@ -162,7 +162,13 @@ class Answering:
             status, text = error.grpc_status, str(error)
         else:
             status, text = INTERNAL, f"internal error: {type(error).__name__}"
-            self._log.error("call failed", method=scope["path"], error=repr(error), exc_info=error)
+            self._log.error(
+                "call failed",
+                way_out="report it with this line; the caller saw INTERNAL",
+                method=scope["path"],
+                error=repr(error),
+                exc_info=error,
+            )
         headers = [
             _CONTENT_TYPE,
             (b"grpc-status", b"%d" % status),

@@ -308,7 +308,9 @@ class Node:
         if self._closed:
             return
         if not self._away:
-            self._log.error("the counter store is away", reason=reason, words=words)
+            self._log.error(
+                "the counter store is away", way_out="runbook MixerCounterStoreAway", reason=reason, words=words
+            )
             self._instruments.opened(self.name, reason)
             self._instruments.up(self.name, now=False)
         self._away = f"the counter store {self.name} is away: {words}"

@@ -118,7 +118,11 @@ class Topology:
                 self._take(await self._ask())
             except CounterStoreError as error:
                 if not self._away:
-                    self._log.error("no node of the cluster tells which nodes there are", words=str(error))
+                    self._log.error(
+                        "no node of the cluster tells which nodes there are",
+                        way_out="runbook MixerCounterStoreAway",
+                        words=str(error),
+                    )
                 self._away = f"the cluster of the counter store is away: {error}"
             for one in waiting:
                 if not one.done():
