@@ -61,7 +61,16 @@ conformance: $(STAMP) servers ## ask the embedded engine OPA's own cases (a minu
 	$(BIN)/python -m tests.conformance.report
 
 .PHONY: bench
-bench: bench-main-job bench-authorization bench-rate-limits bench-workers ## measure everything (many minutes)
+bench: $(STAMP) ## measure everything (about 20 minutes); benchmarks/reports/README.md says what met its budget
+	$(BIN)/python benchmarks/everything.py $(ARGS)
+
+.PHONY: bench-index
+bench-index: $(STAMP) ## write that page and the README's figures anew from the reports that there are
+	$(BIN)/python benchmarks/everything.py --index
+
+.PHONY: bench-envoy
+bench-envoy: $(STAMP) ## measure what mixer adds to requests through a real Envoy at fixed rates (some minutes)
+	$(BIN)/python benchmarks/fixed_rates.py $(ARGS)
 
 .PHONY: bench-main-job
 bench-main-job: $(STAMP) ## measure checks, log entries and memory (some minutes)
@@ -76,7 +85,7 @@ bench-rate-limits: $(STAMP) ## measure requests for quota, and as they and their
 	$(BIN)/python benchmarks/rate_limits.py $(ARGS)
 
 .PHONY: bench-workers
-bench-workers: $(STAMP) ## measure a request with one worker and with two, over 16 connections (some minutes)
+bench-workers: $(STAMP) ## measure a request with more and more workers, over 16 connections (some minutes)
 	$(BIN)/python benchmarks/workers.py $(ARGS)
 
 .PHONY: bench-compare

@@ -21,7 +21,7 @@ import figures as beside_report
 from chart import draw
 from circumstances import circumstances
 from figures import Figure, figure
-from main_job import CHECK_HEADS, Series, check_figures, check_row, measure, mebibytes, run_load
+from main_job import CHECK_HEADS, Series, check_figures, check_row, measure, mebibytes, run_load, warm_up
 from servers import HERE, TUTORIAL, Floor, Mixer
 from sizes import rules_in_data, rules_in_rego
 
@@ -71,7 +71,7 @@ def over_the_wire(rounds: int, calls: int) -> dict[str, Series]:
             "whole": stack.enter_context(Mixer("mixer", policy=whole)),
         }
         for server in servers.values():
-            run_load("check", server.address, _WARM_UP_CALLS)
+            warm_up("check", server.address, _WARM_UP_CALLS, calls)
         for number in range(rounds):
             print(f"round {number + 1} of {rounds}", flush=True)
             for name, server in servers.items():
@@ -190,13 +190,14 @@ def main() -> None:
     parser.add_argument("--decisions", type=int, default=2000, help="decisions a batch and size")
     parser.add_argument("--rules", type=int, nargs="+", default=RULES)
     parser.add_argument("--megabytes", type=int, nargs="+", default=MEGABYTES)
+    parser.add_argument("--steady", type=int, default=_STEADY_SECONDS, help="seconds of load around a reload, at least")
     parser.add_argument("--output", type=Path, default=REPORT)
     options = parser.parse_args()
     wire = over_the_wire(options.rounds, options.calls)
     with tempfile.TemporaryDirectory(prefix="mixer-bench-") as name:
         by_rules, by_data = grow(Path(name), tuple(options.rules), tuple(options.megabytes), options.decisions)
         largest = Path(name) / f"data-{by_data[-1].size}"
-        rest, reload, took = reload_under_load(largest, _STEADY_SECONDS + int(2 * by_data[-1].evaluated["load"]))
+        rest, reload, took = reload_under_load(largest, options.steady + int(2 * by_data[-1].evaluated["load"]))
     for file, drawing in charts(by_rules, by_data).items():
         options.output.with_name(file).write_text(drawing, encoding="utf-8")
     floor = wire["floor"].median("floor")
@@ -227,7 +228,9 @@ def main() -> None:
         ),
     )
     options.output.write_text(text, encoding="utf-8")
-    beside_report.write(options.output, REPORT.stem, figures_of(wire, by_rules, by_data, reload))
+    beside_report.write(
+        options.output, REPORT.stem, summary(wire, by_data, reload), figures_of(wire, by_rules, by_data, reload)
+    )
     print(text)
 
 

@@ -44,11 +44,13 @@ class Run:
 
     Attributes:
         benchmark: which, as in `main-job`.
+        summary: the report's, in a sentence or more.
         circumstances: of `circumstances.py`.
         figures: by name.
     """
 
     benchmark: str
+    summary: str
     circumstances: dict[str, str]
     figures: dict[str, Figure]
 
@@ -65,17 +67,19 @@ def beside(report: Path) -> Path:
     return report.with_suffix(".json")
 
 
-def write(report: Path, benchmark: str, figures: Iterable[Figure], *further_parts: str) -> None:
+def write(report: Path, benchmark: str, summary: str, figures: Iterable[Figure], *further_parts: str) -> None:
     """Writes them beside their report.
 
     Args:
         report: the report's file.
         benchmark: which, as in `main-job`.
+        summary: of it.
         figures: of it.
         further_parts: see `circumstances`.
     """
     document = {
         "benchmark": benchmark,
+        "summary": summary,
         "circumstances": circumstances(*further_parts),
         "figures": [asdict(one) for one in figures],
     }
@@ -91,6 +95,8 @@ def read(path: Path) -> Run:
     try:
         document: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
         figures = [Figure(**{**one, "rounds": tuple(one["rounds"])}) for one in document["figures"]]
-        return Run(document["benchmark"], document["circumstances"], {one.name: one for one in figures})
+        return Run(
+            document["benchmark"], document["summary"], document["circumstances"], {one.name: one for one in figures}
+        )
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise SystemExit(f"{path} holds no figures of a benchmark: {error!r}") from error

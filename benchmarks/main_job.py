@@ -1,7 +1,7 @@
 """`make bench-main-job`: what a check and a log entry cost in units of the transport's floor; what a worker weighs.
 
 Every figure is a ratio of two servers that were measured in turn in one run, because such a machine's speed moves
-by a factor of two from day to day. Writes benchmarks/reports/main-job.md, and its summary into the README.
+by a factor of two from day to day. Writes benchmarks/reports/main-job.md.
 Loopback only; ends by itself.
 Not for: asserting anything; the tests assert behaviour, never a time.
 """
@@ -30,7 +30,6 @@ from load import PERCENTILES
 from servers import HERE, TUTORIAL, Floor, Mixer, Server, cpu_seconds, memory
 
 REPORT = HERE / "reports" / "main-job.md"
-README_MARKS = ("<!-- measured: begin -->", "<!-- measured: end -->")
 NOTHING_BESIDE: Mapping[str, int] = MappingProxyType({})
 _WARM_UP_CALLS = 1000
 _WARM_UP_MESSAGES = 60
@@ -74,6 +73,12 @@ def run_load(kind: str, address: str, count: int) -> dict[str, float]:
         raise SystemExit(f"the client failed against {address}:\n{done.stderr}")
     figures: dict[str, float] = json.loads(done.stdout)
     return figures
+
+
+def warm_up(kind: str, address: str, count: int, planned: int) -> None:
+    """Sends so many calls before the first that count, unless hardly as many are planned at all."""
+    if planned >= count:
+        run_load(kind, address, count)
 
 
 def measure(
@@ -132,7 +137,7 @@ def run(rounds: int, calls: int, messages: int) -> Results:
             (results.check_recorded, recording),
         )
         for _, server in checked:
-            run_load("check", server.address, _WARM_UP_CALLS)
+            warm_up("check", server.address, _WARM_UP_CALLS, calls)
         run_load("access-log", recording.address, _WARM_UP_MESSAGES)
         time.sleep(_SETTLE_SECONDS)
         for number in range(rounds):
@@ -235,14 +240,6 @@ def summary(results: Results) -> str:
     return textwrap.fill(text, 120)
 
 
-def write_into_readme(text: str) -> None:
-    """Puts the paragraph between the README's marks."""
-    readme = HERE.parent / "README.md"
-    before, begin, rest = readme.read_text(encoding="utf-8").partition(README_MARKS[0])
-    _, end, after = rest.partition(README_MARKS[1])
-    readme.write_text(f"{before}{begin}\n\n{text}\n\n{end}{after}", encoding="utf-8")
-
-
 def report(results: Results, rounds: int, calls: int, messages: int) -> str:
     """The report, from its template."""
     floor = results.floor.median("floor")
@@ -327,9 +324,7 @@ def main() -> None:
     results = run(options.rounds, options.calls, options.messages)
     text = report(results, options.rounds, options.calls, options.messages)
     options.output.write_text(text, encoding="utf-8")
-    beside_report.write(options.output, REPORT.stem, figures_of(results))
-    if options.output == REPORT:
-        write_into_readme(summary(results))
+    beside_report.write(options.output, REPORT.stem, summary(results), figures_of(results))
     print(text)
 
 

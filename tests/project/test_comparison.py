@@ -24,7 +24,8 @@ def run(folder: Path, name: str, rounds: Rounds, *, benchmark: str = "some", **c
         }
         for figure, (unit, values) in rounds.items()
     ]  # fmt: skip
-    document = {"benchmark": benchmark, "circumstances": {**MACHINE, **circumstances}, "figures": figures}
+    told = {"benchmark": benchmark, "summary": "", "circumstances": {**MACHINE, **circumstances}}
+    document = {**told, "figures": figures}
     path = folder / name
     path.write_text(json.dumps(document))
     return path

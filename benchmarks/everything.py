@@ -1,0 +1,228 @@
+"""`make bench`: every benchmark in turn, and the index of their reports: each budget, what was measured, met or missed.
+
+Writes benchmarks/reports/README.md from the figures that stand beside the reports, and two summaries into the README.
+Each benchmark can be run by itself; `--index` then writes the index anew. `--short` measures as little as shows that
+everything runs, and tells nothing. Not for: measuring.
+"""
+
+from __future__ import annotations
+
+import argparse
+import string
+import subprocess
+import sys
+import time
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Final
+
+from circumstances import circumstances
+from figures import Figure, Run, read
+from servers import HERE
+
+REPORTS: Final = HERE / "reports"
+README: Final = HERE.parent / "README.md"
+README_MARKS: Final = ("<!-- measured: begin -->", "<!-- measured: end -->")
+_AT_ONCE: Final = 3
+"""Benchmarks that run side by side in the short form, whose figures tell nothing."""
+_NOT_MEASURED: Final = "not measured"
+
+
+@dataclass(frozen=True)
+class Benchmark:
+    """One of them.
+
+    Attributes:
+        name: of its report.
+        script: file in this folder.
+        target: of make.
+        short: arguments of the short form.
+    """
+
+    name: str
+    script: str
+    target: str
+    short: tuple[str, ...]
+
+
+BENCHMARKS: Final = (
+    Benchmark("fixed-rates", "fixed_rates.py", "bench-envoy", ("--rounds", "1", "--seconds", "1", "--rates", "40")),
+    Benchmark("main-job", "main_job.py", "bench-main-job", ("--rounds", "1", "--calls", "200", "--messages", "10")),
+    Benchmark(
+        "authorization", "authorization.py", "bench-authorization",
+        ("--rounds", "1", "--calls", "200", "--decisions", "40", "--rules", "10", "--megabytes", "1", "--steady", "6"),
+    ),
+    Benchmark(
+        "rate-limits", "rate_limits.py", "bench-rate-limits",
+        ("--rounds", "1", "--calls", "200", "--answers", "40", "--rules", "10", "--descriptors", "1", "8"),
+    ),
+    Benchmark("workers", "workers.py", "bench-workers", ("--rounds", "1", "--calls", "200", "--workers", "1", "2")),
+)  # fmt: skip
+"""In the order in which they run; the first two are told of in the README."""
+
+
+@dataclass(frozen=True)
+class Budget:
+    """What a piece of work may cost (DESIGN, budgets).
+
+    Attributes:
+        work: for people.
+        benchmark: that measures it.
+        figure: name among its figures.
+        most: in the figure's unit.
+        elsewhere: what it costs elsewhere; may be empty.
+    """
+
+    work: str
+    benchmark: str
+    figure: str
+    most: float
+    elsewhere: str = ""
+
+
+_OPA: Final = "OPA's plugin for Envoy: 3.6 to 4.4 envoy floors, 1.2 grpcio floors"
+_RATELIMIT: Final = "envoyproxy/ratelimit with Redis: 1.4 to 1.8 envoy floors"
+BUDGETS: Final = (
+    Budget("a check, decision cached, over grpcio", "main-job", "check.cached.floors", 1.05, _OPA),
+    Budget("a check by the tutorial's policy, evaluated, over grpcio", "main-job", "check.evaluated.floors", 1.2, _OPA),
+    Budget("a request for quota, two descriptors, memory", "rate-limits", "limit.memory.floors", 1.15),
+    Budget("the same, Valkey", "rate-limits", "limit.valkey.floors", 1.25, _RATELIMIT),
+    Budget("a log entry, to Prometheus and to ClickHouse's block", "main-job", "entry.floors", 0.08,
+           "OpenTelemetry's receiver: 0.35 to 0.45 grpcio floors, receiving only"),
+    Budget("memory of a worker without chDB, at rest", "main-job", "memory.worker.idle", 143, "OPA: 49 MiB"),
+    Budget("CPU of a check with two workers, as part of that with one", "workers", "check-64.2.ratio", 1.1),
+)  # fmt: skip
+"""150 MB are 143 MiB. Budgets in envoy floors are held against grpcio floors where that transport was not measured."""
+
+GROWTH: Final = (
+    ("Rego rules", "authorization", "authorization-rules.svg"),
+    ("policy data", "authorization", "authorization-data.svg"),
+    ("limit rules", "rate-limits", "rate-limits-rules.svg"),
+    ("descriptors", "rate-limits", "rate-limits-descriptors.svg"),
+    ("log streams", "telemetry", "telemetry-streams.svg"),
+    ("label sets", "telemetry", "telemetry-label-sets.svg"),
+    ("workers", "workers", "workers.svg"),
+    ("requests a second", "fixed-rates", "fixed-rates.svg"),
+)
+"""What grows, the benchmark that measures it, and its chart."""
+
+
+def measure(benchmark: Benchmark, folder: Path, *, short: bool) -> bool:
+    """Runs one; whether it went well. The short form is quiet unless it fails, for others run beside it."""
+    output = folder / f"{benchmark.name}.md"
+    arguments = [*(benchmark.short if short else ()), "--output", str(output)]
+    command = [sys.executable, str(HERE / benchmark.script), *arguments]
+    if not short:
+        print(f"\n== {benchmark.target}", flush=True)
+    begun = time.monotonic()
+    done = subprocess.run(command, check=False, capture_output=short, text=True)
+    if short and done.returncode:
+        print(f"{done.stdout}\n{done.stderr}")
+    print(f"== {benchmark.target}: {time.monotonic() - begun:.0f} s", flush=True)
+    return done.returncode == 0
+
+
+def runs(folder: Path) -> dict[str, Run]:
+    """The figures that stand beside the reports of a folder, by benchmark."""
+    found = [read(path) for path in sorted(folder.glob("*.json"))]
+    return {run.benchmark: run for run in found}
+
+
+def budget_rows(found: Mapping[str, Run]) -> str:
+    """Lines of the table of budgets."""
+    return "\n".join(_row(budget, found.get(budget.benchmark)) for budget in BUDGETS)
+
+
+def _row(budget: Budget, run: Run | None) -> str:
+    figure = None if run is None else run.figures.get(budget.figure)
+    if figure is None:
+        return f"| {budget.work} | {budget.most:g} | {_NOT_MEASURED} | | {budget.elsewhere} |"
+    verdict = "met" if figure.value <= budget.most else "**missed**"
+    return (
+        f"| [{budget.work}]({budget.benchmark}.md#{_anchor(figure.section)}) | {budget.most:g} {figure.unit} | "
+        f"{_value(figure)} | {verdict} | {budget.elsewhere} |"
+    )
+
+
+def _value(figure: Figure) -> str:
+    spread = f" ({_number(min(figure.rounds))} to {_number(max(figure.rounds))})" if len(figure.rounds) > 1 else ""
+    return f"{_number(figure.value)}{spread}"
+
+
+def _number(value: float) -> str:
+    """Three digits, zeros at the end included."""
+    return f"{value:#.3g}".removesuffix(".")
+
+
+def _anchor(heading: str) -> str:
+    """What a link calls a heading."""
+    return "".join(letter for letter in heading.lower().replace(" ", "-") if letter.isalnum() or letter == "-")
+
+
+def report_rows(found: Mapping[str, Run]) -> str:
+    """A line for each report: when it was made and what it says."""
+    targets = {benchmark.name: benchmark.target for benchmark in BENCHMARKS}
+    return "\n\n".join(
+        f"### [{name}]({name}.md)\n\n"
+        f"{run.circumstances['date']}, `make {targets.get(name, f'bench-{name}')}`\n\n{run.summary}"
+        for name, run in found.items()
+    )
+
+
+def growth_rows(found: Mapping[str, Run], folder: Path) -> str:
+    """The charts that there are."""
+    lines = [
+        f"![cost as {what} grow]({chart})" if (folder / chart).exists() else f"Cost as {what} grow: {_NOT_MEASURED}."
+        for what, name, chart in GROWTH
+        if name in found or not (folder / chart).exists()
+    ]
+    return "\n\n".join(lines)
+
+
+def index(folder: Path) -> str:
+    """The index of a folder, from its template."""
+    found = runs(folder)
+    template = string.Template((HERE / "index.md.template").read_text(encoding="utf-8"))
+    return template.substitute(
+        **circumstances(), budgets=budget_rows(found), reports=report_rows(found), growth=growth_rows(found, folder)
+    )
+
+
+def write_into_readme(found: Mapping[str, Run]) -> None:
+    """Puts the summaries of the first two between the README's marks."""
+    told = "\n\n".join(found[one.name].summary for one in BENCHMARKS[:2] if one.name in found)
+    before, begin, rest = README.read_text(encoding="utf-8").partition(README_MARKS[0])
+    _, end, after = rest.partition(README_MARKS[1])
+    README.write_text(f"{before}{begin}\n\n{told}\n\n{end}{after}", encoding="utf-8")
+
+
+def main() -> int:
+    """Measures everything and writes the index."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("--short", action="store_true", help="as little as shows that everything runs")
+    parser.add_argument("--index", action="store_true", help="measure nothing, write the index of what was measured")
+    parser.add_argument("--only", nargs="+", choices=[one.name for one in BENCHMARKS], help="only these")
+    parser.add_argument("--output", type=Path, default=REPORTS, help="folder of the reports")
+    options = parser.parse_args()
+    chosen = [one for one in BENCHMARKS if not options.only or one.name in options.only]
+    if options.short and options.output == REPORTS:
+        raise SystemExit("--short measures nothing worth keeping: give it another folder with --output")
+    went_well: list[bool] = []
+    if not options.index:
+        with ThreadPoolExecutor(_AT_ONCE if options.short else 1) as pool:
+            went_well = list(pool.map(partial(measure, folder=options.output, short=options.short), chosen))
+    failed = [one.target for one, well in zip(chosen, went_well, strict=False) if not well]
+    (options.output / "README.md").write_text(index(options.output), encoding="utf-8")
+    if options.output == REPORTS:
+        write_into_readme(runs(REPORTS))
+    print(budget_rows(runs(options.output)))
+    if failed:
+        print(f"failed: {', '.join(failed)}")
+    return int(bool(failed))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
