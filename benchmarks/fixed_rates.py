@@ -32,6 +32,8 @@ from open_loop import find_vegeta, send
 from proxies import Envoy, proxy, service
 from servers import HERE, Mixer, Server, cpu_seconds
 
+from mixer_py.envoy_parts import find_envoy
+
 REPORT = HERE / "reports" / "fixed-rates.md"
 RATES: Final = (250, 1000, 1500)
 NAMED_RATE: Final = 1000
@@ -233,8 +235,6 @@ def chart(measured: Measured) -> str:
 
 def envoy_version() -> str:
     """As Envoy says it."""
-    from mixer_py.demo.envoy import find_envoy  # noqa: PLC0415 (only a report needs it)
-
     said = subprocess.run([str(find_envoy()), "--version"], capture_output=True, text=True, check=False).stdout
     return next((part for part in said.split("/") if part.count(".") == 2 and part.replace(".", "").isdigit()), "?")
 

@@ -13,6 +13,7 @@ from typing import Any
 from servers import HERE, Server, free_port
 
 from mixer_py.demo import envoy
+from mixer_py.envoy_parts import find_envoy
 
 SHIPPED = HERE.parent / "deploy" / "envoy" / "envoy.yaml"
 _PATIENCE = "10s"
@@ -31,7 +32,7 @@ class Envoy(Server):
         self._folder = tempfile.TemporaryDirectory(prefix="mixer-bench-")  # ends with this object
         path = Path(self._folder.name) / "envoy.json"
         envoy.write_bootstrap(bootstrap, path)
-        super().__init__(name, envoy.command(envoy.find_envoy(), path), f"127.0.0.1:{port}")
+        super().__init__(name, envoy.command(find_envoy(), path), f"127.0.0.1:{port}")
 
 
 def service() -> Envoy:
