@@ -45,7 +45,7 @@ _TLS = _C + "tls_properties."
 _FILTER_STATE = (_C + "filter_state_objects",)
 _LOCAL = "reporter `source`: the node; else peer metadata; else "
 _REMOTE = "reporter `destination`: the node; else peer metadata; else "
-_CLUSTER = "`common_properties.upstream_cluster`"
+_CLUSTER = "`common_properties.upstream_cluster` (else the custom tag `upstream.cluster`)"
 _REPORTER = f"the log's name, else the prefix of {_CLUSTER}, else the node's id, else `source`"
 
 

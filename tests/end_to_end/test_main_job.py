@@ -103,6 +103,7 @@ def test_one_row_joins_verdict_limit_and_outcome(envoy: EnvoyProxy, mixer: Mixer
     assert row["decision"] == "envoy/authz/allow"
     assert row["policy_revision"] == mixer.revision()
     assert len(row["decision_id"]) == 36
+    assert row["destination_service_name"] == "reviews", "of a denied request too, whatever its Host header says"
 
 
 def test_the_row_of_a_limited_request_names_the_limit(envoy: EnvoyProxy, mixer: Mixer):
@@ -114,6 +115,7 @@ def test_the_row_of_a_limited_request_names_the_limit(envoy: EnvoyProxy, mixer: 
     )  # fmt: skip
     assert row["limit_name"]
     assert "RL" in row["response_flags"]
+    assert (row["destination_service_host"], row["upstream_cluster"]) == ("reviews", "")
 
 
 def test_the_commands_read_the_rows_back(envoy: EnvoyProxy, mixer: Mixer):
@@ -134,7 +136,9 @@ def test_the_decision_is_logged_apart_and_joined_by_its_id(envoy: EnvoyProxy, mi
 
 def test_prometheus_counts_what_istio_counts(envoy: EnvoyProxy, mixer: Mixer):
     def counted() -> float:
-        return mixer.metric("istio_requests_total", response_code="301", response_flags="UAEX")
+        return mixer.metric(
+            "istio_requests_total", response_code="301", response_flags="UAEX", destination_service_name="reviews"
+        )
 
     before, checks = counted(), mixer.metric("mixer_checks_total", verdict="deny")
     envoy.request("/closed/3", headers=[USER])

@@ -79,7 +79,7 @@ def parties(entry, identity, authority: str = "") -> dict:
     peer_san, own_san = san(tls.peer_certificate_properties), san(tls.local_certificate_properties)
     peer = peer_san or tls.peer_certificate_properties.subject
     own = own_san or tls.local_certificate_properties.subject
-    cluster = common.upstream_cluster
+    cluster = common.upstream_cluster or common.custom_tags.get("upstream.cluster", "")
     if "inbound" in identity.log_name:
         reporter = "destination"
     elif "outbound" in identity.log_name:
@@ -162,7 +162,7 @@ def parties(entry, identity, authority: str = "") -> dict:
         "connection_mtls": bool(peer_san and own_san),
         "connection_requested_server_name": tls.tls_sni_hostname,
         "response_flags": ",".join(flags) or "-",
-        "upstream_cluster": cluster,
+        "upstream_cluster": common.upstream_cluster,
         "upstream_transport_failure_reason": common.upstream_transport_failure_reason,
         "route_name": common.route_name,
         "connection_termination_details": common.connection_termination_details,
@@ -409,6 +409,8 @@ def fill_rest(draw, common) -> None:
     common.tls_properties.tls_version = draw(st.integers(0, 6))
     tags = st.sampled_from(["destination.principal", "api.service", "api.version", "", "tenant"])
     common.custom_tags.update(draw(st.dictionaries(tags, st.one_of(words, spiffe_ids), max_size=3)))
+    if draw(st.booleans()):
+        common.custom_tags["upstream.cluster"] = draw(clusters)
     for name in draw(st.lists(st.sampled_from(["downstream_peer", "upstream_peer", GRPC_STATS, "x"]), unique=True)):
         common.filter_state_objects[name].CopyFrom(draw(objects()))
 

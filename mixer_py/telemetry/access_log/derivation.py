@@ -16,6 +16,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from mixer_py.telemetry.access_log.entries import (
+    CLUSTER_TAG,
     DOWNSTREAM_PEER,
     PRINCIPAL_TAG,
     UPSTREAM_PEER,
@@ -151,12 +152,21 @@ class Slice:
         return text_or(self.own_san, self.entries.at(_TLS + "local_certificate_properties.subject"))
 
     @cached_property
+    def cluster(self) -> pa.Array:
+        """The cluster that was asked, else that of the route, as Istio's metrics have it for denied requests too."""
+        asked = self.entries.at(COMMON + "upstream_cluster")
+        if not pc.any(is_empty(asked)).as_py():
+            return asked
+        routed = self.entries.custom_tags.find(CLUSTER_TAG)
+        return asked if routed is None else text_or(asked, routed)
+
+    @cached_property
     def parties(self) -> dict[str, pa.Array]:
         """The columns of `parties.NAMES`; one lookup for each distinct combination."""
         entries = self.entries
         filter_state = entries.filter_state
         arrays = (
-            entries.at(COMMON + "upstream_cluster"), self.peer, self.own, entries.custom_tags.find(PRINCIPAL_TAG),
+            self.cluster, self.peer, self.own, entries.custom_tags.find(PRINCIPAL_TAG),
             filter_state.peer(DOWNSTREAM_PEER), filter_state.peer(UPSTREAM_PEER),
         )  # fmt: skip
         code = entries.streams

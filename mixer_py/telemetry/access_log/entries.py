@@ -37,6 +37,8 @@ DOWNSTREAM_PEER: Final = (
 UPSTREAM_PEER: Final = tuple(name.replace("downstream", "upstream") for name in DOWNSTREAM_PEER)
 PRINCIPAL_TAG: Final = "destination.principal"
 """A custom tag with the name in the upstream's certificate, which an entry does not have otherwise."""
+CLUSTER_TAG: Final = "upstream.cluster"
+"""A custom tag with the cluster of the route, which an entry does not have otherwise where no upstream was asked."""
 GRPC_STATS: Final = "envoy.filters.http.grpc_stats"
 _OBJECTS: Final = (*DOWNSTREAM_PEER, *UPSTREAM_PEER, GRPC_STATS)
 _OBJECT_SET: Final = pa.array(_OBJECTS)
@@ -111,7 +113,7 @@ class Wanted:
 
     def __init__(self, table: TableOfColumns) -> None:
         tags = [column.source.name for column in table.columns if isinstance(column.source, Tag)]
-        self.tags = pa.array(dict.fromkeys((PRINCIPAL_TAG, *tags)), pa.string())
+        self.tags = pa.array(dict.fromkeys((PRINCIPAL_TAG, CLUSTER_TAG, *tags)), pa.string())
         sources = list(metadata_of(table))
         namespaces = tuple(dict.fromkeys((JWT_AUTHN, *(source.namespace for source in sources))))
         keys = tuple(dict.fromkeys(source.key for source in sources))
