@@ -1,6 +1,6 @@
 """`make bench`: every benchmark in turn, and the index of their reports: each budget, what was measured, met or missed.
 
-Writes benchmarks/reports/README.md from the figures that stand beside the reports, and two summaries into the README.
+Writes benchmarks/reports/README.md from the figures that stand beside the reports, and summaries into the README.
 Each benchmark can be run by itself; `--index` then writes the index anew. `--short` measures as little as shows that
 everything runs, and tells nothing. Not for: measuring.
 """
@@ -8,6 +8,7 @@ everything runs, and tells nothing. Not for: measuring.
 from __future__ import annotations
 
 import argparse
+import re
 import string
 import subprocess
 import sys
@@ -25,7 +26,8 @@ from servers import HERE
 
 REPORTS: Final = HERE / "reports"
 README: Final = HERE.parent / "README.md"
-README_MARKS: Final = ("<!-- measured: begin -->", "<!-- measured: end -->")
+_IN_README: Final = re.compile(r"(<!-- measured: ([a-z-]+) -->\n).*?(<!-- measured: end -->)", re.DOTALL)
+"""What the README tells of a benchmark, between its name and the end."""
 _AT_ONCE: Final = 3
 """Benchmarks that run side by side in the short form, whose figures tell nothing."""
 _NOT_MEASURED: Final = "not measured"
@@ -61,7 +63,7 @@ BENCHMARKS: Final = (
     ),
     Benchmark("workers", "workers.py", "bench-workers", ("--rounds", "1", "--calls", "200", "--workers", "1", "2")),
 )  # fmt: skip
-"""In the order in which they run; the first two are told of in the README."""
+"""In the order in which they run."""
 
 
 @dataclass(frozen=True)
@@ -98,16 +100,16 @@ BUDGETS: Final = (
 """150 MB are 143 MiB. Budgets in envoy floors are held against grpcio floors where that transport was not measured."""
 
 GROWTH: Final = (
-    ("Rego rules", "authorization", "authorization-rules.svg"),
-    ("policy data", "authorization", "authorization-data.svg"),
-    ("limit rules", "rate-limits", "rate-limits-rules.svg"),
-    ("descriptors", "rate-limits", "rate-limits-descriptors.svg"),
-    ("log streams", "telemetry", "telemetry-streams.svg"),
-    ("label sets", "telemetry", "telemetry-label-sets.svg"),
-    ("workers", "workers", "workers.svg"),
-    ("requests a second", "fixed-rates", "fixed-rates.svg"),
+    ("Rego rules", "authorization-rules.svg"),
+    ("policy data", "authorization-data.svg"),
+    ("limit rules", "rate-limits-rules.svg"),
+    ("descriptors", "rate-limits-descriptors.svg"),
+    ("log streams", "telemetry-streams.svg"),
+    ("label sets", "telemetry-label-sets.svg"),
+    ("workers", "workers.svg"),
+    ("requests a second", "fixed-rates.svg"),
 )
-"""What grows, the benchmark that measures it, and its chart."""
+"""What grows, and its chart."""
 
 
 def measure(benchmark: Benchmark, folder: Path, *, short: bool) -> bool:
@@ -172,12 +174,11 @@ def report_rows(found: Mapping[str, Run]) -> str:
     )
 
 
-def growth_rows(found: Mapping[str, Run], folder: Path) -> str:
+def growth_rows(folder: Path) -> str:
     """The charts that there are."""
     lines = [
         f"![cost as {what} grow]({chart})" if (folder / chart).exists() else f"Cost as {what} grow: {_NOT_MEASURED}."
-        for what, name, chart in GROWTH
-        if name in found or not (folder / chart).exists()
+        for what, chart in GROWTH
     ]
     return "\n\n".join(lines)
 
@@ -187,16 +188,18 @@ def index(folder: Path) -> str:
     found = runs(folder)
     template = string.Template((HERE / "index.md.template").read_text(encoding="utf-8"))
     return template.substitute(
-        **circumstances(), budgets=budget_rows(found), reports=report_rows(found), growth=growth_rows(found, folder)
+        **circumstances(), budgets=budget_rows(found), reports=report_rows(found), growth=growth_rows(folder)
     )
 
 
 def write_into_readme(found: Mapping[str, Run]) -> None:
-    """Puts the summaries of the first two between the README's marks."""
-    told = "\n\n".join(found[one.name].summary for one in BENCHMARKS[:2] if one.name in found)
-    before, begin, rest = README.read_text(encoding="utf-8").partition(README_MARKS[0])
-    _, end, after = rest.partition(README_MARKS[1])
-    README.write_text(f"{before}{begin}\n\n{told}\n\n{end}{after}", encoding="utf-8")
+    """Puts the summary of each benchmark that the README names where it is named."""
+
+    def told(place: re.Match[str]) -> str:
+        run = found.get(place[2])
+        return place[0] if run is None else f"{place[1]}\n{run.summary}\n\n{place[3]}"
+
+    README.write_text(_IN_README.sub(told, README.read_text(encoding="utf-8")), encoding="utf-8")
 
 
 def main() -> int:
