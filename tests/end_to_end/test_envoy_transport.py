@@ -36,11 +36,12 @@ def socket_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def mixer(make_module_mixer, socket_path: Path) -> Mixer:
     mixer = make_module_mixer(POLICY)
     only_limits = {"address": f"unix://{socket_path}", "transport": "envoy", "services": ["rate_limit", "health"]}
+    mixer.use_envoy(only_limits)
     mixer.configure(
         {
             "policy": {"bundles": ["policy"]},
             "rate_limit": {"config": ["limits.yaml"]},
-            "server": {"listeners": mixer.use_envoy(only_limits), "max_message_bytes": "2MiB"},
+            "server": {"max_message_bytes": "2MiB"},
         }
     )
     mixer.start()
@@ -64,7 +65,7 @@ def test_streams_go_on_beside_it_with_grpcio(mixer: Mixer):
     message.identifier.log_name = "outbound"
     message.http_logs.log_entry.add().request.request_id = "beside"
     requests = mixer.metric("istio_requests_total")
-    with connect(mixer.streams) as client:
+    with connect(mixer.second) as client:
         client.log([message])
     eventually(lambda: mixer.metric("istio_requests_total") == requests + 1, "the entry on /metrics")
 
@@ -137,7 +138,8 @@ def test_a_worker_that_is_killed_is_replaced_and_counters_do_not_go_back(mixer: 
 
 def test_no_envoy_outlives_the_supervisor(make_mixer):
     mixer = make_mixer()
-    mixer.configure({"server": {"listeners": mixer.use_envoy()}})
+    mixer.use_envoy()
+    mixer.configure({})
     mixer.start()
     worker = mixer.worker()
     mixer.running.signal(signal.SIGKILL)

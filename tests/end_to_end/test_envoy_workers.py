@@ -41,11 +41,12 @@ allow if {
 @pytest.fixture(scope="module")
 def mixer(make_module_mixer) -> Mixer:
     mixer = make_module_mixer(LOOPING)
+    mixer.use_envoy()
     mixer.configure(
         {
             "policy": {"bundles": ["policy"], "max_stall": "500ms"},
             "rate_limit": {"config": ["limits.yaml"], "timeout": "10s"},
-            "server": {"workers": WORKERS, "listeners": mixer.use_envoy()},
+            "server": {"workers": WORKERS},
         }
     )
     mixer.start()

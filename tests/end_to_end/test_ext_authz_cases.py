@@ -1,8 +1,11 @@
-"""Every case folder of ext_authz over gRPC and through a real Envoy: one mixer for all, reloaded from case to case."""
+"""Every case folder of ext_authz over gRPC by both transports, and through a real Envoy: one mixer for all, reloaded
+from case to case.
+"""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +28,7 @@ FOLDERS = sorted(path.parent for path in (ROOT / "tests" / "cases" / "ext_authz"
 @pytest.fixture(scope="module")
 def mixer(make_module_mixer) -> Mixer:
     mixer = make_module_mixer()
+    mixer.use_both()
     mixer.configure({"policy": {"bundles": ["policy"]}})
     mixer.start()
     return mixer
@@ -55,9 +59,10 @@ def envoys(make_module_envoy, mixer) -> dict[str, EnvoyProxy]:
 
 
 @pytest.fixture(scope="module")
-def client(mixer):
-    with connect(mixer.address) as client:
-        yield client
+def clients(mixer) -> Iterator[list[Client]]:
+    """One of each transport."""
+    with connect(mixer.address) as by_grpcio, connect(mixer.second) as by_envoy:
+        yield [by_grpcio, by_envoy]
 
 
 def policy_settings(folder: Path) -> dict[str, Any]:
@@ -114,13 +119,14 @@ def assert_through_envoy(envoy: EnvoyProxy, request: CheckRequest, want: dict[st
 
 
 @pytest.mark.parametrize("folder", FOLDERS, ids=lambda folder: folder.name)
-def test_case(folder: Path, mixer: Mixer, envoys: dict[str, EnvoyProxy], client: Client):
+def test_case(folder: Path, mixer: Mixer, envoys: dict[str, EnvoyProxy], clients: list[Client]):
     want = json.loads((folder / "want.json").read_text())
     request = json_format.Parse((folder / "request.json").read_text(), CheckRequest())
     mixer.reload(lambda: mixer.configure({"policy": policy_settings(folder)}))
     counted = mixer.metric("mixer_checks_total", verdict=want["verdict"])
-    assert_over_grpc(client, request, want)
+    for client in clients:
+        assert_over_grpc(client, request, want)
     if "http" in want:
         assert_through_envoy(envoys[want["http"].get("envoy", "")], request, want["http"])
-    checks = 1 + ("http" in want)
+    checks = len(clients) + ("http" in want)
     assert mixer.metric("mixer_checks_total", verdict=want["verdict"]) == counted + checks

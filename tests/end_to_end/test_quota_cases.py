@@ -1,4 +1,4 @@
-"""The case folders of quotas over gRPC and through a real Envoy, and the rows that come of them.
+"""The case folders of quotas over gRPC by both transports and through a real Envoy, and the rows that come of them.
 
 One mixer is reloaded from case to case; counters outlive that, so each way has quotas of its own names. Left to the
 offline run: cases that move the clock.
@@ -17,7 +17,7 @@ import yaml
 
 from tests.end_to_end.conftest import settings
 from tests.parts.envoy_proxy import EnvoyProxy
-from tests.parts.grpc_client import Client, connect
+from tests.parts.grpc_client import connect
 from tests.parts.mixer_process import Mixer, eventually
 from tests.parts.presence import ROOT
 from tests.parts.quota_cases import Case, assert_answer, assert_headers, load_cases
@@ -32,6 +32,8 @@ def still(cases: list[Case]) -> list[Case]:
 @pytest.fixture(scope="module")
 def mixer(make_module_mixer) -> Mixer:
     mixer = make_module_mixer()
+    mixer.use_both()
+    mixer.configure(settings(mixer.folder))
     mixer.start()
     return mixer
 
@@ -41,12 +43,6 @@ def envoy(make_module_envoy, mixer) -> EnvoyProxy:
     envoy = make_module_envoy(mixer)
     envoy.start()
     return envoy
-
-
-@pytest.fixture(scope="module")
-def client(mixer):
-    with connect(mixer.address) as client:
-        yield client
 
 
 def decide_by(mixer: Mixer, case: Case) -> None:
@@ -61,17 +57,20 @@ def decide_by(mixer: Mixer, case: Case) -> None:
     mixer.reload(change)
 
 
-@pytest.mark.parametrize("case", still(load_cases("grpc")), ids=lambda case: case.name)
-def test_case_over_grpc(case: Case, mixer: Mixer, client: Client):
+@pytest.mark.parametrize("transport", ["grpcio", "inside"])
+@pytest.mark.parametrize("number", range(len(still(load_cases()))), ids=[case.name for case in still(load_cases())])
+def test_case_over_grpc(number: int, transport: str, mixer: Mixer):
+    case = still(load_cases(transport))[number]
     decide_by(mixer, case)
-    for step in case.steps:
-        if step.error is not None:
-            with pytest.raises(grpc.RpcError) as failure:
-                client.check(step.message())
-            assert failure.value.code().name == step.error["grpc_status"]
-            assert step.error["contains"] in failure.value.details()
-        else:
-            assert_answer(client.check(step.message()), step.want)
+    with connect(mixer.address if transport == "grpcio" else mixer.second) as client:
+        for step in case.steps:
+            if step.error is not None:
+                with pytest.raises(grpc.RpcError) as failure:
+                    client.check(step.message())
+                assert failure.value.code().name == step.error["grpc_status"]
+                assert step.error["contains"] in failure.value.details()
+            else:
+                assert_answer(client.check(step.message()), step.want)
 
 
 @pytest.mark.parametrize("case", still(load_cases("envoy")), ids=lambda case: case.name)

@@ -1,5 +1,5 @@
-"""The case folders of the rate limit service over gRPC and through Envoy: one mixer for all cases with the same
-settings, each case a domain of its own.
+"""The case folders of the rate limit service over gRPC by both transports, and through Envoy: one mixer for all cases
+with the same settings, each case a domain of its own.
 
 Left to the offline run: cases that move the clock, and durations until a reset.
 """
@@ -59,7 +59,7 @@ THROUGH_ENVOY = [folder for folder in FOLDERS if all(map(can_pass_envoy, read_st
 
 
 def own_domain(way: str, case: str, domain: str) -> str:
-    """The domain of a case on one of both ways, so that no two of them count together."""
+    """The domain of a case on one of the ways, so that no two of them count together."""
     return f"{way}.{case}.{domain}" if domain else ""
 
 
@@ -106,6 +106,7 @@ class Installation:
         kind = json.dumps(settings, sort_keys=True)
         if kind not in self._mixers:
             mixer = self._mixers[kind] = self._make_mixer(Path(f"kind-{len(self._mixers)}"))
+            mixer.use_both()
             mixer.write("policy/policy.rego", ALLOW_ALL)
             for case in FOLDERS:
                 if settings_of(case) == settings:
@@ -129,7 +130,7 @@ def install(mixer: Mixer, folder: Path) -> None:
     for number, path in enumerate(config_files(folder)):
         document = yaml.safe_load(path.read_text())
         domain = str(document["domain"])
-        for way in ("grpc", "envoy"):
+        for way in ("grpcio", "inside", "envoy"):
             document["domain"] = own_domain(way, folder.name, domain)
             mixer.write(f"limits/{folder.name}-{way}-{number}.yaml", yaml.safe_dump(document))
 
@@ -193,15 +194,17 @@ def assert_part(part: Any, whole: Any, where: str) -> None:
 
 @pytest.mark.parametrize("folder", FOLDERS, ids=lambda folder: folder.name)
 def test_case_over_grpc(folder: Path, installation: Installation):
-    with connect(installation.mixer(folder).address) as client:
-        run_over_grpc(folder, client)
+    mixer = installation.mixer(folder)
+    for way, address in (("grpcio", mixer.address), ("inside", mixer.second)):
+        with connect(address) as client:
+            run_over_grpc(folder, client, way)
 
 
-def run_over_grpc(folder: Path, client: Client) -> None:
+def run_over_grpc(folder: Path, client: Client, way: str) -> None:
     domains = domains_of(folder)
     for number, step in enumerate(read_steps(folder)):
         request = request_of(step["request"])
-        request.domain = own_domain("grpc", folder.name, request.domain)
+        request.domain = own_domain(way, folder.name, request.domain)
         if "error" in step:
             with pytest.raises(grpc.RpcError) as failure:
                 client.limit(request)
@@ -209,7 +212,7 @@ def run_over_grpc(folder: Path, client: Client) -> None:
             assert step["error"]["message"] in failure.value.details()
             continue
         answer = json_format.MessageToDict(client.limit(request), always_print_fields_with_no_presence=True)
-        assert_part(with_own_domain(step["want"], "grpc", folder.name, domains), answer, f"step {number}")
+        assert_part(with_own_domain(step["want"], way, folder.name, domains), answer, f"{way}: step {number}")
 
 
 @pytest.mark.parametrize("folder", THROUGH_ENVOY, ids=lambda folder: folder.name)

@@ -47,7 +47,8 @@ class Mixer:
         self.admin = ports.take()
         self.file = folder / "mixer.yaml"
         self.program: Program | None = None
-        self._streams = ports.take()
+        self._second = ports.take()
+        self._listeners: list[Mapping[str, Any]] = []
 
     @property
     def address(self) -> str:
@@ -55,17 +56,18 @@ class Mixer:
         return f"127.0.0.1:{self.grpc}"
 
     @property
-    def streams(self) -> str:
-        """Where it takes access logs when `use_envoy` was called."""
-        return f"127.0.0.1:{self._streams}"
+    def second(self) -> str:
+        """Where it listens, too, after `use_envoy` or `use_both`."""
+        return f"127.0.0.1:{self._second}"
 
-    def use_envoy(self, *others: Mapping[str, Any]) -> list[Mapping[str, Any]]:
-        """Listeners for `server`: what has no streams by the transport envoy, and beside it streams by grpcio."""
-        return [
-            {"address": self.address, "transport": "envoy"},
-            {"address": self.streams, "services": ["access_log", "reflection"]},
-            *others,
-        ]
+    def use_envoy(self, *others: Mapping[str, Any]) -> None:
+        """Lets the transport envoy carry what has no streams; those are taken at the second address, with grpcio."""
+        streams = {"address": self.second, "services": ["access_log", "reflection"]}
+        self._listeners = [{"address": self.address, "transport": "envoy"}, streams, *others]
+
+    def use_both(self) -> None:
+        """Answers with grpcio as always, and at the second address with the transport envoy."""
+        self._listeners = [{"address": self.address}, {"address": self.second, "transport": "envoy"}]
 
     def write(self, name: str, text: str) -> Path:
         """Writes a file of its folder at once, so that it is never seen half written."""
@@ -78,7 +80,7 @@ class Mixer:
     def configure(self, settings: Mapping[str, Any]) -> None:
         """Writes its configuration; the addresses are added."""
         server = {
-            "listeners": [{"address": self.address, "services": ["all"]}],
+            "listeners": self._listeners or [{"address": self.address, "services": ["all"]}],
             "admin": f"127.0.0.1:{self.admin}",
             "socket": str(self.folder / "mixer.sock"),
         }
