@@ -114,6 +114,14 @@ class Floor(Server):
         super().__init__("floor", [sys.executable, str(HERE / "floor.py"), address], address)
 
 
+class EnvoyFloor(Server):
+    """The constant server of the transport envoy."""
+
+    def __init__(self) -> None:
+        address = f"127.0.0.1:{free_port()}"
+        super().__init__("floor", [sys.executable, str(HERE / "floor_envoy.py"), address], address)
+
+
 NO_LIMITS: Mapping[str, object] = MappingProxyType({})
 TUTORIAL = {"bundles": [f"{HERE}/workload/tutorial.rego"], "decision": "envoy/authz/result"}
 
@@ -129,12 +137,13 @@ class Mixer(Server):
         policy: Mapping[str, object] = TUTORIAL,
         rate_limit: Mapping[str, object] = NO_LIMITS,
         workers: int = 1,
+        transport: str = "grpcio",
     ) -> None:
         self._folder = tempfile.TemporaryDirectory(prefix="mixer-bench-")  # ends with this object
         folder = Path(self._folder.name)
         address = f"127.0.0.1:{free_port()}"
         self._admin = f"127.0.0.1:{free_port()}"
-        listeners, socket_file = [{"address": address}], str(folder / "mixer.sock")
+        listeners, socket_file = [{"address": address, "transport": transport}], str(folder / "mixer.sock")
         server = {"listeners": listeners, "admin": self._admin, "socket": socket_file, "workers": workers}
         lines = [
             f"server: {json.dumps(server)}",
