@@ -149,6 +149,22 @@ def test_a_message_cut_short_gives_the_entries_before_the_cut():
     assert decoded.malformed == 1
 
 
+def test_response_flags_that_are_no_message_cost_their_entry_alone():
+    common = field(1, b"\x82\x01" + bytes([1]) + b"\xff")  # AccessLogCommon.response_flags
+    good = message(entry(request__request_id="good"))
+    decoded = DECODER.decode([(field(2, field(1, common)), ANONYMOUS), (good, ANONYMOUS)])
+    assert decoded.requests.column("request_id").to_pylist() == ["good"]
+    assert (decoded.malformed_requests, decoded.received) == (1, 2)
+
+
+def test_logs_that_come_twice_in_a_message_are_read_both_times():
+    tcp = als_pb2.StreamAccessLogsMessage()
+    tcp.tcp_logs.log_entry.add().connection_properties.received_bytes = 7
+    both = message(entry()) + tcp.SerializeToString()
+    decoded = DECODER.decode([(both + both, ANONYMOUS)])
+    assert (decoded.requests.num_rows, decoded.connections.num_rows, decoded.malformed) == (2, 2, 0)
+
+
 def test_what_makes_the_decoder_panic_costs_itself_alone(monkeypatch):
     class PanicException(BaseException):
         """As PyO3's, which cannot be imported."""

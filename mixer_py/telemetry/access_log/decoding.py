@@ -142,42 +142,39 @@ class AccessLogDecoder:
             (identities.setdefault(identity, len(identities)) for _, identity in messages), np.int64, len(messages)
         )
         malformed_requests = malformed_connections = 0
-        batch = self._projection.decode(message for message, _ in messages)
-        if batch is None:
+        projected = self._projection.decode(message for message, _ in messages)
+        if projected is None:
             salvaged = salvage([message for message, _ in messages], self._decodes)
             kept = salvaged.kept
             malformed_requests, malformed_connections = salvaged.malformed_http, salvaged.malformed_tcp
             streams = streams[np.fromiter((index for index, _ in kept), np.int64, len(kept))]
-            batch = self._projection.decode(message for _, message in kept)
-            if batch is None:  # each decodes by itself and all do not: nothing to point at, so none is kept
+            projected = self._projection.decode(message for _, message in kept)
+            if projected is None:  # each decodes by itself and all do not: nothing to point at, so none is kept
                 malformed_requests += len(kept)
-                batch, streams = self._projection.empty, streams[:0]
+                projected, streams = self._projection.empty, streams[:0]
         who = tuple(identities)
-        requests, unfinished = self._read_requests(batch.column(0).field(0), who, streams)
-        connections, opened, resumed = self._read_connections(batch.column(1).field(0), who, streams)
+        requests, unfinished = self._read_requests(projected.http, who, streams[projected.http_messages])
+        connections, opened, resumed = self._read_connections(projected.tcp, who, streams[projected.tcp_messages])
         return DecodedLogs(
             requests, connections, opened, resumed, malformed_requests, malformed_connections, unfinished
         )
 
     def _read_requests(
-        self, lists: pa.ListArray, identities: Sequence[StreamIdentity], streams: Indices
+        self, structs: pa.StructArray, identities: Sequence[StreamIdentity], streams: Indices
     ) -> tuple[pa.RecordBatch, Mapping[str, int]]:
-        structs = lists.flatten()
         if not len(structs):
             return self._requests.empty, {}
-        structs, streams, unfinished = _finished(structs, streams[numbers(lists.value_parent_indices())])
+        structs, streams, unfinished = _finished(structs, streams)
         if not len(structs):
             return self._requests.empty, unfinished
         entries = Entries(structs, identities, streams, self._clock.wall_ns(), self._requests.wanted)
         return self._requests.rows(RequestSlice(entries, self._known)), unfinished
 
     def _read_connections(
-        self, lists: pa.ListArray, identities: Sequence[StreamIdentity], streams: Indices
+        self, structs: pa.StructArray, identities: Sequence[StreamIdentity], streams: Indices
     ) -> tuple[pa.RecordBatch, npt.NDArray[np.bool_], int]:
-        structs = lists.flatten()
         if not len(structs):
             return self._connections.empty, np.zeros(0, dtype=np.bool_), 0
-        streams = streams[numbers(lists.value_parent_indices())]
         entries = Entries(structs, identities, streams, self._clock.wall_ns(), self._connections.wanted)
         part = ConnectionSlice(entries, self._known, self._tracker)
         rows = self._connections.rows(part)

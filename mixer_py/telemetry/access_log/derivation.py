@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
+from envoy.data.accesslog.v3 import accesslog_pb2
 
 from mixer_py.telemetry.access_log.entries import (
     CLUSTER_TAG,
@@ -25,7 +26,9 @@ from mixer_py.telemetry.access_log.entries import (
     numbers,
 )
 from mixer_py.telemetry.access_log.parties import NAMES, Names, parties_of
+from mixer_py.telemetry.access_log.projection import FLAGS
 from mixer_py.telemetry.access_log.streams import SOURCE, StreamIdentity
+from mixer_py.telemetry.grouping import numbered
 
 COMMON: Final = "common_properties."
 _TLS: Final = COMMON + "tls_properties."
@@ -52,6 +55,7 @@ RESPONSE_FLAGS: Final[Mapping[str, str]] = {
 }  # fmt: skip
 """Envoy's short codes of `%RESPONSE_FLAGS%`, by field of ResponseFlags and in its order."""
 
+_NO_FLAGS: Final = "-"
 _EMPTY: Final = pa.scalar("")
 _NO_TEXT: Final = pa.array([], pa.string())
 _UNSAID: Final = ("", "", "", "", b"", b"")
@@ -169,12 +173,9 @@ class Slice:
             self.cluster, self.peer, self.own, entries.custom_tags.find(PRINCIPAL_TAG),
             filter_state.peer(DOWNSTREAM_PEER), filter_state.peer(UPSTREAM_PEER),
         )  # fmt: skip
-        code = entries.streams
         encoded = [None if array is None else array.dictionary_encode() for array in arrays]
-        for array in encoded:
-            if array is not None and len(array.dictionary) > 1:
-                code = np.unique(code, return_inverse=True)[1] * len(array.dictionary) + numbers(array.indices)
-        _, first, group = np.unique(code, return_index=True, return_inverse=True)
+        told = [(numbers(array.indices), len(array.dictionary)) for array in encoded if array is not None]
+        first, group = numbered([(entries.streams, len(entries.identities)), *told], len(entries))
         names = [
             [unsaid] * len(first) if array is None else array.take(pa.array(first)).to_pylist()
             for array, unsaid in zip(encoded, _UNSAID, strict=True)
@@ -254,23 +255,12 @@ class Slice:
         return pc.invert(pc.or_(is_empty(self.peer_san), is_empty(self.own_san)))
 
     def response_flags(self) -> pa.Array:
-        """Short codes in the order of ResponseFlags."""
-        bits: Indices = np.zeros(len(self.entries), dtype=np.int64)
-        flags = self.entries.at(COMMON + "response_flags")
-        for bit, name in enumerate(RESPONSE_FLAGS):
-            flag = flags.field(bit)  # the projection has every field, in this order
-            if name == "unauthorized_details":
-                flag = flag.is_valid()
-            if flag.true_count:
-                bits |= numbers(flag).astype(np.int64) << bit
-        if not bits.any():
-            return pa.repeat("-", len(self.entries))
-        distinct, group = np.unique(bits, return_inverse=True)
-        codes = list(RESPONSE_FLAGS.values())
-        texts = [
-            ",".join(code for bit, code in enumerate(codes) if value >> bit & 1) or "-" for value in distinct.tolist()
-        ]
-        return pa.array(texts).take(pa.array(group))
+        """Short codes in the order of ResponseFlags; each distinct combination is read once."""
+        encoded = self.entries.at(FLAGS).dictionary_encode()
+        if not any(encoded.dictionary.to_pylist()):  # each is absent, or has nothing set
+            return pa.repeat(_NO_FLAGS, len(self.entries))
+        codes = pa.array([_flag_codes(value) for value in encoded.dictionary.to_pylist()], pa.string())
+        return codes.take(encoded.indices).fill_null(_NO_FLAGS)
 
     def span(self, path: str) -> pa.Array:
         """Microseconds of the Duration at a path; null where it is absent."""
@@ -284,3 +274,13 @@ class Slice:
         seconds = np.clip(self.entries.numbers(path + ".seconds"), -_LONGEST, _LONGEST)
         micros: Indices = np.maximum(seconds * 1_000_000 + self.entries.numbers(path + ".nanos") // 1000, 0)
         return micros
+
+
+def _flag_codes(value: bytes) -> str:
+    """The short codes of a serialized ResponseFlags."""
+    flags = accesslog_pb2.ResponseFlags.FromString(value)
+    return ",".join(code for field, code in RESPONSE_FLAGS.items() if _is_set(flags, field)) or _NO_FLAGS
+
+
+def _is_set(flags: accesslog_pb2.ResponseFlags, field: str) -> bool:
+    return flags.HasField(field) if field == "unauthorized_details" else bool(getattr(flags, field))

@@ -9,8 +9,10 @@ Not for: what the values mean (`decoding.py`, `derivation.py`).
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
+import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 from envoy.data.accesslog.v3 import accesslog_pb2
 from envoy.service.accesslog.v3 import als_pb2
@@ -36,8 +38,11 @@ from mixer_py.telemetry.columns import CONNECTIONS, REQUESTS
 PACKAGE: Final = "mixer_py.projection.v1"
 FILE: Final = "mixer_py/projection/v1/access_log.proto"
 ROOT: Final = "AccessLogMessage"
+TCP_ENTRIES: Final = "TcpEntries"
 CUSTOM_TAGS: Final = "common_properties.custom_tags"
 METADATA: Final = "common_properties.metadata.filter_metadata"
+FLAGS: Final = "common_properties.response_flags"
+_FLAGS: Final = accesslog_pb2.ResponseFlags.DESCRIPTOR.full_name
 
 ALWAYS: Final = ("common_properties.access_log_type", "common_properties.intermediate_log_entry")
 """What tells a finished request from one that goes on; no column, but read of each entry."""
@@ -125,6 +130,8 @@ class _Builder:
             return field.type
         if below:
             return self.walk(field.message_type, below)
+        if field.message_type.full_name == _FLAGS:
+            return _FieldProto.TYPE_BYTES  # few distinct values, each read once; as a message it would be 29 arrays
         if field.message_type.GetOptions().map_entry:
             value = field.message_type.fields_by_name["value"].message_type
             if value is None:
@@ -133,19 +140,12 @@ class _Builder:
         return self._whole(field.message_type)
 
     def _whole(self, envoy: Descriptor) -> str:
-        """One of the messages that a column reads as a whole: Timestamp, Duration, a wrapper, ResponseFlags."""
+        """One of the messages that a column reads as a whole: Timestamp, Duration, a wrapper."""
         message = self.message(envoy.name)
         if message is not None:
             for field in envoy.fields:
-                # A message inside, as ResponseFlags.unauthorized_details, only says that it is there.
-                self.add(message, field.name, field.number, self._presence() if field.message_type else field.type)
+                self.add(message, field.name, field.number, field.type)
         return envoy.name
-
-    def _presence(self) -> str:
-        message = self.message("Presence")
-        if message is not None:
-            self.add(message, "reason", 1, _FieldProto.TYPE_INT32)
-        return "Presence"
 
     def _pair(self) -> str:
         message = self.message("Pair")
@@ -198,11 +198,14 @@ def build(
     envoy = als_pb2.StreamAccessLogsMessage.DESCRIPTOR
     root = builder.message(ROOT)
     assert root is not None  # noqa: S101 (the first of that name)
-    for field, name, table in (("http_logs", "HttpEntries", requests), ("tcp_logs", "TcpEntries", connections)):
+    for field, name, table in (("http_logs", "HttpEntries", requests), ("tcp_logs", TCP_ENTRIES, connections)):
         logs = envoy.fields_by_name[field]
         entries = builder.message(name)
         assert entries is not None  # noqa: S101 (as above)
-        builder.add(root, logs.name, logs.number, name)
+        if name == TCP_ENTRIES:  # as bytes, as often as they come: few streams have any, and each of their fields costs
+            builder.add(root, logs.name, logs.number, _FieldProto.TYPE_BYTES, repeated=True)
+        else:
+            builder.add(root, logs.name, logs.number, name)
         log_entry = logs.message_type.fields_by_name["log_entry"]
         entry = builder.walk(accesslog_pb2.DESCRIPTOR.message_types_by_name[table.entry], _tree(table))
         builder.add(entries, log_entry.name, log_entry.number, entry, repeated=True)
@@ -240,6 +243,22 @@ def render(file: descriptor_pb2.FileDescriptorProto) -> str:
     return "\n".join(lines) + "\n"
 
 
+class Projected(NamedTuple):
+    """Log entries of some messages.
+
+    Attributes:
+        http: HTTPAccessLogEntry of all messages, as projected.
+        http_messages: for each of them the index of its message.
+        tcp: TCPAccessLogEntry, idem.
+        tcp_messages: for each of them the index of its message.
+    """
+
+    http: pa.StructArray
+    http_messages: npt.NDArray[np.int64]
+    tcp: pa.StructArray
+    tcp_messages: npt.NDArray[np.int64]
+
+
 class Projection:
     """Decodes messages of an access-log stream into Arrow."""
 
@@ -247,18 +266,26 @@ class Projection:
         pool = descriptor_pool.DescriptorPool()
         pool.AddSerializedFile(build().SerializeToString())
         file = pool.FindFileByName(FILE)
-        self._pool = HandlerPool([file])  # the handler borrows from it
+        self._pool = HandlerPool([file])  # the handlers borrow from it
         self._handler: Any = self._pool.get_for_message(file.message_types_by_name[ROOT])
-        self.empty: pa.RecordBatch = self._handler.list_to_record_batch([])
+        self._tcp_handler: Any = self._pool.get_for_message(file.message_types_by_name[TCP_ENTRIES])
+        nothing = _entries(self._tcp_handler.list_to_record_batch([]).column(0))
+        self._no_tcp = nothing
+        http = _entries(self._handler.list_to_record_batch([]).column(0).field(0))
+        self.empty = Projected(*http, *nothing)
 
-    def decode(self, messages: Iterable[bytes]) -> pa.RecordBatch | None:
-        """One row a message, with the columns `http_logs` and `tcp_logs`.
+    def decode(self, messages: Iterable[bytes]) -> Projected | None:
+        """The entries of messages.
 
         Returns:
             None when any of the messages is malformed; which one is not known.
         """
         try:
-            return self._handler.list_to_record_batch(list(messages))
+            batch = self._handler.list_to_record_batch(list(messages))
+            http = _entries(batch.column(0).field(0))
+            tcp = self._decode_tcp(batch.column(1))
+            for structs, _ in (http, tcp):
+                _check_flags(structs)
         except Exception:  # noqa: BLE001 (whatever it is, the bytes are at fault and are looked at again one by one)
             return None
         except BaseException as panic:
@@ -266,3 +293,29 @@ class Projection:
             if type(panic).__name__ != "PanicException":
                 raise
             return None
+        return Projected(*http, *tcp)
+
+    def _decode_tcp(self, lists: pa.ListArray) -> tuple[pa.StructArray, npt.NDArray[np.int64]]:
+        logs = lists.flatten()
+        if not len(logs):
+            return self._no_tcp
+        structs, owners = _entries(self._tcp_handler.list_to_record_batch(logs.to_pylist()).column(0))
+        messages: npt.NDArray[np.int64] = lists.value_parent_indices().to_numpy()
+        return structs, messages[owners]
+
+
+def _entries(lists: pa.ListArray) -> tuple[pa.StructArray, npt.NDArray[np.int64]]:
+    """What is in the lists, and for each the index of its list."""
+    return lists.flatten(), lists.value_parent_indices().to_numpy()
+
+
+def _check_flags(structs: pa.StructArray) -> None:
+    """Passes entries whose response flags are messages.
+
+    Raises:
+        DecodeError: one has others.
+    """
+    common, flags = FLAGS.split(".")
+    for value in structs.field(common).field(flags).unique().to_pylist():
+        if value:
+            accesslog_pb2.ResponseFlags.FromString(value)

@@ -93,7 +93,7 @@ class StoreClient:
             raise NotRunningError(f"the store at {self._path} is away: {error}") from error
         if not answer.header.get("ok"):
             raise QueryFailedError(str(answer.header.get("message")))
-        return answer.body
+        return bytes(answer.body)
 
     async def ping(self) -> None:
         """Returns when the store answers.

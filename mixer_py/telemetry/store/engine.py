@@ -43,8 +43,13 @@ MEMORY: Final = 1536 << 20
 
 _ROOM_FACTOR: Final = 4
 """Free bytes wanted for a byte of a batch: its part, and merges that copy it."""
-_SOURCES_LIFETIME: Final = 480
-"""Seconds that the sources of a merge stay on disk: ClickHouse's own default; chDB's is none, so within a minute."""
+_TABLE_SETTINGS: Final = "old_parts_lifetime = 480, merge_selector_base = 20, auto_statistics_types = ''"
+"""What holds for each table in chDB beyond its DDL.
+
+The sources of a merge stay on disk for 480 s: ClickHouse's own default; chDB's is none, so within a minute. Parts are
+merged about 20 at a time instead of 5, and no statistics of columns are kept: merges cost more than inserts else
+(docs/performance.md).
+"""
 _HOLDING: Final = (*TABLES, *(rollup.name for rollup in ROLLUPS))
 """Tables that hold rows, or sums of them."""
 _TOKEN: Final = re.compile(r"[A-Za-z0-9._:-]{1,128}")
@@ -250,9 +255,7 @@ class StoreEngine:
         for change in changes:
             self._log.info("a table was changed", statement=change)
         for table in _HOLDING:
-            self._writer.query(
-                f"ALTER TABLE {self._database}.{table} MODIFY SETTING old_parts_lifetime = {_SOURCES_LIFETIME}"
-            )
+            self._writer.query(f"ALTER TABLE {self._database}.{table} MODIFY SETTING {_TABLE_SETTINGS}")
         self._note_what_is_there()
 
     def _note_what_is_there(self) -> None:

@@ -69,13 +69,13 @@ class QueryLimits:
 
 @dataclass(frozen=True, slots=True)
 class Frame:
-    """One request or answer."""
+    """One request or answer; what was read has bytes as its body."""
 
     header: Mapping[str, object]
-    body: bytes = b""
+    body: bytes | memoryview = b""
 
 
-def encode(frame: Frame) -> list[bytes]:
+def encode(frame: Frame) -> list[bytes | memoryview]:
     """A frame as pieces to be written one after another.
 
     Raises:
