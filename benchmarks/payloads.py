@@ -73,11 +73,11 @@ def access_log_message(first: int) -> bytes:
         message.identifier.node.id = "edge-1"
         message.identifier.node.cluster = "edge"
     for number in range(first, first + ENTRIES_PER_MESSAGE):
-        _fill(message.http_logs.log_entry.add(), number)
+        fill(message.http_logs.log_entry.add(), number)
     return message.SerializeToString()
 
 
-def _fill(entry: HTTPAccessLogEntry, number: int) -> None:
+def fill(entry: HTTPAccessLogEntry, number: int) -> None:
     common = entry.common_properties
     common.start_time.seconds = 1_790_000_000 + number // 1000
     common.start_time.nanos = number % 1000 * 1_000_000

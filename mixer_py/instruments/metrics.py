@@ -7,7 +7,7 @@ is written by one thread.
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Generic, TypeVar
 
 from mixer_py.instruments.table import Reading, SeriesDeclaration, Table
@@ -79,13 +79,13 @@ class Histogram:
         values[self._first + bisect_left(self._bounds, value)] += 1.0
         values[self._sum] += value
 
-    def observe_counts(self, counts: Sequence[float], total: float) -> None:
-        """Counts a batch: `counts` for each bound and +Inf, not cumulative; `total` is the sum of its values."""
-        values = self._values
-        for index, count in enumerate(counts, self._first):
-            if count:
-                values[index] += count
-        values[self._sum] += total
+    def add_to_bucket(self, bucket: int, count: float) -> None:
+        """Counts values of a batch whose place among the bounds, +Inf last, is known; `add_to_sum` goes with it."""
+        self._values[self._first + bucket] += count
+
+    def add_to_sum(self, total: float) -> None:
+        """Adds the sum of what `add_to_bucket` counted."""
+        self._values[self._sum] += total
 
     @property
     def count(self) -> float:

@@ -24,6 +24,7 @@ from mixer_py.telemetry.access_log.decoding import AccessLogDecoder, DecodedLogs
 from mixer_py.telemetry.access_log.wire import pieces
 from mixer_py.telemetry.booking import MALFORMED
 from mixer_py.telemetry.columns import CONNECTIONS, REQUESTS
+from mixer_py.telemetry.grouping import Alike
 
 METHOD = "/envoy.service.accesslog.v3.AccessLogService/StreamAccessLogs"
 TABLES = (REQUESTS.name, CONNECTIONS.name)
@@ -66,8 +67,8 @@ class RowTaker(Protocol):
 class RowCounter(Protocol):
     """What is computed over the rows besides."""
 
-    def count_requests(self, rows: pa.RecordBatch) -> None:
-        """Counts finished requests."""
+    def count_requests(self, rows: pa.RecordBatch, alike: Alike | None = None) -> None:
+        """Counts finished requests, of which the decoder knows which are alike in some columns."""
 
     def count_connections(self, rows: pa.RecordBatch, opened: npt.NDArray[np.bool_]) -> None:
         """Counts reports about TCP connections, of which some count as their opening."""
@@ -182,7 +183,7 @@ class AccessLogService:
         self._book(decoded)
         for counter in self._counters:
             if decoded.requests.num_rows:
-                counter.count_requests(decoded.requests)
+                counter.count_requests(decoded.requests, decoded.alike)
             if decoded.connections.num_rows:
                 counter.count_connections(decoded.connections, decoded.opened)
         self._count_duration.observe(self._clock.monotonic() - now)

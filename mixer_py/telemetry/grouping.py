@@ -5,7 +5,8 @@ Not for: what is done with a group (`label_sets.py`, `user_metrics.py`).
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Sequence, Set
+from dataclasses import dataclass
 from typing import Any, Final
 
 import numpy as np
@@ -23,6 +24,21 @@ Numbers = npt.NDArray[np.float64]
 Values = tuple[Any, ...]
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Alike:
+    """What is known of rows beforehand: those of one group have the same values in some columns.
+
+    Attributes:
+        columns: their names.
+        groups: for each row the number of its group.
+        count: how many groups there are.
+    """
+
+    columns: Set[str]
+    groups: Groups
+    count: int
+
+
 def encoded(column: pa.Array) -> pa.DictionaryArray:
     """The column as numbers of its distinct values, of which None is one like others."""
     return pc.dictionary_encode(column, null_encoding="encode")
@@ -35,6 +51,12 @@ def encoded_maps(column: pa.MapArray) -> pa.DictionaryArray:
     return pa.DictionaryArray.from_arrays(pa.array(indices, pa.int32()), pa.array(list(numbers), column.type))
 
 
+def codes(column: pa.DictionaryArray) -> Groups:
+    """For each row the number of its value."""
+    found: Groups = column.indices.to_numpy(zero_copy_only=False).astype(np.int64)
+    return found
+
+
 def grouped(columns: Sequence[pa.DictionaryArray], length: int) -> tuple[Groups, list[Values]]:
     """For each row the number of its group, and for each group the values of the columns.
 
@@ -42,7 +64,7 @@ def grouped(columns: Sequence[pa.DictionaryArray], length: int) -> tuple[Groups,
         columns: as `encoded` gives them.
         length: how many rows there are.
     """
-    indices = [column.indices.to_numpy(zero_copy_only=False).astype(np.int64) for column in columns]
+    indices = [codes(column) for column in columns]
     if len(columns) == 1:
         return indices[0], [(value,) for value in columns[0].dictionary.to_pylist()]
     first, groups = numbered(zip(indices, (len(c.dictionary) for c in columns), strict=True), length)
@@ -83,7 +105,10 @@ def observe(cells: Sequence[Histogram], groups: Groups, values: Numbers, bounds:
     width = len(bounds) + 1
     # side="left": a bucket includes its upper bound.
     slots = groups * width + np.searchsorted(bounds, values, side="left")
-    counts = np.bincount(slots, minlength=len(cells) * width).reshape(-1, width).tolist()
-    sums = np.bincount(groups, weights=values, minlength=len(cells)).tolist()
-    for cell, buckets, total in zip(cells, counts, sums, strict=True):
-        cell.observe_counts(buckets, total)
+    counts = np.bincount(slots, minlength=len(cells) * width)
+    filled = np.flatnonzero(counts)  # a group of few rows leaves most of its buckets empty
+    buckets = (each.tolist() for each in (*np.divmod(filled, width), counts[filled]))
+    for group, bucket, count in zip(*buckets, strict=True):
+        cells[group].add_to_bucket(bucket, count)
+    for cell, total in zip(cells, np.bincount(groups, weights=values, minlength=len(cells)).tolist(), strict=True):
+        cell.add_to_sum(total)

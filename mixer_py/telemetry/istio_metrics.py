@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from mixer_py.instruments import Counter, Family, Histogram, Registry
-from mixer_py.telemetry.grouping import Groups, Numbers, observe
+from mixer_py.telemetry.grouping import Alike, Groups, Numbers, observe
 from mixer_py.telemetry.istio_names import BUCKETS, DURATION, HTTP_ONLY, REQUEST_BYTES, RESPONSE_BYTES
 from mixer_py.telemetry.label_sets import LabelSets, Texts
 from mixer_py.telemetry.settings import PrometheusSettings
@@ -64,15 +64,16 @@ class IstioMetrics:
         self._opened = self._counter("istio_tcp_connections_opened_total", "TCP connections opened.", tcp)
         self._closed = self._counter("istio_tcp_connections_closed_total", "TCP connections closed.", tcp)
 
-    def count_requests(self, rows: pa.RecordBatch) -> None:
+    def count_requests(self, rows: pa.RecordBatch, alike: Alike | None = None) -> None:
         """Counts each finished request once.
 
         Args:
             rows: with the columns of `requests`, as AccessLogDecoder gives them.
+            alike: what the decoder knows of them.
         """
         if not rows.num_rows:
             return
-        groups, sets = self._labels.grouped(rows)
+        groups, sets = self._labels.grouped(rows, alike)
         cells = [self._cells_of(labels) for labels in sets]
         for cell, amount in zip(cells, _counts(groups, len(sets)), strict=True):
             cell.requests.add(amount)

@@ -12,7 +12,7 @@ from typing import Final
 import pyarrow as pa
 
 from mixer_py.telemetry.access_log.streams import SOURCE
-from mixer_py.telemetry.grouping import Groups, Values, encoded, grouped
+from mixer_py.telemetry.grouping import Alike, Groups, Values, codes, encoded, numbered
 from mixer_py.telemetry.istio_names import LABELS
 
 _COLUMN_OF: Final = {
@@ -57,16 +57,27 @@ class LabelSets:
         if _POLICY in read and "reporter" not in read:  # what one side knows of the policy the other does not
             read.append("reporter")
         self._read = tuple(read)
-        self._columns = tuple(_COLUMN_OF.get(label, label) for label in read)
+        self._columns = [_COLUMN_OF.get(label, label) for label in read]
         self._known: dict[Values, Texts] = {}
 
-    def grouped(self, rows: pa.RecordBatch) -> tuple[Groups, list[Texts]]:
+    def grouped(self, rows: pa.RecordBatch, alike: Alike | None = None) -> tuple[Groups, list[Texts]]:
         """For each row the number of its group, and for each group the values of its labels.
 
         Several groups may have the same labels, where a label's value says less than its column's.
+
+        Args:
+            rows: with the columns that labels are made of.
+            alike: what is known of these rows; it spares the work of telling them apart by its columns.
         """
-        groups, sets = grouped([encoded(rows.column(name)) for name in self._columns], rows.num_rows)
-        return groups, [self._texts(values) for values in sets]
+        told = () if alike is None else alike.columns
+        columns = [encoded(rows.column(name)) for name in self._columns if name not in told]
+        parts = [(codes(column), len(column.dictionary)) for column in columns]
+        if alike is not None:
+            parts.append((alike.groups, alike.count))
+        first, groups = numbered(parts, rows.num_rows)
+        sample = rows.select(self._columns).take(pa.array(first))
+        values = (column.to_pylist() for column in sample.columns)
+        return groups, [self._texts(each) for each in zip(*values, strict=True)]
 
     def _texts(self, values: Values) -> Texts:
         texts = self._known.get(values)

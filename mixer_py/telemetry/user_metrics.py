@@ -18,7 +18,17 @@ import pyarrow.compute as pc
 from mixer_py.errors import ExpressionError
 from mixer_py.expressions import BOOL, STRING, Expression, compile_expression
 from mixer_py.instruments import Counter, Family, Histogram, Registry
-from mixer_py.telemetry.grouping import Groups, Numbers, Values, encoded, encoded_maps, grouped, numbered, observe
+from mixer_py.telemetry.grouping import (
+    Alike,
+    Groups,
+    Numbers,
+    Values,
+    encoded,
+    encoded_maps,
+    grouped,
+    numbered,
+    observe,
+)
 from mixer_py.telemetry.label_sets import LONGEST
 from mixer_py.telemetry.row_scope import COLUMN_OF, ROW_SCOPE
 from mixer_py.telemetry.user_metrics_settings import UserMetricSettings
@@ -164,11 +174,12 @@ class UserMetrics:
         """Counts by other definitions from the next batch on; what was counted stays."""
         self._metrics = [_UserMetric(self._registry, settings, self._errors) for settings in metrics]
 
-    def count_requests(self, rows: pa.RecordBatch) -> None:
+    def count_requests(self, rows: pa.RecordBatch, alike: Alike | None = None) -> None:  # noqa: ARG002 (as below)
         """Counts finished requests.
 
         Args:
             rows: with the columns of `requests`, as AccessLogDecoder gives them.
+            alike: what the decoder knows of them; most metrics read few columns, and seldom these.
         """
         if not self._metrics or not rows.num_rows:
             return

@@ -42,6 +42,7 @@ from mixer_py.telemetry.column import (
     Token,
 )
 from mixer_py.telemetry.columns import CONNECTIONS, REQUESTS
+from mixer_py.telemetry.grouping import Alike
 from mixer_py.telemetry.privacy_settings import Privacy
 from mixer_py.telemetry.row_masking import RowMask, Step
 
@@ -62,6 +63,7 @@ class DecodedLogs:
 
     Attributes:
         requests: one row a finished request, with exactly the columns of `requests`.
+        alike: which of them have the same values in columns about both sides; None when there are none.
         connections: one row a TCP entry, with exactly the columns of `connections`.
         opened: for each row of connections whether the connection counts as opened by it.
         resumed: connections first heard of in the middle (`tracking.py`).
@@ -71,6 +73,7 @@ class DecodedLogs:
     """
 
     requests: pa.RecordBatch
+    alike: Alike | None
     connections: pa.RecordBatch
     opened: npt.NDArray[np.bool_]
     resumed: int
@@ -153,22 +156,23 @@ class AccessLogDecoder:
                 malformed_requests += len(kept)
                 projected, streams = self._projection.empty, streams[:0]
         who = tuple(identities)
-        requests, unfinished = self._read_requests(projected.http, who, streams[projected.http_messages])
+        requests, alike, unfinished = self._read_requests(projected.http, who, streams[projected.http_messages])
         connections, opened, resumed = self._read_connections(projected.tcp, who, streams[projected.tcp_messages])
         return DecodedLogs(
-            requests, connections, opened, resumed, malformed_requests, malformed_connections, unfinished
+            requests, alike, connections, opened, resumed, malformed_requests, malformed_connections, unfinished
         )
 
     def _read_requests(
         self, structs: pa.StructArray, identities: Sequence[StreamIdentity], streams: Indices
-    ) -> tuple[pa.RecordBatch, Mapping[str, int]]:
+    ) -> tuple[pa.RecordBatch, Alike | None, Mapping[str, int]]:
         if not len(structs):
-            return self._requests.empty, {}
+            return self._requests.empty, None, {}
         structs, streams, unfinished = _finished(structs, streams)
         if not len(structs):
-            return self._requests.empty, unfinished
+            return self._requests.empty, None, unfinished
         entries = Entries(structs, identities, streams, self._clock.wall_ns(), self._requests.wanted)
-        return self._requests.rows(RequestSlice(entries, self._known)), unfinished
+        part = RequestSlice(entries, self._known)
+        return self._requests.rows(part), part.alike, unfinished
 
     def _read_connections(
         self, structs: pa.StructArray, identities: Sequence[StreamIdentity], streams: Indices

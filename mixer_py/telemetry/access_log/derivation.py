@@ -28,7 +28,7 @@ from mixer_py.telemetry.access_log.entries import (
 from mixer_py.telemetry.access_log.parties import NAMES, Names, parties_of
 from mixer_py.telemetry.access_log.projection import FLAGS
 from mixer_py.telemetry.access_log.streams import SOURCE, StreamIdentity
-from mixer_py.telemetry.grouping import numbered
+from mixer_py.telemetry.grouping import Alike, numbered
 
 COMMON: Final = "common_properties."
 _TLS: Final = COMMON + "tls_properties."
@@ -56,6 +56,8 @@ RESPONSE_FLAGS: Final[Mapping[str, str]] = {
 """Envoy's short codes of `%RESPONSE_FLAGS%`, by field of ResponseFlags and in its order."""
 
 _NO_FLAGS: Final = "-"
+_COMPLETED: Final = ("destination_service_host", "destination_service_name", "destination_service_namespace")
+"""Columns of `parties.NAMES` that are completed from elsewhere where they are empty."""
 _EMPTY: Final = pa.scalar("")
 _NO_TEXT: Final = pa.array([], pa.string())
 _UNSAID: Final = ("", "", "", "", b"", b"")
@@ -184,7 +186,16 @@ class Slice:
             self._known.row(entries.identities[stream], Names(*said))
             for stream, *said in zip(entries.streams[first].tolist(), *names, strict=True)
         ]
+        self._grouped = group, len(rows)
         return self._spread(rows, group)
+
+    @property
+    def alike(self) -> Alike:
+        """Entries of one group are alike in the columns of `parties.NAMES`, but for those that others complete."""
+        parties = self.parties
+        completed = [name for name in _COMPLETED if pc.any(is_empty(parties[name])).as_py()]
+        groups, count = self._grouped
+        return Alike(parties.keys() - completed, groups.astype(np.int64), count)
 
     def _spread(self, rows: Sequence[tuple[str, ...]], group: Indices) -> dict[str, pa.Array]:
         """The columns of `parties.NAMES` from each group's row; a column of one value is not taken entry by entry."""

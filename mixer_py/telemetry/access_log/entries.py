@@ -118,9 +118,11 @@ class Wanted:
         namespaces = tuple(dict.fromkeys((JWT_AUTHN, *(source.namespace for source in sources))))
         keys = tuple(dict.fromkeys(source.key for source in sources))
         self.namespaces, self.keys = pa.array(namespaces, pa.string()), pa.array(keys, pa.string())
-        self.places = {
-            source: namespaces.index(source.namespace) * len(keys) + keys.index(source.key) for source in sources
-        }
+        self.places = {source: place for place, source in enumerate(dict.fromkeys(sources))}
+        self.place_of = np.full((len(namespaces), len(keys)), -1, dtype=np.int64)
+        """By the places of namespace and key; -1 for what no column reads."""
+        for source, place in self.places.items():
+            self.place_of[namespaces.index(source.namespace), keys.index(source.key)] = place
 
 
 def metadata_of(table: TableOfColumns) -> Iterator[Metadata]:
@@ -139,7 +141,7 @@ class FilterMetadata:
     def __init__(self, lists: pa.ListArray, wanted: Wanted) -> None:
         self._length = len(lists)
         self._places = wanted.places
-        namespace_count, key_count = len(wanted.namespaces), len(wanted.keys)
+        namespace_count = len(wanted.namespaces)
         namespaces = lists.flatten()
         rows: Indices = numbers(lists.value_parent_indices())
         codes = _codes(namespaces.field(0), wanted.namespaces)
@@ -152,8 +154,8 @@ class FilterMetadata:
         last[slots] = np.arange(len(slots))
         counted = (codes >= 0) & (last[slots] == np.arange(len(slots)))
         keys = _codes(fields.field(0), wanted.keys)
-        chosen = np.where(counted[owners] & (keys >= 0), codes[owners] * key_count + keys, -1)
-        self._keyed = Keyed(chosen, rows[owners], namespace_count * key_count, self._length)
+        chosen = np.where(counted[owners] & (keys >= 0), wanted.place_of[codes[owners], keys], -1)
+        self._keyed = Keyed(chosen, rows[owners], len(wanted.places), self._length)
         values = fields.field(1)
         self._numbers, self._texts = values.field(0), self._keyed.texts(values.field(1))
         owner_codes = codes[owners]
