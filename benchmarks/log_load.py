@@ -33,9 +33,7 @@ async def send(address: str, kind: str, messages: int, streams: int, label_sets:
         grpc.aio.insecure_channel(address, options=[("grpc.use_local_subchannel_pool", 1), ("mixer.bench", number)])
         for number in range(streams)
     ]
-    calls = [
-        channel.stream_unary(ACCESS_LOG_METHOD)(timeout=_DEADLINE, wait_for_ready=True) for channel in channels
-    ]
+    calls = [channel.stream_unary(ACCESS_LOG_METHOD)(timeout=_DEADLINE, wait_for_ready=True) for channel in channels]
     for channel in channels:
         await channel.channel_ready()
     begun = time.perf_counter()

@@ -125,6 +125,7 @@ class AccessLogService:
         stages = stage_durations(registry)
         self._decode_duration = stages.labels("access_log", "decode", "ok")
         self._count_duration = stages.labels("access_log", "metrics", "ok")
+        self._put_duration = stages.labels("access_log", "queue", "ok")
 
     async def stream(self, messages: AsyncIterator[bytes], call: Call) -> bytes:  # noqa: ARG002 (a stream has no deadline)
         """Reads one stream to its end.
@@ -186,10 +187,12 @@ class AccessLogService:
                 counter.count_requests(decoded.requests, decoded.alike)
             if decoded.connections.num_rows:
                 counter.count_connections(decoded.connections, decoded.opened)
-        self._count_duration.observe(self._clock.monotonic() - now)
+        counted = self._clock.monotonic()
+        self._count_duration.observe(counted - now)
         for table, rows in ((REQUESTS, decoded.requests), (CONNECTIONS, decoded.connections)):
             if rows.num_rows:
                 self._rows.put(table.name, rows)
+        self._put_duration.observe(self._clock.monotonic() - counted)
 
     def _book(self, decoded: DecodedLogs) -> None:
         """Counts what becomes no rows, and why."""

@@ -5,7 +5,8 @@ Not for: what is done with a group (`label_sets.py`, `user_metrics.py`).
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence, Set
+from collections.abc import Iterable, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -34,7 +35,7 @@ class Alike:
         count: how many groups there are.
     """
 
-    columns: Set[str]
+    columns: AbstractSet[str]
     groups: Groups
     count: int
 

@@ -76,8 +76,9 @@ class LabelSets:
             parts.append((alike.groups, alike.count))
         first, groups = numbered(parts, rows.num_rows)
         sample = rows.select(self._columns).take(pa.array(first))
-        values = (column.to_pylist() for column in sample.columns)
-        return groups, [self._texts(each) for each in zip(*values, strict=True)]
+        values = [column.to_pylist() for column in sample.columns]
+        sets = zip(*values, strict=True) if values else [()] * len(first)
+        return groups, [self._texts(each) for each in sets]
 
     def _texts(self, values: Values) -> Texts:
         texts = self._known.get(values)

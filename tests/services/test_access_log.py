@@ -13,6 +13,7 @@ from mixer_py.calls import Call
 from mixer_py.instruments import Registry, SystemClock
 from mixer_py.services.access_log import EMPTY_RESPONSE, AccessLogService
 from mixer_py.telemetry.access_log.decoding import AccessLogDecoder
+from mixer_py.telemetry.grouping import Alike
 
 
 class Rows:
@@ -40,7 +41,9 @@ class Counted:
     def __init__(self) -> None:
         self.rows = self.connections = 0
 
-    def count_requests(self, rows: pa.RecordBatch) -> None:
+    def count_requests(self, rows: pa.RecordBatch, alike: Alike | None = None) -> None:
+        assert alike is not None
+        assert len(alike.groups) == len(rows)
         self.rows += len(rows)
 
     def count_connections(self, rows: pa.RecordBatch, opened: npt.NDArray[np.bool_]) -> None:

@@ -11,10 +11,11 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from reference_decoder import ends, entries, row
 
-from mixer_py.instruments import FakeClock
+from mixer_py.instruments import FakeClock, Registry
 from mixer_py.telemetry import validation
 from mixer_py.telemetry.access_log.decoding import ANONYMOUS, AccessLogDecoder, StreamIdentity
 from mixer_py.telemetry.columns import REQUESTS
+from mixer_py.telemetry.istio_metrics import IstioMetrics
 from mixer_py.telemetry.privacy_settings import HeaderSettings, Privacy, RowMaskSettings
 
 CLOCK = FakeClock()
@@ -22,6 +23,8 @@ BARE = RowMaskSettings(defaults=False)
 DECODER = AccessLogDecoder(CLOCK, Privacy(mask=BARE))
 EVERYTHING = HeaderSettings(request=("*",), response=("*",), trailers=("*",))
 ALL_SHOWN = AccessLogDecoder(CLOCK, Privacy(EVERYTHING, ("*",), BARE))
+HIDDEN = {"source_principal": "replace", "destination_service_host": "remove", "destination_app": "replace"}
+MASKED = AccessLogDecoder(CLOCK, Privacy(mask=RowMaskSettings(columns=HIDDEN)))
 MAPS = [column.name for column in REQUESTS.columns if column.kind.is_map]
 
 LABELLED = {
@@ -107,6 +110,19 @@ def test_a_malformed_entry_costs_itself_alone(bad):
     assert decoded.requests.column("request_id").to_pylist() == ["0", "1", "0", "1", "2", "3", "4", "5"]
     assert decoded.requests.column("source_workload_name").to_pylist() == ["", "", *["shop"] * 6]
     assert decoded.malformed == 1
+
+
+@given(streams, st.booleans())
+@settings(deadline=None)
+def test_what_is_known_to_be_alike_changes_no_count(batch, masked):
+    decoder = MASKED if masked else DECODER
+    decoded = decoder.decode([(message(*logs), identity) for logs, identity in batch])
+    counted = []
+    for alike in (decoded.alike, None):
+        registry = Registry()
+        IstioMetrics(registry).count_requests(decoded.requests, alike)
+        counted.append({(series.name, series.labels): values for series, values in registry.read()})
+    assert counted[0] == counted[1]
 
 
 @given(streams, st.data())

@@ -124,14 +124,10 @@ class _Builder:
 
     def _kind(self, field: FieldDescriptor, below: _Tree) -> int | str:
         """The projected type of one of Envoy's fields."""
-        if field.type == FieldDescriptor.TYPE_ENUM:
-            return _FieldProto.TYPE_INT32  # the same varint; an unknown value is kept rather than refused
-        if field.message_type is None:
-            return field.type
+        if field.message_type is None or field.message_type.full_name == _FLAGS:
+            return _scalar(field)
         if below:
             return self.walk(field.message_type, below)
-        if field.message_type.full_name == _FLAGS:
-            return _FieldProto.TYPE_BYTES  # few distinct values, each read once; as a message it would be 29 arrays
         if field.message_type.GetOptions().map_entry:
             value = field.message_type.fields_by_name["value"].message_type
             if value is None:
@@ -184,6 +180,15 @@ class _Builder:
             for field in value.field:
                 field.oneof_index = 0  # presence: an absent scalar is null rather than zero
         return "MetadataNamespace"
+
+
+def _scalar(field: FieldDescriptor) -> int:
+    """The type by which a field is read that has no fields of its own, or is read as if it had none."""
+    if field.message_type is not None:
+        return _FieldProto.TYPE_BYTES  # few distinct values, each read once; as a message it would be 29 arrays
+    if field.type == FieldDescriptor.TYPE_ENUM:
+        return _FieldProto.TYPE_INT32  # the same varint; an unknown value is kept rather than refused
+    return field.type
 
 
 def build(

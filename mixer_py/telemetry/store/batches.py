@@ -11,7 +11,6 @@ import pyarrow as pa
 
 from mixer_py.errors import InvalidRequestError
 
-
 _END: Final = 8
 """Bytes that end an Arrow stream."""
 
