@@ -44,12 +44,9 @@ MEMORY: Final = 1536 << 20
 _ROOM_FACTOR: Final = 4
 """Free bytes wanted for a byte of a batch: its part, and merges that copy it."""
 _TABLE_SETTINGS: Final = "old_parts_lifetime = 480, merge_selector_base = 20, auto_statistics_types = ''"
-"""What holds for each table in chDB beyond its DDL.
-
-The sources of a merge stay on disk for 480 s: ClickHouse's own default; chDB's is none, so within a minute. Parts are
-merged about 20 at a time instead of 5, and no statistics of columns are kept: merges cost more than inserts else
-(docs/performance.md).
-"""
+"""What holds for each table in chDB beyond its DDL: the sources of a merge stay on disk for ClickHouse's own default
+(chDB's is within a minute); parts are merged about 20 at a time instead of 5, and no statistics of columns are kept,
+because merges cost more than inserts else (docs/performance.md)."""
 _HOLDING: Final = (*TABLES, *(rollup.name for rollup in ROLLUPS))
 """Tables that hold rows, or sums of them."""
 _TOKEN: Final = re.compile(r"[A-Za-z0-9._:-]{1,128}")
