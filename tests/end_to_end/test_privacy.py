@@ -36,6 +36,15 @@ allow := {"allowed": true, "reasons": [reason]} if input.parsed_path[0] == "open
 
 allow := {"allowed": false, "reasons": [reason]} if input.parsed_path[0] == "shut"
 
+# A result of a wrong shape, a call that fails and two values for one rule: errors that may quote what they met.
+allow := {"allowed": input.parsed_query.access_token[0]} if input.parsed_path[0] == "shape"
+
+allow := to_number(input.parsed_query.access_token[0]) if input.parsed_path[0] == "call"
+
+allow := {"allowed": true} if input.parsed_path[0] == "conflict"
+
+allow := {"allowed": true, "reasons": [reason]} if input.parsed_path[0] == "conflict"
+
 reason := sprintf("asked with token=%s", [input.parsed_query.access_token[0]])
 """
 TELEMETRY = {
@@ -95,18 +104,19 @@ def spooled(mixer: Mixer, envoy: EnvoyProxy) -> bytes:
     store = mixer.store()
     os.kill(store, signal.SIGSTOP)
     try:
-        for path in (f"/open/token={SECRET}", "/shut"):
+        for path in (f"/open/token={SECRET}", "/shut", "/shape", "/call", "/conflict"):
             envoy.request(path + QUERY, headers=HEADERS)
+        assert envoy.request("/open" + QUERY + "&%zz", headers=HEADERS).status == 400
         broken = b"\x12\x1e\x0a\x1c\x12\xff" + SECRET.encode()
         with connect(mixer.address) as client:
             client.log([broken])  # an entry that cannot be read
         for table in ("requests", "decisions"):
-            eventually(lambda table=table: mixer.metric("mixer_spool_rows", table=table) >= 2, f"{table} in the spool")
+            eventually(lambda table=table: mixer.metric("mixer_spool_rows", table=table) >= 6, f"{table} in the spool")
         found = contents(mixer.folder / "spool")
     finally:
         os.kill(store, signal.SIGCONT)
-    eventually(lambda: len(mixer.rows("SELECT 1 FROM requests")) >= 2, "rows in the table")
-    eventually(lambda: len(mixer.rows("SELECT 1 FROM decisions")) >= 2, "decisions in the table")
+    eventually(lambda: len(mixer.rows("SELECT 1 FROM requests")) >= 6, "rows in the table")
+    eventually(lambda: len(mixer.rows("SELECT 1 FROM decisions")) >= 6, "decisions in the table")
     return found
 
 
@@ -121,22 +131,26 @@ def test_the_spool_has_what_was_asked_for_and_no_secret(spooled: bytes):
 
 def test_rows_have_what_was_asked_for_and_no_secret(spooled: bytes, mixer: Mixer):
     assert spooled
-    rows = mixer.rows("SELECT * FROM request_decisions WHERE request_url_path != '/later' ORDER BY request_url_path")
+    rows = mixer.rows("SELECT * FROM request_decisions ORDER BY request_url_path, request_id")
     assert SECRET not in json.dumps(rows)
-    opened, shut = rows
+    told = {row["request_url_path"]: row for row in rows if row["request_url_path"] != "/later"}
+    opened, shut = told["/open/token=***"], told["/shut"]
     assert opened["request_url_path"] == "/open/token=***"
     assert shut["reasons"] == "asked with token=***"
-    for row in rows:
+    for row in told.values():
         assert row["request_headers"] == dict.fromkeys([name for name, _ in HEADERS], "***") | {
             "x-tenant": VISIBLE, "referer": "https://shop.test/?page=1&sig=***", "user-agent": "agent; api_key=***",
         }  # fmt: skip
         assert row["request_referer"] == "https://shop.test/?page=1&sig=***"
         assert row["custom_tags"] == {"session-token": "***", "tenant": VISIBLE, "link": row["request_referer"]}
-        assert row["request_query_params"] == {
+        assert {name: value for name, value in row["request_query_params"].items() if "%" not in name} == {
             "page": "7", "access_token": "***", "patient": "***", "next": "https://a.test/?code=***",
         }  # fmt: skip
         assert row["origin_ip"] == ""
-    assert SECRET not in json.dumps(mixer.rows("SELECT * FROM decisions"))
+    decisions = mixer.rows("SELECT * FROM decisions")
+    assert SECRET not in json.dumps(decisions)
+    failed = {row["request_url_path"]: row["error"] for row in decisions if row["verdict"] == "error"}
+    assert all(failed[path] for path in ("/shape", "/conflict")), failed
     both = mixer.rows("SELECT source_ip FROM requests UNION ALL SELECT source_ip FROM decisions")
     (address,) = {row["source_ip"] for row in both}
     assert len(address) == 32
@@ -175,7 +189,7 @@ def test_no_command_shows_a_secret(spooled: bytes, mixer: Mixer, tmp_path: Path)
 
 def tailed(mixer: Mixer, file: Path, form: str) -> str:
     """What `mixer tail` shows of the rows that are there."""
-    command = (*MIXER, "tail", "-c", str(mixer.file), "-n", "5", "--format", form, "--filter", FILTER)
+    command = (*MIXER, "tail", "-c", str(mixer.file), "-n", "9", "--format", form, "--filter", FILTER)
     with file.open("w") as output, subprocess.Popen(command, stdout=output, env=own_environment()) as process:
         try:
             eventually(lambda: len(file.read_text().splitlines()) >= 2, "two rows")
