@@ -31,6 +31,7 @@ from mixer_py.telemetry.decision_log import DecisionLog
 from mixer_py.telemetry.decision_log_input import InputKeeper, InputSources
 from mixer_py.telemetry.istio_metrics import IstioMetrics
 from mixer_py.telemetry.recorder import Recorder
+from mixer_py.telemetry.row_masking import RowMask
 from mixer_py.telemetry.settings import EmbeddedTarget, SpoolSettings, TelemetrySettings
 from mixer_py.telemetry.sinks import Sink
 from mixer_py.telemetry.spool.spool import SpoolFolder
@@ -74,10 +75,11 @@ class Rooms:
             spool_first=spool is not None and spool.mode == "always",
             waiting_tables=access_log.TABLES if settings.telemetry.when_full == "back_pressure" else (),
         )  # fmt: skip
+        mask = RowMask(settings.telemetry.mask)
         self._decisions = (
             DecisionLog(
                 self._recorder, settings.decision_log, _keeper(snapshot, registry), registry, clock,
-                settings.telemetry.mask,
+                mask,
             )
             if sink is not None
             else None
@@ -94,7 +96,7 @@ class Rooms:
         self._rate_limit = RateLimitService(self._limiter(snapshot), clock, registry)
         prometheus = settings.telemetry.prometheus
         self._user_metrics = UserMetrics(registry, prometheus.metrics)
-        self._decoder = AccessLogDecoder(clock, settings.telemetry.privacy)
+        self._decoder = AccessLogDecoder(clock, settings.telemetry.privacy, mask)
         self._access_log = AccessLogService(
             self._decoder,
             (IstioMetrics(registry, prometheus), self._user_metrics),
@@ -116,16 +118,17 @@ class Rooms:
         Returns once what the old policy held is given back: here and now, because its engine is freed in this thread.
         """
         telemetry = snapshot.configuration.telemetry
+        mask = RowMask(telemetry.mask)  # reads a key from its file: first, because it may fail
         retired_counters = self._change_counters(snapshot.configuration)
         self._needs_counters = snapshot.configuration.rate_limit.unhealthy_without_store
         self._authorization.activate(self._authorize(snapshot))
         self._shadow.activate(snapshot.configuration.policy.shadow)
         if self._decisions is not None:
             keeper = _keeper(snapshot, self._registry)
-            self._decisions.activate(snapshot.configuration.decision_log, keeper, telemetry.mask)
+            self._decisions.activate(snapshot.configuration.decision_log, keeper, mask)
         self._rate_limit.limiter = self._limiter(snapshot)
         self._access_log.flush()  # what has come is counted as it was wanted until now
-        self._decoder.activate(telemetry.privacy)
+        self._decoder.activate(telemetry.privacy, mask)
         self._user_metrics.activate(telemetry.prometheus.metrics)
         if retired_counters is not None:
             await retired_counters.close()

@@ -24,7 +24,6 @@ from mixer_py.telemetry.booking import LOG_FULL, MALFORMED, POLICY, QUEUE_FULL, 
 from mixer_py.telemetry.columns import DECISIONS
 from mixer_py.telemetry.decision_log_settings import DecisionLogSettings
 from mixer_py.telemetry.decision_record import DecisionRecord, Kept
-from mixer_py.telemetry.privacy_settings import RowMaskSettings
 from mixer_py.telemetry.row_masking import RowMask, Step
 
 _FLUSH_RECORDS: Final = 1000
@@ -73,7 +72,7 @@ class DecisionLog:
 
     def __init__(
         self, rows: RowTaker, settings: DecisionLogSettings, keeper: Keeper, registry: Registry, clock: Clock,
-        mask: RowMaskSettings | None = None,
+        mask: RowMask | None = None,
     ) -> None:  # fmt: skip
         """Starts with one snapshot's settings; `activate` replaces them.
 
@@ -84,9 +83,6 @@ class DecisionLog:
             registry: gets `mixer_decision_log_full_total`.
             clock: for waiting.
             mask: what it says of columns holds here too; texts were masked by the keeper.
-
-        Raises:
-            OSError: the file of the key that masks hash with cannot be read.
         """
         self._rows = rows
         self._clock = clock
@@ -104,10 +100,10 @@ class DecisionLog:
         self._outcomes = {name: full.labels(name) for name in ("waited", "dropped", "refused")}
         self.activate(settings, keeper, mask)
 
-    def activate(self, settings: DecisionLogSettings, keeper: Keeper, mask: RowMaskSettings | None = None) -> None:
+    def activate(self, settings: DecisionLogSettings, keeper: Keeper, mask: RowMask | None = None) -> None:
         """Keeps the records that come from now on by other settings."""
-        rules = RowMask(mask)
-        self._steps = {column.name: step for column in DECISIONS.columns if (step := rules.step(column)) is not None}
+        steps = {column.name: mask.step(column) for column in DECISIONS.columns} if mask is not None else {}
+        self._steps = {name: step for name, step in steps.items() if step is not None}
         self._settings = settings
         self._keeper = keeper
         self._promises = settings.when_full != "drop"

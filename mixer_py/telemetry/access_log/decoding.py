@@ -112,29 +112,26 @@ class AccessLogDecoder:
     What it gives is masked: nothing that is not to be shown leaves it.
     """
 
-    def __init__(self, clock: Clock | None = None, privacy: Privacy | None = None) -> None:
+    def __init__(self, clock: Clock | None = None, privacy: Privacy | None = None, mask: RowMask | None = None) -> None:
         """Builds the projection.
 
         Args:
             clock: dates an entry that has no start.
             privacy: what rows may show.
+            mask: made of `privacy.mask`; None to make it here.
 
         Raises:
-            OSError: the file of the key that masks hash with cannot be read.
+            OSError: the file of the key that masks hash with cannot be read, here.
         """
         self._clock = clock or SystemClock()
         self._projection = Projection()
         self._known = KnownParties()
         self._tracker = ConnectionTracker(self._clock.wall_ns())
-        self.activate(privacy or Privacy())
+        privacy = privacy or Privacy()
+        self.activate(privacy, RowMask(privacy.mask) if mask is None else mask)
 
-    def activate(self, privacy: Privacy) -> None:
-        """Shows from the next slice on what other settings say.
-
-        Raises:
-            OSError: as above; what held before holds on.
-        """
-        mask = RowMask(privacy.mask)
+    def activate(self, privacy: Privacy, mask: RowMask) -> None:
+        """Shows from the next slice on what other settings say."""
         self._requests = _Table(REQUESTS, RequestSlice, privacy, mask)
         self._connections = _Table(CONNECTIONS, ConnectionSlice, privacy, mask)
 
