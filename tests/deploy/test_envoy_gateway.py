@@ -18,7 +18,7 @@ from tests.parts.programs import Programs
 from tests.parts.upstream import Upstream
 
 FOLDER = ROOT / "deploy" / "envoy-gateway"
-OBJECTS = ("gateway.yaml", "mixer.yaml")
+OBJECTS = ("gateway.yaml", "references.yaml")
 FILTER = "envoy.filters.http.ext_authz/securitypolicy/edge/mixer"
 """What Envoy Gateway calls the filter that it makes of the policy."""
 

@@ -39,7 +39,12 @@ helm.sh/chart: {{ .Chart.Name }}-{{ .Chart.Version }}
 {{- if .Values.policies }}{{ $_ := set $settings "policy" (dict "bundles" (list "policies")) }}{{ end }}
 {{- if .Values.limits }}{{ $_ := set $settings "rate_limit" (dict "config" (list "limits")) }}{{ end }}
 {{- if and .Values.spool.enabled (dig "telemetry" "clickhouse" "" .Values.config) }}
-{{- $_ := set $settings "telemetry" (dict "spool" (dict "directory" "/var/lib/mixer/spool")) }}
+{{- /* Above its size the volume costs the pod: three tables of each worker, and room for fetched bundles, fit in. */ -}}
+{{- $size := .Values.spool.size }}
+{{- $mebibytes := mul (regexFind "^[0-9]+" $size | int64) (get (dict "Mi" 1 "Gi" 1024 "Ti" 1048576) (regexFind "[A-Z]i$" $size)) }}
+{{- $share := div $mebibytes (mul 4 (dig "server" "workers" 1 .Values.config)) }}
+{{- $spool := dict "directory" "/var/lib/mixer/spool" "bytes" (printf "%dMiB" $share) }}
+{{- $_ := set $settings "telemetry" (dict "spool" $spool) }}
 {{- end }}
 {{- mustMergeOverwrite $settings (deepCopy .Values.config) | toYaml }}
 {{- end }}
