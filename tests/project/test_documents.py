@@ -5,6 +5,7 @@ A comment on the line before a fence says what a block is:
 
     <!-- run: file NAME -->    the block is the file NAME; later blocks may use it
     <!-- run: envoy -->        pieces of an Envoy configuration, which Envoy validates in place of the shipped ones
+    <!-- run: envoy NAME -->   the same; the whole is the file NAME
     <!-- run: no, REASON -->   not run
 
 `console` and `yaml` blocks need none. A `yaml` block by itself is a configuration that `mixer validate` accepts. In
@@ -116,8 +117,9 @@ def run_block(block: Block, workplace: Workplace, place: str) -> None:
         workplace.write(rest, block.text)
     elif word == "envoy":
         pieces = put_in(yaml.safe_load(SHIPPED.read_text(encoding="utf-8")), yaml.safe_load(block.text))
-        workplace.write("pieces.yaml", yaml.safe_dump(pieces))
-        run_command(workplace, place, ["envoy", "--mode", "validate", "-c", "pieces.yaml"])
+        name = rest or "pieces.yaml"
+        workplace.write(name, yaml.safe_dump(pieces))
+        run_command(workplace, place, ["envoy", "--mode", "validate", "-c", name])
     elif word == "no,":
         assert rest, f"{place}: a block that is not run says why"
     elif block.language == "yaml":
