@@ -170,6 +170,9 @@ def leads_somewhere(document: Path, link: str) -> bool:
     return target.exists() and (not anchor or anchor in anchors(target))
 
 
-@pytest.mark.parametrize("document", [*ROOT.glob("*.md"), *sorted((ROOT / "docs").glob("**/*.md"))], ids=name_of)
+LINKED = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("**/*.md"), *(ROOT / "deploy").glob("**/*.md")])
+
+
+@pytest.mark.parametrize("document", LINKED, ids=name_of)
 def test_links_lead_somewhere(document: Path) -> None:
     assert [link for link in local_links(document) if not leads_somewhere(document, link)] == []

@@ -1,0 +1,77 @@
+"""deploy/envoy/envoy.yaml: nothing that matters is left to a default, and its lines for TLS are what Envoy takes."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from mixer_py.demo import envoy
+from mixer_py.envoy_parts import find_envoy
+from tests.parts.certificates import make_certificate
+from tests.parts.envoy_proxy import SHIPPED, http_filter, manager
+
+_COMMENTED = re.compile(r"^      #(?=transport_socket|  )", re.MULTILINE)
+
+
+def shipped() -> dict[str, Any]:
+    return envoy.read_bootstrap(SHIPPED)
+
+
+def clusters() -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = shipped()["static_resources"]["clusters"]
+    return found
+
+
+def test_every_wait_has_an_end():
+    bootstrap = shipped()
+    assert all(cluster["connect_timeout"] for cluster in clusters())
+    routes = manager(bootstrap)["route_config"]["virtual_hosts"][0]["routes"]
+    assert all(route["route"]["timeout"] for route in routes)
+    assert http_filter(bootstrap, "ext_authz")["grpc_service"]["timeout"]
+    assert http_filter(bootstrap, "ratelimit")["timeout"]
+    assert manager(bootstrap)["request_headers_timeout"]
+    assert manager(bootstrap)["common_http_protocol_options"]["idle_timeout"]
+    assert all(check["timeout"] for cluster in clusters() for check in cluster.get("health_checks", ()))
+
+
+def test_every_failure_mode_is_said():
+    authorization, limit = http_filter(shipped(), "ext_authz"), http_filter(shipped(), "ratelimit")
+    assert {"failure_mode_allow", "failure_mode_allow_header_add", "status_on_error"} <= authorization.keys()
+    assert {"failure_mode_deny", "status_on_error"} <= limit.keys()
+    assert authorization["with_request_body"]["allow_partial_message"] is True, "else a longer body is refused with 413"
+
+
+def test_every_cluster_has_its_circuit_breakers_and_mixers_are_wide():
+    for cluster in clusters():
+        (threshold,) = cluster["circuit_breakers"]["thresholds"]
+        assert {"max_requests", "max_pending_requests", "max_connections"} <= threshold.keys(), cluster["name"]
+        if cluster["name"] == "mixer":
+            assert threshold["max_requests"] > 1024
+
+
+def test_a_check_is_tried_at_as_many_endpoints_as_one_mixer_has():
+    (mixer,) = [cluster for cluster in clusters() if cluster["name"] == "mixer"]
+    endpoints = mixer["load_assignment"]["endpoints"][0]["lb_endpoints"]
+    assert len(endpoints) == 8
+    assert http_filter(shipped(), "ext_authz")["grpc_service"]["retry_policy"]["num_retries"] >= len(endpoints)
+
+
+@pytest.mark.envoy
+def test_envoy_takes_the_lines_for_tls_once_they_are_no_comment(tmp_path: Path):
+    made = make_certificate(tmp_path, "own")
+    for name, source in {"tls.crt": made.certificate, "tls.key": made.key, "ca.crt": made.certificate}.items():
+        (tmp_path / name).write_bytes(source.read_bytes())
+    text, lines = _COMMENTED.subn("      ", SHIPPED.read_text(encoding="utf-8"))
+    assert lines > 10
+    (mixer,) = [one for one in yaml.safe_load(text)["static_resources"]["clusters"] if one["name"] == "mixer"]
+    assert mixer["transport_socket"]["name"] == "envoy.transport_sockets.tls"
+    copy = tmp_path / "envoy.yaml"
+    copy.write_text(text.replace("/etc/envoy/tls", str(tmp_path)))
+    command = (find_envoy(), "--mode", "validate", "--config-path", copy)
+    finished = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert finished.returncode == 0, finished.stderr
