@@ -115,11 +115,14 @@ def make_application(pages: Pages, access: Access) -> ASGIApp:
         Route("/query", query, methods=["GET", "POST"]),
         *(Route(path, document(path, page)) for path, page in pages.documents.items()),
     ]
-    return Starlette(
+    application = Starlette(
         routes=routes,
         middleware=[Middleware(_Guard, access=access)],
         exception_handlers={MixerError: _mixer_error, Exception: _internal_error},
     )
+    # No page has two spellings; and what Starlette would answer instead fails for a query string that is no UTF-8.
+    application.router.redirect_slashes = False
+    return application
 
 
 class _Guard:
