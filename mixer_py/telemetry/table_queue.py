@@ -85,6 +85,7 @@ class TableQueue:
         self._spool = spool
         self._spool_first = spool_first
         self._promised = False
+        self._spool_fails = False
         self._batches: deque[tuple[pa.RecordBatch, int]] = deque()
         self._rows = self._bytes = 0  # in `_batches`
         self._taken_rows = self._taken_bytes = 0  # out of it, on their way to the sink or to the disk
@@ -358,6 +359,7 @@ class TableQueue:
         moved = False
         try:
             moved = await spool.append(batch, evict=not self._promised)
+            self._spool_works()
         except OSError as error:
             self._spool_failed(error)
         self._taken_rows -= len(batch)
@@ -373,11 +375,18 @@ class TableQueue:
 
     def _spool_failed(self, error: OSError) -> None:
         self._errors.labels("spool").add()
-        self._log.error(
-            "the spool cannot be used; rows stay in memory, within its bound",
-            way_out="see the folder of telemetry.spool and its disk; runbook MixerQueueFills",
-            error=str(error),
-        )
+        if not self._spool_fails:  # it is tried ten times a second
+            self._log.error(
+                "the spool cannot be used; rows stay in memory, within its bound",
+                way_out="see the folder of telemetry.spool and its disk; runbook MixerQueueFills",
+                error=str(error),
+            )
+        self._spool_fails = True
+
+    def _spool_works(self) -> None:
+        if self._spool_fails:
+            self._log.warning("the spool can be used again")
+        self._spool_fails = False
 
     def _show(self) -> None:
         waiting = self._waiting

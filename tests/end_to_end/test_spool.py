@@ -4,67 +4,13 @@ from __future__ import annotations
 
 import os
 import signal
-from collections import Counter
-from collections.abc import Iterator
-from contextlib import contextmanager
 
 import pytest
-from envoy.service.accesslog.v3 import als_pb2
 
-from tests.parts.grpc_client import connect
 from tests.parts.mixer_process import Mixer, eventually
+from tests.parts.rows_sent import QUEUE, all_are_booked, booked, hanging_store, send, stored
 
 pytestmark = pytest.mark.chdb
-
-QUEUE = {"rows": 500, "block_rows": 100, "block_interval": "10ms"}
-
-
-def message(first: int, count: int) -> als_pb2.StreamAccessLogsMessage:
-    sent = als_pb2.StreamAccessLogsMessage()
-    sent.identifier.node.id = "edge"
-    for number in range(first, first + count):
-        entry = sent.http_logs.log_entry.add()
-        entry.request.request_id = f"r{number}"
-        entry.common_properties.start_time.seconds = 1_790_000_000
-        entry.response.response_code.value = 200
-    return sent
-
-
-def send(mixer: Mixer, first: int, count: int) -> None:
-    """Entries in messages of 20, a stream for each hundred; returns when all were answered."""
-    with connect(mixer.address) as client:
-        for begin in range(first, first + count, 100):
-            client.log(message(number, 20) for number in range(begin, min(begin + 100, first + count), 20))
-
-
-@contextmanager
-def hanging_store(mixer: Mixer) -> Iterator[None]:
-    """ClickHouse that answers nothing, for as long as the block takes or until it is replaced."""
-    store = mixer.store()
-    os.kill(store, signal.SIGSTOP)
-    try:
-        yield
-    finally:
-        os.kill(store, signal.SIGCONT)
-
-
-def booked(mixer: Mixer, state: str) -> float:
-    return mixer.metric("mixer_rows_total", table="requests", state=state)
-
-
-def all_are_booked(mixer: Mixer, rows: int) -> bool:
-    """Whether so many rows were received and each was written or dropped, in one look at the books."""
-    books: Counter[str] = Counter()
-    for (name, labels), value in mixer.metrics("mixer_").items():
-        has = dict(labels)
-        if has.get("table") == "requests" and name in {"mixer_rows_total", "mixer_queue_rows", "mixer_spool_rows"}:
-            books[has.get("state", "waiting")] += int(value)
-    return books["received"] == rows == books["written"] + books["dropped"] and not books["waiting"]
-
-
-def stored(mixer: Mixer) -> list[int]:
-    rows = mixer.rows("SELECT request_id FROM requests")
-    return sorted(int(row["request_id"].removeprefix("r")) for row in rows)
 
 
 def make(make_mixer, mode: str) -> Mixer:

@@ -94,7 +94,7 @@ def give_turn(name: str, tally: Tally, seconds: int) -> None:
             command, cwd=ROOT, capture_output=True, text=True, errors="replace", timeout=seconds + START_SECONDS,
             check=False,
         )  # fmt: skip
-        told, ended_well = done.stdout + done.stderr, done.returncode == 0
+        told, ended_well = f"{done.stderr}{done.stdout}\nended with {done.returncode}", done.returncode == 0
     except subprocess.TimeoutExpired as late:
         told, ended_well = str(late), False
     tally.seconds += time.monotonic() - began

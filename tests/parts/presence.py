@@ -6,6 +6,8 @@ import functools
 import importlib.util
 import os
 import shutil
+import subprocess
+import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -36,6 +38,8 @@ WAYS: Mapping[str, str] = {
     "describing_modules": "install Go and run scripts/install-servers",
     "systemd": "as root: apt-get install --no-install-recommends systemd",
     "buildah": "as root: apt-get install --no-install-recommends buildah mmdebstrap; only root can use it here",
+    "mounts": "run the tests as root, where file systems may be mounted",
+    "gcc": "as root: apt-get install --no-install-recommends gcc libc6-dev",
 }
 """How to get each part, by the marker of the tests that need it."""
 
@@ -67,6 +71,10 @@ def is_here(part: str) -> bool:  # noqa: PLR0911 (one a part)
         except ProcessError:
             return False
         return True
+    if part == "mounts":
+        return _may_mount()
+    if part == "gcc":
+        return shutil.which("gcc") is not None
     if part == "chdb":
         return importlib.util.find_spec("chdb") is not None
     if part == "valkey":
@@ -80,6 +88,14 @@ def is_here(part: str) -> bool:  # noqa: PLR0911 (one a part)
     if part == "buildah" and (os.geteuid() != 0 or shutil.which("mmdebstrap") is None):
         return False
     return find_server(part) is not None
+
+
+def _may_mount() -> bool:
+    with tempfile.TemporaryDirectory() as folder:
+        if subprocess.run(["mount", "-t", "tmpfs", "tmpfs", folder], capture_output=True, check=False).returncode:
+            return False
+        subprocess.run(["umount", folder], check=True)
+    return True
 
 
 def skip_what_is_missing(items: list[pytest.Item]) -> None:

@@ -174,16 +174,14 @@ class Spool:
         Raises:
             OSError: they were not added.
         """
-        segment = self._writing
-        if segment is None or segment.size >= self._largest or segment.schema != batch.schema:
-            segment = Segment.create(self._new_path(), batch.schema)
-            self._segments.append(segment)
-            self._writing = segment
-            self.bytes += segment.size
-        before = segment.size
-        segment.append(batch)
-        self.bytes += segment.size - before
-        self.rows += len(batch)
+        try:
+            self._append(batch)
+        except OSError:
+            done = self._writing
+            if done is None or not done.done:
+                raise
+            self._drop(done)  # on a full disk rows that are written elsewhere must not be what takes the room
+            self._append(batch)
         return self._make_room() if evict else 0
 
     def append_begun(self, batch: pa.RecordBatch, token: str) -> int:
@@ -265,6 +263,18 @@ class Spool:
             else:
                 segment.close()
         self._segments.clear()
+
+    def _append(self, batch: pa.RecordBatch) -> None:
+        segment = self._writing
+        if segment is None or segment.size >= self._largest or segment.schema != batch.schema:
+            segment = Segment.create(self._new_path(), batch.schema)
+            self._segments.append(segment)
+            self._writing = segment
+            self.bytes += segment.size
+        before = segment.size
+        segment.append(batch)
+        self.bytes += segment.size - before
+        self.rows += len(batch)
 
     def _new_path(self, *, first: bool = False) -> Path:
         moment = time.time_ns()
