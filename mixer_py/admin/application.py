@@ -73,13 +73,6 @@ class Access:
 def make_application(pages: Pages, access: Access) -> ASGIApp:
     """The application; the same one answers on TCP and on the private socket."""
 
-    def health(check: Callable[[], str | None]) -> Callable[[Request], Awaitable[Response]]:
-        async def answer(_request: Request) -> Response:
-            fault = check()
-            return PlainTextResponse("ok\n" if fault is None else f"{fault}\n", 200 if fault is None else 503)
-
-        return answer
-
     def document(path: str, page: Callable[[], object]) -> Callable[[Request], Awaitable[Response]]:
         question = pages.questions.get(path)
 
@@ -110,8 +103,8 @@ def make_application(pages: Pages, access: Access) -> ASGIApp:
     routes = [
         Route("/", index),
         Route("/metrics", metrics),
-        Route("/healthz/live", health(pages.live)),
-        Route("/healthz/ready", health(pages.ready)),
+        Route("/healthz/live", _health(pages.live)),
+        Route("/healthz/ready", _health(pages.ready)),
         Route("/query", query, methods=["GET", "POST"]),
         *(Route(path, document(path, page)) for path, page in pages.documents.items()),
     ]
@@ -123,6 +116,14 @@ def make_application(pages: Pages, access: Access) -> ASGIApp:
     # No page has two spellings; and what Starlette would answer instead fails for a query string that is no UTF-8.
     application.router.redirect_slashes = False
     return application
+
+
+def _health(check: Callable[[], str | None]) -> Callable[[Request], Awaitable[Response]]:
+    async def answer(_request: Request) -> Response:
+        fault = check()
+        return PlainTextResponse("ok\n" if fault is None else f"{fault}\n", 200 if fault is None else 503)
+
+    return answer
 
 
 class _Guard:
