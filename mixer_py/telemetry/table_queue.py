@@ -385,7 +385,7 @@ class TableQueue:
 
     def _spool_works(self) -> None:
         if self._spool_fails:
-            self._log.warning("the spool can be used again")
+            self._log.info("the spool can be used again")
         self._spool_fails = False
 
     def _show(self) -> None:
