@@ -103,9 +103,14 @@ def _listening_on(port: int) -> Iterator[socket.socket]:
     """Our sockets that listen on a port, each to be closed; gRPC does not show those that it made."""
     for descriptor in Path("/proc/self/fd").iterdir():
         try:
-            found = socket.socket(fileno=os.dup(int(descriptor.name)))
+            copy = os.dup(int(descriptor.name))
         except OSError:
-            continue  # no socket, or closed meanwhile
+            continue  # closed meanwhile
+        try:
+            found = socket.socket(fileno=copy)
+        except OSError:  # no socket
+            os.close(copy)
+            continue
         with contextlib.suppress(OSError):
             is_tcp = found.family in {socket.AF_INET, socket.AF_INET6}
             if is_tcp and found.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN) and found.getsockname()[1] == port:
