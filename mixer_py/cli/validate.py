@@ -15,7 +15,9 @@ from functools import partial
 from mixer_py.cli.options import add_configuration, add_format
 from mixer_py.cli.output import print_json, print_line, printable, shorten_paths
 from mixer_py.config import Configuration, find_file, load, secret_faults
+from mixer_py.config.exposure import exposures
 from mixer_py.errors import ConfigurationError, Fault
+from mixer_py.instruments import SystemClock
 from mixer_py.policy.bundles.advice import advice
 from mixer_py.policy.bundles.reading import read_policy
 from mixer_py.policy.candidate import candidate_settings
@@ -27,6 +29,7 @@ from mixer_py.policy.rego.pattern_faults import check_patterns
 from mixer_py.policy.settings import PolicySettings
 from mixer_py.ratelimit.rules import Rules
 from mixer_py.ratelimit.stores.opening import check_store
+from mixer_py.runtime.certificate_files import read_all
 from mixer_py.runtime.counters import require_valkey
 
 EXAMPLES = ("mixer validate -c mixer.yaml", "mixer validate --format json")
@@ -85,6 +88,7 @@ def validate(arguments: argparse.Namespace) -> Report:
         except ConfigurationError as error:
             faults.extend(error.faults)
     faults.extend(secret_faults(configuration))
+    faults.extend(read_all(configuration.server, SystemClock().wall())[1])
     for settings in policies:
         with suppress(ConfigurationError):  # told already
             warnings.extend(advice(settings))
@@ -123,11 +127,7 @@ def _warnings(configuration: Configuration) -> Iterator[Fault]:
     answered = {service for listener in server.listeners for service in listener.service_names}
     if "ext_authz" in answered and configuration.policy.engine == "embedded" and not configuration.policy.bundles:
         yield Fault("no policy is loaded, so every check is denied", field="policy.bundles", way_out="name a folder")
-    for index, listener in enumerate(server.listeners):
-        if not listener.address.is_loopback:
-            message = f"{listener.address} can be reached by other machines, without TLS and without a password"
-            way_out = "let only Envoy reach it, by a network policy, or listen on a unix socket"
-            yield Fault(message, field=f"server.listeners.{index}.address", way_out=way_out)
+    yield from exposures(server)
     if not server.admin.is_loopback and server.admin_token is None:
         message = f"on {server.admin} only /metrics and /healthz answer other machines"
         yield Fault(message, field="server.admin", way_out="set server.admin_token for the other pages")

@@ -8,14 +8,15 @@ from annotated_types import Ge, Le
 from pydantic import ValidationInfo, field_validator, model_validator
 
 from mixer_py.config.address import Address, ListenAddress
-from mixer_py.config.tls import TlsSettings
+from mixer_py.config.tls import ServiceName, TlsSettings
 from mixer_py.envoy_parts import find_parts
 from mixer_py.errors import ProcessError
+from mixer_py.peers import AllowList
 from mixer_py.settings import Duration, LocalPath, Secret, Settings, Size, format_duration
 
 _INT32 = (1 << 31) - 1  # gRPC keeps sizes in bytes and times in milliseconds in so many bits
 
-ServiceName = Literal["all", "ext_authz", "rate_limit", "access_log", "health", "reflection"]
+NamedService = Literal["all", "ext_authz", "rate_limit", "access_log", "health", "reflection"]
 
 SERVICES: tuple[ServiceName, ...] = ("ext_authz", "rate_limit", "access_log", "health", "reflection")
 """What `all` stands for."""
@@ -31,7 +32,7 @@ class ListenerSettings(Settings):
     transport: Literal["grpcio", "envoy"] = "grpcio"
     """What carries the calls. `envoy` is Envoy itself with mixer inside: a single call takes less CPU, and there are no
     streams; it needs `mixer-py[envoy]`. See transports.md."""
-    services: tuple[ServiceName, ...] = ("all",)
+    services: tuple[NamedService, ...] = ("all",)
     """What is answered there; `all` is every service that the transport carries."""
     tls: TlsSettings | None = None
     """TLS here; what it leaves out is taken from `server.tls`. A unix socket has none: its file says who may
@@ -39,7 +40,7 @@ class ListenerSettings(Settings):
 
     @field_validator("services")
     @classmethod
-    def _services_fit(cls, services: tuple[ServiceName, ...], info: ValidationInfo) -> tuple[ServiceName, ...]:
+    def _services_fit(cls, services: tuple[NamedService, ...], info: ValidationInfo) -> tuple[NamedService, ...]:
         if not services:
             raise ValueError("a listener without services would answer nothing; name one, or all")
         if info.data.get("transport") == "envoy":
@@ -128,6 +129,8 @@ class ServerSettings(Settings):
                     raise ValueError(f"{listener.address}: the transport envoy has no TLS yet; use grpcio")
                 if tls is not None and (fault := tls.fault()):
                     raise ValueError(f"{listener.address}: {fault}")
+                if tls is not None and listener.transport == "envoy":
+                    raise ValueError(f"{listener.address}: transport envoy speaks no TLS in this version; use grpcio")
         return listeners
 
     @field_validator("listeners")
@@ -171,6 +174,18 @@ class ServerSettings(Settings):
     def tls_of(self, listener: ListenerSettings) -> TlsSettings | None:
         """TLS as it holds for a listener, whole; None where it speaks plaintext."""
         return _tls_of(listener, self.tls)
+
+    @property
+    def tls_files(self) -> tuple[LocalPath, ...]:
+        """The files that the listeners' TLS is made of, each once."""
+        every = (self.tls_of(listener) for listener in self.listeners)
+        named = ((tls.certificate, tls.key, tls.client_ca) for tls in every if tls is not None)
+        return tuple(dict.fromkeys(path for paths in named for path in paths if path is not None))
+
+    def peers_of(self, listener: ListenerSettings) -> dict[str, AllowList | None]:
+        """Who may call each service of a listener; None for everybody whom its `client_ca` vouches for."""
+        tls = self.tls_of(listener) or TlsSettings()
+        return {name: tls.allowed(name) for name in listener.service_names}
 
     @field_validator("admin")
     @classmethod

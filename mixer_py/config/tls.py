@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field
 
-from mixer_py.peers import parse_entry
+from mixer_py.peers import AllowList, parse_allow_list, parse_entry
 from mixer_py.settings import LocalPath, Settings
 
 ServiceName = Literal["ext_authz", "rate_limit", "access_log", "health", "reflection"]
@@ -54,9 +54,10 @@ class TlsSettings(Settings):
             return self
         return defaults.model_copy(update={name: getattr(self, name) for name in self.model_fields_set})
 
-    def allowed(self, service: ServiceName) -> tuple[str, ...] | None:
+    def allowed(self, service: ServiceName) -> AllowList | None:
         """The list that holds for a service; None for everybody whom `client_ca` vouches for."""
-        return self.services.get(service, self.allow)
+        entries = self.services.get(service, self.allow)
+        return None if entries is None else parse_allow_list(entries)
 
     def fault(self) -> str:
         """What does not fit together in the whole of a listener's settings; empty when all does."""

@@ -30,12 +30,13 @@ _SETTLED_AFTER = 20  # looks; a file that changes for longer than that is report
 
 
 def watched_paths(configuration: Configuration, file: Path | None) -> tuple[Path, ...]:
-    """What a running mixer reads from this machine: its configuration file, policies, limits and files of secrets."""
+    """What a running mixer reads from this machine: its own file, policies, limits, files of secrets and of TLS."""
     secret_files = [secret.file for _, secret in secrets_of(configuration) if secret.file is not None]
     descriptor, shadow = configuration.policy.proto_descriptor, configuration.policy.shadow
     named = [*configuration.policy.bundles, *configuration.rate_limit.config, *secret_files]
     named += [] if descriptor is None else [descriptor]
     named += [] if shadow is None else shadow.bundles
+    named += configuration.server.tls_files
     return tuple(dict.fromkeys([*([file.absolute()] if file is not None else []), *local_paths(named)]))
 
 

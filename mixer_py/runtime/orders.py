@@ -15,6 +15,8 @@ from typing import TypeVar
 
 from mixer_py.config.configuration import Configuration
 from mixer_py.config.log import LogSettings
+from mixer_py.config.server import ServerSettings
+from mixer_py.credentials import Credentials
 from mixer_py.errors import ProcessError
 from mixer_py.policy.settings import PolicySettings
 
@@ -31,12 +33,27 @@ class WorkerOrder:
         sources: file of what a worker has read before; None to read what the settings name. With it, a worker that
             replaces another decides as that one did, whatever stands on disk by then.
         fetched: files of what was fetched, by the keys of their sources.
+        credentials: of the listeners with TLS, by their addresses.
     """
 
     configuration: Configuration
     store_socket: Path | None = None
     sources: Path | None = None
     fetched: Mapping[str, Path] = field(default_factory=dict)
+    credentials: Mapping[str, Credentials] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class TlsOrder:
+    """What a worker's listeners show and whom they let in from now on.
+
+    Attributes:
+        server: whose lists of peers hold.
+        credentials: of the listeners with TLS, by their addresses.
+    """
+
+    server: ServerSettings
+    credentials: Mapping[str, Credentials]
 
 
 @dataclass(frozen=True, slots=True)

@@ -156,6 +156,7 @@ class Rooms:
             health="health" in named,
             health_names=rate_limit.HEALTH_NAMES if "rate_limit" in named else (),
             reflection="reflection" in named,
+            names={method: name for name, (method, _) in (*unary.items(), *streams.items())},
         )
 
     async def look(self, domain: str, descriptors: Sequence[Sequence[WrittenEntry]]) -> list[dict[str, object]]:

@@ -22,10 +22,13 @@ import mixer_py
 from mixer_py.admin import Access, AdminServer, Pages, make_application
 from mixer_py.config import load, redacted, secret_faults, socket_path
 from mixer_py.config.configuration import Configuration
+from mixer_py.config.exposure import exposures
+from mixer_py.config.server import ServerSettings
 from mixer_py.config.watching import changes
 from mixer_py.errors import ConfigurationError, Fault, MixerError, NotRunningError
 from mixer_py.instruments import Registry, SystemClock
 from mixer_py.queries import open_reader
+from mixer_py.runtime.certificates import Certificates
 from mixer_py.runtime.counters import whereabouts
 from mixer_py.runtime.fetching import Fetching
 from mixer_py.runtime.health import UNHEALTHY
@@ -41,10 +44,11 @@ from mixer_py.runtime.valkey_role import ValkeyRole
 from mixer_py.runtime.workers import Workers
 from mixer_py.telemetry.user_metrics_settings import Forms
 
-FIXED = ("listeners", "workers", "admin", "socket", "admin_token", "max_message_bytes", "max_in_flight",
+FIXED = ("workers", "admin", "socket", "admin_token", "max_message_bytes", "max_in_flight",
          "max_connection_age", "max_connection_age_grace")  # fmt: skip
 """Keys of `server` that hold for the life of a process."""
 _STOP_MARGIN = 5.0
+_LOOK_AGAIN_SECONDS = 10.0
 
 
 class Supervisor:
@@ -65,7 +69,10 @@ class Supervisor:
         self._store = StoreRole.when_embedded(configuration, folder, self._metrics, self._registry, self._clock)
         socket = self._store.socket if self._store else None
         self._reader = open_reader(telemetry.clickhouse, socket) if telemetry.clickhouse else None
-        self._workers = Workers(configuration, socket, folder, self._metrics, self._registry, self._clock)
+        self._certificates = Certificates(configuration.server, self._registry, self._clock)
+        self._workers = Workers(
+            configuration, self._certificates.credentials, socket, folder, self._metrics, self._registry, self._clock
+        )
         self._limits = LimitsPage(self._workers)
         self._valkey = ValkeyRole(folder, self._metrics, self._registry, self._clock)
         self._shadow = ShadowRole(folder, self._metrics, self._registry, self._clock)
@@ -105,7 +112,7 @@ class Supervisor:
             if not self._stop.is_set():
                 self._log.info("ready", revision=self._workers.deployed.revision)
                 self._shadow.want(self._workers.deployed.configuration)
-                work = (self._watch_files, self._reload_when_asked, self._shadow.run)
+                work = (self._watch_files, self._reload_when_asked, self._shadow.run, self._renew_again)
                 tasks = [asyncio.create_task(one()) for one in work]
                 await self._until_stopped(lambda: _first_failure(tasks))
         finally:
@@ -156,8 +163,11 @@ class Supervisor:
 
     async def _watch_files(self) -> None:
         async for changed in self._changes:
-            if not self._shadow.notice(changed):
+            others = self._certificates.notice(changed)
+            if others and not self._shadow.notice(others):
                 self._ask()
+            elif others < changed:
+                await self._renew_tls()
 
     def _ask(self) -> None:
         """A person, or a changed file, wants a reload; not only something that was fetched."""
@@ -182,6 +192,20 @@ class Supervisor:
             await self._reload.wait()
             self._reload.clear()
             await self._reload_once()
+            await self._renew_tls()
+
+    async def _renew_tls(self) -> None:
+        """Lets the workers show what is in the files of certificates now, and let in whom the settings name."""
+        server = self._workers.deployed.configuration.server
+        if self._certificates.renew(server):
+            await self._workers.renew_tls(server, self._certificates.credentials)
+
+    async def _renew_again(self) -> None:
+        """Looks again at files of certificates that were not good: in time one is, or may be read by then."""
+        while True:
+            await asyncio.sleep(_LOOK_AGAIN_SECONDS)
+            if self._certificates.faults:
+                await self._renew_tls()
 
     async def _reload_once(self) -> None:
         before = self._workers.deployed
@@ -231,6 +255,7 @@ class Supervisor:
             ConfigurationError: naming each such key.
         """
         changed = [f"server.{key}" for key in FIXED if getattr(before.server, key) != getattr(after.server, key)]
+        changed += ["server.listeners"] if _listeners(before.server) != _listeners(after.server) else []
         changed += ["telemetry"] if before.telemetry.fixed != after.telemetry.fixed else []
         way_out = "restart mixer, or take the change back"
         faults = [Fault("cannot change while mixer runs", field=key, way_out=way_out) for key in changed]
@@ -280,7 +305,7 @@ class Supervisor:
         bundles = GaugeMetricFamily("mixer_bundle_info", "Bundle archives in force.", labels=["bundle", "revision"])
         for bundle, revision in self._policies().get("bundle_revisions", {}).items():
             bundles.add_metric([bundle, revision], 1)
-        return snapshot, build, istio_build, bundles
+        return snapshot, build, istio_build, bundles, self._certificates.metric()
 
     def _config_page(self) -> Mapping[str, object]:
         deployed = self._workers.deployed
@@ -288,6 +313,7 @@ class Supervisor:
             "revision": deployed.revision,
             "configuration": redacted(deployed.configuration),
             "last_reload_faults": [str(fault) for fault in self._faults],
+            "certificate_faults": [str(fault) for fault in self._certificates.faults],
             "candidate_faults": [str(fault) for fault in self._shadow.faults],
             "fetched": self._fetching.describe(),
         }
@@ -307,6 +333,14 @@ class Supervisor:
         if self._reader is None:
             raise NotRunningError("no rows are kept; name a place in telemetry.clickhouse")
         return await self._reader.query(sql)
+
+
+def _listeners(server: ServerSettings) -> Sequence[object]:
+    """What of the listeners holds for the life of a process: not who may call, nor what their TLS files hold."""
+    return [
+        (one.address, one.transport, one.service_names, tls and (tls.certificate, tls.key, tls.client_ca))
+        for one, tls in ((one, server.tls_of(one)) for one in server.listeners)
+    ]
 
 
 async def _first_failure(tasks: Sequence[asyncio.Task[None]]) -> None:
@@ -332,6 +366,8 @@ def _load(path: Path | None, overrides: Sequence[str]) -> Configuration:
 async def _serve(path: Path | None, overrides: Sequence[str]) -> None:
     configuration = _load(path, overrides)
     configure_logs(configuration.log, "supervisor")
+    for exposure in exposures(configuration.server):
+        structlog.get_logger("runtime").warning(exposure.message, way_out=exposure.way_out)
     addresses = [listener.address for listener in configuration.server.listeners]
     with private_folder() as folder, held(addresses):
         await Supervisor(path, overrides, configuration, folder).run()

@@ -18,7 +18,7 @@ import secrets
 import signal
 import socket
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import structlog
@@ -26,6 +26,7 @@ import uvloop
 
 from mixer_py.config.configuration import Configuration
 from mixer_py.config.server import ListenerSettings
+from mixer_py.credentials import Credentials
 from mixer_py.errors import ConfigurationError, Fault, MixerError, ProcessError
 from mixer_py.instruments import Registry, SystemClock, Table
 from mixer_py.policy.policy import load_engine
@@ -35,13 +36,22 @@ from mixer_py.runtime.control import ControlChannel, Message, die_with_parent, r
 from mixer_py.runtime.envoy_listening import envoy_server
 from mixer_py.runtime.health import watch_health
 from mixer_py.runtime.logs import configure_logs
-from mixer_py.runtime.orders import WorkerOrder, read_private, write_private
+from mixer_py.runtime.orders import TlsOrder, WorkerOrder, read_private, write_private
 from mixer_py.runtime.rooms import UNARY, Rooms
 from mixer_py.runtime.snapshot import Snapshot, Sources, build, read
 from mixer_py.runtime.succession import hand_on, hand_on_rest, inherit
 from mixer_py.runtime.vital_signs import VitalSigns
 from mixer_py.runtime.weight import HEAVY_CONNECTION_AGE, is_costly
-from mixer_py.transports import Admission, EnvoyHost, Forwarder, GrpcioServer, HandlerTable, Server, ServerLimits
+from mixer_py.transports import (
+    Admission,
+    EnvoyHost,
+    Forwarder,
+    GrpcioServer,
+    HandlerTable,
+    ListenerTls,
+    Server,
+    ServerLimits,
+)
 
 
 class Worker:
@@ -61,6 +71,8 @@ class Worker:
         self._clock = SystemClock()
         self._vital_signs = VitalSigns(registry)
         self._servers: list[Server] = []
+        self._tls: dict[str, ListenerTls] = {}
+        self._credentials: Mapping[str, Credentials] = {}
         self._rooms: Rooms | None = None
         self._prepared: Snapshot | None = None
         self._configuration = Configuration()
@@ -76,6 +88,7 @@ class Worker:
         """Obeys until it is told to stop and has drained, or the supervisor is gone; the exit code."""
         beating = asyncio.create_task(self._vital_signs.beat_for_ever())
         stopping = asyncio.create_task(stop.wait())
+        aside = {"look": self._look, "renew_tls": self._renew_tls}  # what they do leaves nothing to settle
         try:
             while not self._drained:
                 receiving = asyncio.create_task(self._control.receive())
@@ -88,7 +101,7 @@ class Worker:
                 if message is None:  # the supervisor is gone, so nobody would ever end this process
                     await self._drain()
                     return 1
-                answering = self._look if message["command"] == "look" else self._obey
+                answering = aside.get(str(message["command"]), self._obey)
                 await self._control.send(await answering(message))
         finally:
             beating.cancel()
@@ -129,7 +142,7 @@ class Worker:
         return answer
 
     async def _look(self, message: Message) -> Message:
-        """What stands in the counters that a person asks for; nothing else changes, so there is nothing to settle."""
+        """What stands in the counters that a person asks for."""
         if self._rooms is None:
             return refused([Fault("nothing was started")])
         descriptors = message["descriptors"]
@@ -144,6 +157,7 @@ class Worker:
     async def _build_first(self, path: Path) -> dict[str, object]:
         order = read_private(path, WorkerOrder)
         configuration = self._configuration = order.configuration
+        self._credentials = order.credentials
         configure_logs(configuration.log, "worker")
         await load_engine(configuration.policy)
         snapshot, reply = self._build(order, path.parent)
@@ -181,8 +195,6 @@ class Worker:
             raise ProcessError("nothing is built that could answer")
         rooms.start()
         settings = self._configuration.server
-        if any(settings.tls_of(listener) is not None for listener in settings.listeners):
-            raise ProcessError("server.tls is not built yet in this version, and there is no fall-back to plaintext")
         limits = ServerLimits(
             settings.max_message_bytes,
             settings.max_in_flight,
@@ -197,7 +209,11 @@ class Worker:
             server = self._server(listener, rooms.table(services), limits, admission)
             await server.start()
             self._servers.append(server)
-            self._log.info("listening", address=address, transport=listener.transport, services=list(services))
+            tls = self._tls.get(address)
+            self._log.info(
+                "listening", address=address, transport=listener.transport, services=list(services),
+                tls=tls is not None, authenticates=tls is not None and tls.authenticates,
+            )  # fmt: skip
         own = f"{self._folder}/worker-{secrets.token_hex(4)}"
         server = GrpcioServer(f"unix://{own}", rooms.table(UNARY), limits, admission, self._clock, behind=True)
         await server.start()
@@ -210,10 +226,41 @@ class Worker:
     ) -> Server:
         address, sharers = listener.address, self._configuration.server.workers
         if listener.transport == "grpcio":
-            return GrpcioServer(str(address), table, limits, admission, self._clock, sharers=sharers)
+            tls = self._tls_of(listener)
+            return GrpcioServer(str(address), table, limits, admission, self._clock, sharers=sharers, tls=tls)
+        if self._configuration.server.tls_of(listener) is not None:
+            raise ProcessError(
+                f"cannot listen on {address}: transport envoy speaks no TLS, and never plaintext instead"
+            )
         if self._host is None:
             raise ProcessError(f"cannot listen on {address}: this worker is not inside an Envoy")
         return envoy_server(address, table, limits, admission, self._clock, self._host, sharers)
+
+    def _tls_of(self, listener: ListenerSettings) -> ListenerTls | None:
+        """TLS of a listener; None where it speaks plaintext.
+
+        Raises:
+            ProcessError: it was given no certificate.
+        """
+        settings, address = self._configuration.server, str(listener.address)
+        if settings.tls_of(listener) is None:
+            return None
+        credentials = self._credentials.get(address)
+        if credentials is None:
+            raise ProcessError(f"there is no certificate for {address}, and no fall-back to plaintext")
+        tls = ListenerTls(address, credentials, settings.peers_of(listener), self._registry, self._clock)
+        self._tls[address] = tls
+        return tls
+
+    async def _renew_tls(self, message: Message) -> Message:
+        """Shows other certificates to new connections, and lets in whom other lists name."""
+        order = read_private(Path(str(message["order"])), TlsOrder)
+        self._credentials = order.credentials
+        for listener in order.server.listeners:
+            address = str(listener.address)
+            if address in self._tls:
+                self._tls[address].renew(order.credentials[address], order.server.peers_of(listener))
+        return {"event": "renewed"}
 
     def _forward(self, address: str) -> dict[str, object]:
         """Lets the worker at an address answer from now on.

@@ -12,12 +12,13 @@ import structlog
 
 from mixer_py.config.configuration import Configuration
 from mixer_py.config.server import ServerSettings
+from mixer_py.credentials import Credentials
 from mixer_py.errors import ConfigurationError, ProcessError
 from mixer_py.instruments import Clock, Registry
 from mixer_py.runtime.child import Child, ChildProgram
 from mixer_py.runtime.control import Message, faults_of
 from mixer_py.runtime.metrics import ProcessMetrics
-from mixer_py.runtime.orders import WorkerOrder, write_private
+from mixer_py.runtime.orders import TlsOrder, WorkerOrder, write_private
 from mixer_py.runtime.role import TAKEN, Role
 from mixer_py.runtime.succession import empty_bequest
 from mixer_py.runtime.weight import is_heavy
@@ -62,6 +63,7 @@ class Workers:
     def __init__(
         self,
         configuration: Configuration,
+        credentials: Mapping[str, Credentials],
         store_socket: Path | None,
         folder: Path,
         metrics: ProcessMetrics,
@@ -69,6 +71,7 @@ class Workers:
         clock: Clock,
     ) -> None:
         self.deployed = Deployed(configuration)
+        self._credentials = credentials
         self._store_socket = store_socket
         self._folder = folder
         self._turn = asyncio.Lock()
@@ -131,6 +134,28 @@ class Workers:
                 await self._take_over(wanted)
             else:
                 await self._build_beside(children, wanted)
+
+    async def renew_tls(self, server: ServerSettings, credentials: Mapping[str, Credentials]) -> None:
+        """Lets every worker show these certificates from now on, and let in whom these settings name.
+
+        Those that only have old connections left as well: who calls there is judged there.
+        """
+        async with self._turn:
+            self._credentials = credentials
+            order = write_private(TlsOrder(server, credentials), self._folder, "order")
+            children = [child for role in self._roles for child in (role.child, *role.retired) if child is not None]
+            try:
+                message = {"command": "renew_tls", "order": str(order)}
+                told = await asyncio.gather(*(ask(child, message) for child in children), return_exceptions=True)
+            finally:
+                order.unlink()
+        for failure in told:
+            if isinstance(failure, BaseException):  # what replaces it begins with these
+                self._log.error(
+                    "a worker was not given its certificates",
+                    way_out="nothing, where it is being replaced: what replaces it has them; else send SIGHUP",
+                    error=str(failure),
+                )
 
     async def _build_beside(self, children: Sequence[Child], deployed: Deployed) -> None:
         try:
@@ -279,7 +304,9 @@ class Workers:
 
     async def _order(self, child: Child, command: str, wanted: Deployed) -> tuple[Deployed, Message]:
         """Lets a worker build what is wanted; what came of it, and the worker's answer."""
-        work = WorkerOrder(wanted.configuration, self._store_socket, wanted.sources, wanted.fetched)
+        work = WorkerOrder(
+            wanted.configuration, self._store_socket, wanted.sources, wanted.fetched, self._credentials
+        )  # fmt: skip
         order = write_private(work, self._folder, "order")
         try:
             answer = await ask(child, {"command": command, "order": str(order)})

@@ -7,6 +7,7 @@ from mixer_py.transports.forwarding import Forwarder
 from mixer_py.transports.grpcio import GrpcioServer, ServerLimits
 from mixer_py.transports.handlers import HandlerTable
 from mixer_py.transports.server import Server
+from mixer_py.transports.tls import ListenerTls
 
 __all__ = [
     "Admission",
@@ -15,6 +16,7 @@ __all__ = [
     "Forwarder",
     "GrpcioServer",
     "HandlerTable",
+    "ListenerTls",
     "Server",
     "ServerLimits",
 ]

@@ -7,14 +7,14 @@ with INTERNAL and leaves the next one working. Nothing here knows what the bytes
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NoReturn
 
 import grpc
 import structlog
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
-from grpc_reflection.v1alpha import reflection
+from grpc_reflection.v1alpha import reflection, reflection_pb2_grpc
 
 from mixer_py.calls import Call, ClientStreamHandler
 from mixer_py.errors import CardinalityError, ForwardingError, MixerError, ProcessError
@@ -23,6 +23,8 @@ from mixer_py.transports.admission import Admission
 from mixer_py.transports.forwarding import VOUCHER, Forwarder
 from mixer_py.transports.handlers import HandlerTable
 from mixer_py.transports.places import UNIX, Place
+from mixer_py.transports.standard import GuardedHealth, GuardedReflection
+from mixer_py.transports.tls import ListenerTls
 
 if TYPE_CHECKING:
     Handler = grpc.RpcMethodHandler[bytes, bytes]
@@ -91,6 +93,7 @@ class GrpcioServer:
         *,
         sharers: int = 1,
         behind: bool = False,
+        tls: ListenerTls | None = None,
     ) -> None:
         """Prepares a listener; nothing is bound before `start`.
 
@@ -102,9 +105,12 @@ class GrpcioServer:
             clock: for deadlines.
             sharers: how many processes listen at the address at a time, but for takeovers.
             behind: only other workers of this mixer can connect, and hand calls on (`Forwarder`); each says whether
-                its caller is authenticated. Else everybody who can open a unix socket is, and nobody on TCP.
+                its caller is authenticated. Else everybody who can open a unix socket is, and on TCP who has shown a
+                certificate.
+            tls: what is spoken there; None for plaintext.
         """
         self.address = address
+        self._tls = tls
         self._behind = behind
         self._on_unix = address.startswith(UNIX)
         self._place = Place(address, sharers)
@@ -113,10 +119,11 @@ class GrpcioServer:
         self._log = structlog.get_logger("transports.grpcio").bind(address=address)
         self._server = grpc.aio.server(options=limits.channel_arguments())
         self._answers = dict(table.unary)
+        self._names = table.names
         handlers = [self._unary(method) for method in table.unary]
         handlers += [self._client_stream(method, handler) for method, handler in table.client_streams.items()]
         self._server.add_generic_rpc_handlers([_Methods(dict(handlers))])
-        self._health = health.aio.HealthServicer() if table.health else None
+        self._health = GuardedHealth(self._admit_to("health")) if table.health else None
         self._services = table.service_names()
         self._health_names = frozenset(("", *self._services, *table.health_names))
         self._leaving = False
@@ -125,7 +132,8 @@ class GrpcioServer:
         if table.reflection:
             names = [*self._services, reflection.SERVICE_NAME]
             names += [health.SERVICE_NAME] if table.health else []
-            reflection.enable_server_reflection(names, self._server)
+            servicer = GuardedReflection(names, self._admit_to("reflection"))
+            reflection_pb2_grpc.add_ServerReflectionServicer_to_server(servicer, self._server)  # type: ignore[no-untyped-call]  # generated
 
     async def start(self) -> None:
         """Binds and accepts.
@@ -134,7 +142,7 @@ class GrpcioServer:
             ProcessError: the address cannot be bound.
         """
         try:
-            port = self._server.add_insecure_port(self._place.bound)
+            port = self._bind()
         except RuntimeError as error:
             raise ProcessError(f"cannot listen on {self.address}: {error}") from error
         if port == 0 and not self.address.startswith("unix:"):
@@ -142,6 +150,11 @@ class GrpcioServer:
         await self._set_health(self._health_names, serving=True)
         await self._server.start()
         self._place.publish()
+
+    def _bind(self) -> int:
+        if self._tls is None:
+            return self._server.add_insecure_port(self._place.bound)
+        return self._server.add_secure_port(self._place.bound, self._tls.server_credentials())
 
     def forward(self, forwarder: Forwarder) -> None:
         """Lets another process answer every unary call that is not being answered yet."""
@@ -178,22 +191,39 @@ class GrpcioServer:
         for name in names:
             await self._health.set(name, status)
 
-    def _call(self, context: Context) -> Call:
+    def _call(self, service: str, context: Context) -> Call:
+        """What is known of a call to one of our services.
+
+        Raises:
+            PermissionDeniedError: its caller may not make it.
+        """
         remaining = context.time_remaining()
         deadline = None if remaining is None else self._clock.monotonic() + remaining
-        authenticated = _is_vouched_for(context) if self._behind else self._on_unix
-        return Call(deadline, authenticated)
+        if self._tls is not None:
+            return Call(deadline, self._tls.judge(service, context))
+        return Call(deadline, _is_vouched_for(context) if self._behind else self._on_unix)
+
+    def _admit_to(self, service: str) -> Callable[[Context], Awaitable[None]]:
+        """Lets calls of a service that is not ours through, or ends them."""
+
+        async def admit(context: Context) -> None:
+            try:
+                self._call(service, context)
+            except MixerError as error:
+                await _abort(context, error.grpc_status, str(error))
+
+        return admit
 
     def _unary(self, method: str) -> tuple[str, Handler]:
-        admission, answers = self._admission, self._answers
+        admission, answers, service = self._admission, self._answers, self._names.get(method, method)
 
         def handler(message: bytes, call: Call) -> Awaitable[bytes]:
             return answers[method](message, call)  # as late as this, so that `forward` holds from one call to the next
 
         # A stream of requests to gRPC, because it never ends a unary call whose client half-closes without a message.
         async def answer(_: AsyncIterator[bytes], context: Context) -> bytes:
-            call = self._call(context)
             try:
+                call = self._call(service, context)
                 message = await _only_message(context, call, admission)
                 return _sound(await admission.run(handler, message, call))
             except BaseException as error:  # noqa: BLE001 (no failure may read as success)
@@ -202,9 +232,11 @@ class GrpcioServer:
         return method, grpc.stream_unary_rpc_method_handler(answer)
 
     def _client_stream(self, method: str, handler: ClientStreamHandler) -> tuple[str, Handler]:
+        service = self._names.get(method, method)
+
         async def answer(messages: AsyncIterator[bytes], context: Context) -> bytes:
             try:
-                return _sound(await handler(messages, self._call(context)))
+                return _sound(await handler(messages, self._call(service, context)))
             except BaseException as error:  # noqa: BLE001 (no failure may read as success)
                 await self._fail(method, context, error)
 

@@ -21,6 +21,7 @@ class HandlerTable:
         health: answer the standard health service.
         health_names: what it knows besides the services of this table.
         reflection: answer server reflection, for every service of this table.
+        names: full method name → what the settings call its service, where lists of peers are given by that.
     """
 
     unary: Mapping[str, UnaryHandler] = field(default_factory=dict)
@@ -28,6 +29,7 @@ class HandlerTable:
     health: bool = True
     health_names: tuple[str, ...] = ()
     reflection: bool = True
+    names: Mapping[str, str] = field(default_factory=dict)
 
     def service_names(self) -> tuple[str, ...]:
         """The services whose methods stand in the table, sorted."""

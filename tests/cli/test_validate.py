@@ -4,6 +4,8 @@ import json
 
 import pytest
 
+from tests.parts.certificates import Authority
+
 
 def warnings(result):
     return {warning["field"] for warning in json.loads(result.out)["warnings"]}
@@ -85,6 +87,44 @@ def test_what_is_meant_gives_no_warning(mixer, tmp_path, configuration):
     result = mixer("validate", "-c", configuration, "--format", "json", *words)
     assert result.code == 0
     assert warnings(result) == set()
+
+
+def test_what_is_wrong_with_files_of_tls(mixer, tmp_path, configuration):
+    own = Authority(tmp_path).issue("server")
+    own.key.write_bytes(Authority(tmp_path, "other").issue("other").key.read_bytes())
+    words = ["--set", "server.tls={certificate: server.pem, key: server.key, client_ca: none.pem}"]
+    result = mixer("validate", "-c", configuration, *words)
+    assert result.code == 1
+    assert "error: none.pem: server.tls.client_ca: cannot be read: No such file or directory" in result.out
+    words = ["--set", "server.tls={certificate: server.pem, key: server.key}"]
+    result = mixer("validate", "-c", configuration, *words)
+    assert "error: server.key: server.tls.key: is not the key of " in result.out
+
+
+@pytest.mark.parametrize(
+    ("address", "tls", "words"),
+    [
+        ("0.0.0.0:9091", None, "without TLS"),
+        ("127.0.0.1:9091", None, ""),
+        ("0.0.0.0:9091", {}, "its TLS asks for no certificate"),
+        ("127.0.0.1:9091", {}, ""),
+        ("127.0.0.1:9091", {"client_ca": "authority.pem"}, "each becomes a row"),
+        ("0.0.0.0:9091", {"client_ca": "authority.pem", "allow": ["envoy.example"]}, ""),
+        ("0.0.0.0:9091", {"client_ca": "authority.pem", "services": {"access_log": ["envoy.example"]}}, ""),
+    ],
+)
+def test_what_stands_open_at_a_listener(mixer, tmp_path, address, tls, words):
+    Authority(tmp_path).issue("server")
+    listener = {"address": address}
+    if tls is not None:
+        listener["tls"] = {"certificate": "server.pem", "key": "server.key", **tls}
+    path = tmp_path / "mixer.yaml"
+    path.write_text(json.dumps({"server": {"listeners": [listener]}}))
+    result = mixer("validate", "-c", path, "--format", "json")
+    assert result.code == 0
+    field = "server.listeners.0.address"
+    told = [one["message"] for one in json.loads(result.out)["warnings"] if one["field"] == field]
+    assert words in told[0] if words else told == []
 
 
 def test_what_no_listener_answers_needs_no_policy_and_no_tables(mixer, tmp_path):

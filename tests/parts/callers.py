@@ -24,8 +24,9 @@ def limit_request(tenant: str) -> rls_pb2.RateLimitRequest:
 class Callers:
     """Threads that call on and on: some keep their connection, one makes a new one for every call."""
 
-    def __init__(self, address: str) -> None:
+    def __init__(self, address: str, credentials: grpc.ChannelCredentials | None = None) -> None:
         self.address = address
+        self.credentials = credentials
         self.seen: Counter[str] = Counter()
         self.revisions: defaultdict[str, set[str]] = defaultdict(set)
         self.charged = 0
@@ -52,7 +53,7 @@ class Callers:
             self.failures.append(error)
 
     def _check_on_and_on(self) -> None:
-        with connect(self.address) as client:
+        with connect(self.address, self.credentials) as client:
             while not self._done.is_set():
                 begun = time.monotonic()
                 response = client.check(check_request())
@@ -63,11 +64,11 @@ class Callers:
 
     def _connect_anew(self) -> None:
         while not self._done.is_set():
-            with connect(self.address) as client:
+            with connect(self.address, self.credentials) as client:
                 client.check(check_request())
 
     def _charge_on_and_on(self) -> None:
-        with connect(self.address) as client:
+        with connect(self.address, self.credentials) as client:
             while not self._done.is_set():
                 client.limit(limit_request("busy"))
                 self.charged += 1

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import grpc
 from envoy.service.accesslog.v3 import als_pb2
 from envoy.service.auth.v3 import external_auth_pb2
 from envoy.service.ratelimit.v3 import rls_pb2
+
+from tests.parts.certificates import Certificate
 
 SECONDS = 60.0
 
@@ -55,16 +58,27 @@ class Client:
 
 
 @contextmanager
-def connect(address: str) -> Iterator[Client]:
-    """A client with a connection of its own; it is made anew quickly when mixer was away."""
+def connect(address: str, credentials: grpc.ChannelCredentials | None = None) -> Iterator[Client]:
+    """A client with a connection of its own; it is made anew quickly when mixer was away. Plaintext by default."""
     options = (
         ("grpc.use_local_subchannel_pool", 1),
         ("grpc.initial_reconnect_backoff_ms", 50),
         ("grpc.min_reconnect_backoff_ms", 10_000),  # how long an attempt may take, also on a busy machine
         ("grpc.max_reconnect_backoff_ms", 200),
     )
-    with grpc.insecure_channel(address, options=options) as channel:
+    made = (
+        grpc.insecure_channel(address, options=options)
+        if credentials is None
+        else grpc.secure_channel(address, credentials, options=options)
+    )
+    with made as channel:
         yield Client(channel)
+
+
+def credentials(authority: Path, shown: Certificate | None = None) -> grpc.ChannelCredentials:
+    """TLS that believes an authority and shows a certificate, or none."""
+    pair = (None, None) if shown is None else (shown.key.read_bytes(), shown.certificate.read_bytes())
+    return grpc.ssl_channel_credentials(authority.read_bytes(), *pair)
 
 
 def check_request(

@@ -36,7 +36,7 @@ class Mixer:
         self.write("0")
         registry = Registry()
         metrics = ProcessMetrics(registry)
-        self.workers = Workers(self.configuration(), None, self.private, metrics, registry, SystemClock())
+        self.workers = Workers(self.configuration(), {}, None, self.private, metrics, registry, SystemClock())
 
     @property
     def role(self) -> Role:
