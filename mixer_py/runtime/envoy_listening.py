@@ -36,5 +36,7 @@ def envoy_server(
         places = [
             (str(place[0]), address.port, family is socket.AF_INET6 and place[0] == "::") for family, place in found
         ]
-    manners = Manners(limits.max_message_bytes, limits.max_connection_age)
+    manners = Manners(
+        limits.max_message_bytes, limits.max_connection_age, limits.max_streams, limits.max_metadata_bytes
+    )
     return EnvoyServer(str(address), places, table, manners, admission, clock, host, sharers=sharers)

@@ -59,9 +59,13 @@ class Admission:
         try:
             # One turn of the loop: every call that has been handed over by now is let in or refused before any is
             # worked on. After a long call there is a crowd behind it, which is handed over first.
-            await asyncio.sleep(0)
-            if self._intake is not None:
-                await asyncio.shield(self._intake)
+            try:
+                await asyncio.sleep(0)
+                if self._intake is not None:
+                    await asyncio.shield(self._intake)
+            except asyncio.CancelledError:
+                self.waited_in_vain(call)
+                raise
             begun = self._clock.monotonic()
             self._worked_on += 1
             turn = self._worked_on
@@ -81,8 +85,8 @@ class Admission:
         finally:
             self._in_flight -= 1
 
-    def never_handed_over(self, call: Call) -> None:
-        """Counts a call that ended while it waited to be let in, where its deadline was the reason."""
+    def waited_in_vain(self, call: Call) -> None:
+        """Counts a call that ended before it was worked on, where its deadline was the reason."""
         if call.deadline is not None and call.deadline <= self._clock.monotonic():
             self._late.add()
 

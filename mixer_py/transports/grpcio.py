@@ -281,7 +281,7 @@ async def _only_message(context: Context, call: Call, admission: Admission) -> b
     try:
         message: object = await context.read()
     except asyncio.CancelledError:
-        admission.never_handed_over(call)
+        admission.waited_in_vain(call)
         raise
     if isinstance(message, bytes):
         return message

@@ -17,7 +17,7 @@ from tests.interoperability.faulty_service import TELL
 from tests.parts.programs import Programs
 from tests.parts.raw_grpc import SECONDS, message, raw
 
-TRANSPORTS = ("grpcio",)
+TRANSPORTS = ("grpcio", pytest.param("envoy", marks=pytest.mark.envoy))
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,9 +36,12 @@ class Service:
 
     def told(self) -> dict[str, float]:
         """What became of the calls to it until now, and its counters by name and labels."""
+        end = time.monotonic() + SECONDS
         with raw(self.address) as connection:
-            (answer,) = connection.call(TELL, message(b"")).messages
-        return json.loads(answer)
+            while not (answers := connection.call(TELL, message(b"")).messages):  # it still has too many in hand
+                assert time.monotonic() < end, f"nothing was told within {SECONDS:g} s"
+                time.sleep(0.05)
+        return json.loads(answers[0])
 
     def until(self, holds: Callable[[dict[str, float]], bool]) -> dict[str, float]:
         """What it tells as soon as that holds."""
@@ -67,7 +70,8 @@ def service(
     """The service behind one of the transports."""
     transport, port = request.param, ports.take()
     with make_programs(tmp_path_factory.mktemp(transport)) as programs:
+        address, files = f"127.0.0.1:{port}", str(programs.folder / "files")
         module = "tests.interoperability.faulty_service"
-        program = programs.start(f"faulty-{transport}", (sys.executable, "-m", module, transport, f"127.0.0.1:{port}"))
+        program = programs.start(f"faulty-{transport}", (sys.executable, "-m", module, transport, address, files))
         program.wait_until(lambda: _answers(port))
         yield Service(f"127.0.0.1:{port}", transport, program.log)

@@ -1,6 +1,7 @@
 """A service that fails in every way that a service can, behind each transport; a process of its own.
 
     python -m tests.interoperability.faulty_service grpcio HOST:PORT
+    python -m tests.interoperability.faulty_service envoy HOST:PORT FOLDER
 
 Its unary method does what the message says (`FAULTS`), and another tells what became of the calls.
 """
@@ -12,6 +13,7 @@ import json
 import sys
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
 from typing import Any
 
 import structlog
@@ -21,10 +23,14 @@ from mixer_py.calls import Call
 from mixer_py.errors import CounterStoreError, EvaluationError, InvalidRequestError
 from mixer_py.instruments import Registry, SystemClock
 from mixer_py.transports import Admission, GrpcioServer, HandlerTable, ServerLimits
+from mixer_py.transports.envoy.files import HostFiles
+from mixer_py.transports.envoy.process import become_envoy
 
 OBEY = "/mixer.test.Faulty/Obey"
 TELL = "/mixer.test.Faulty/Tell"
 COUNT = "/mixer.test.Faulty/Count"
+INSIDE = "tests.interoperability.faulty_inside_envoy"
+ADDRESS, FOLDER = "FAULTY_ADDRESS", "FAULTY_FOLDER"
 SECRET = "hunter2-in-the-message-of-an-exception"
 LIMITS = ServerLimits(
     max_message_bytes=256 << 10,
@@ -142,10 +148,17 @@ async def _serve(address: str) -> None:
     await asyncio.Event().wait()
 
 
+def configure_logs() -> None:
+    """What failed goes to the standard output, whole."""
+    structlog.configure(processors=[structlog.processors.format_exc_info, structlog.processors.JSONRenderer()])
+
+
 def main(arguments: list[str]) -> None:
     """Serves until it is killed."""
-    structlog.configure(processors=[structlog.processors.format_exc_info, structlog.processors.JSONRenderer()])
-    _transport, address = arguments
+    transport, address, *rest = arguments
+    if transport == "envoy":
+        become_envoy(HostFiles(Path(rest[0])), INSIDE, "faulty", {ADDRESS: address, FOLDER: rest[0]})
+    configure_logs()
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(_serve(address))
 

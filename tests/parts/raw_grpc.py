@@ -238,13 +238,6 @@ class RawConnection:
         """Sends bytes as they are, which may be no HTTP/2 at all."""
         self.sock.sendall(data)
 
-    def listen(self, seconds: float) -> None:
-        """Reads what comes in that time."""
-        end = time.monotonic() + seconds
-        while (left := end - time.monotonic()) > 0:
-            with suppress(TimeoutError):
-                self._read(left)
-
     def close(self) -> None:
         """Drops the connection without a word."""
         self.sock.close()

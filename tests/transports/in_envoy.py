@@ -88,7 +88,7 @@ async def serve(host: EnvoyHost, stop: asyncio.Event) -> int:
         f"127.0.0.1:{port}",
         [("127.0.0.1", port, False)],
         table,
-        Manners(MOST_BYTES, 600),
+        Manners(MOST_BYTES, 600, 1000, 16 << 10),
         Admission(MOST_CALLS, clock, Registry()),
         clock,
         host,

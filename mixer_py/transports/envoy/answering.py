@@ -18,6 +18,7 @@ from mixer_py.errors import (
     INTERNAL,
     UNIMPLEMENTED,
     CallerGoneError,
+    DeadlinePassedError,
     ForwardingError,
     MixerError,
     UnknownMethodError,
@@ -26,6 +27,7 @@ from mixer_py.instruments import Clock
 from mixer_py.transports.admission import Admission
 from mixer_py.transports.envoy.framing import ENCODINGS, check_length, frame, percent_encoded, timeout_seconds, unframe
 from mixer_py.transports.envoy.patience import Patience
+from mixer_py.transports.envoy.resources import BEGUN
 from mixer_py.transports.forwarding import Forwarder
 
 Event = MutableMapping[str, Any]
@@ -115,12 +117,17 @@ class Answering:
         at_once, admitted = self._at_once.get(method), self._admitted.get(method)
         if at_once is None and admitted is None:
             raise UnknownMethodError(f"{method} is not answered here")
-        timeout, encoding = _read_headers(scope["headers"])
+        timeout, encoding, begun = _read_headers(scope["headers"])
+        if timeout is not None and begun is not None:  # the call may have waited for this loop
+            timeout -= max(self._clock.wall() - begun, 0.0)
+            if timeout <= 0:
+                self._admission.waited_in_vain(Call(self._clock.monotonic() + timeout))
+                raise DeadlinePassedError("the deadline passed while the call waited")
         patience = Patience(self._clock, timeout, receive)
+        call = Call(patience.deadline, self._authenticated)
         try:
-            message = unframe(await self._body(receive), encoding, self._most)
+            message = unframe(await self._body(receive, call), encoding, self._most)
             patience.body_is_read()
-            call = Call(patience.deadline, self._authenticated)
             if admitted is None:
                 assert at_once is not None  # noqa: S101 (one of the two, see above)
                 return frame(await at_once(message, call))
@@ -130,26 +137,30 @@ class Answering:
         finally:
             patience.over()
 
-    async def _body(self, receive: Receive) -> bytes:
+    async def _body(self, receive: Receive, call: Call) -> bytes:
         """The whole body of a request.
 
         Raises:
             MessageTooLargeError: its message will be; the rest is not read.
             CallerGoneError: the caller went away before its end.
         """
-        event = await receive()
-        body: bytes = event.get("body", b"")
-        if event["type"] == _GONE:
-            raise CallerGoneError("the caller went away")
-        if not event["more_body"]:
-            return body
-        parts = bytearray(body)
-        while event["more_body"]:
-            check_length(parts, self._most)
+        try:
             event = await receive()
+            body: bytes = event.get("body", b"")
             if event["type"] == _GONE:
                 raise CallerGoneError("the caller went away")
-            parts += event["body"]
+            if not event["more_body"]:
+                return body
+            parts = bytearray(body)
+            while event["more_body"]:
+                check_length(parts, self._most)
+                event = await receive()
+                if event["type"] == _GONE:
+                    raise CallerGoneError("the caller went away")
+                parts += event["body"]
+        except asyncio.CancelledError:
+            self._admission.waited_in_vain(call)
+            raise
         return bytes(parts)
 
     async def _refuse(self, scope: Event, send: Send, error: BaseException) -> None:
@@ -180,20 +191,23 @@ class Answering:
         await send({"type": "http.response.body", "body": b""})
 
 
+_BEGUN: Final = BEGUN.encode()
 _HEADERS: Final = [_CONTENT_TYPE]
 _OK: Final = [(b"grpc-status", b"0")]
 
 
-def _read_headers(headers: Headers) -> tuple[float | None, bytes]:
-    """The time that the caller gives in seconds, and how its message is compressed.
+def _read_headers(headers: Headers) -> tuple[float | None, bytes, float | None]:
+    """The time that the caller gives in seconds, how its message is compressed, and when the call came (epoch seconds).
 
     Raises:
         FramingError: the time is none.
     """
-    timeout, encoding = None, b""
+    timeout, encoding, begun = None, b"", None
     for name, value in headers:
         if name == b"grpc-timeout":
             timeout = timeout_seconds(value)
         elif name == b"grpc-encoding":
             encoding = value
-    return timeout, encoding
+        elif name == _BEGUN:
+            begun = float(value)
+    return timeout, encoding, begun

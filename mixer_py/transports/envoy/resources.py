@@ -25,9 +25,14 @@ _PRESSURE: Final = "envoy.extensions.resource_monitors.injected_resource.v3.Inje
 _SCALE_TIMERS: Final = "envoy.config.overload.v3.ScaleTimersOverloadActionConfig"
 _MONITOR: Final = "envoy.resource_monitors.injected_resource"
 
+BEGUN: Final = "mixer-begun"
+"""The header in which Envoy says when a call came, in seconds since the epoch; a caller's own is overwritten."""
+_START: Final = "%START_TIME(%s.%6f)%"
 NOBODY: Final = "nobody"
 """The application of a listener that nobody can reach; it only makes Envoy load Python."""
-_UNLIMITED: Final = (1 << 31) - 1
+_KIB: Final = 1 << 10
+_MOST_HEADERS_KIB: Final = 8192
+"""More Envoy does not let a listener take."""
 _OWNER_ONLY: Final = 0o600
 _IDLE: Final = "3600s"
 _STREAM_IDLE: Final = "300s"
@@ -60,10 +65,14 @@ class Manners:
     Attributes:
         max_message_bytes: that it has to be able to hold.
         max_connection_age: seconds after which a connection gets GOAWAY.
+        max_streams: calls that a connection may have open at once; one more is reset.
+        max_metadata_bytes: of the headers of a call.
     """
 
     max_message_bytes: int
     max_connection_age: float
+    max_streams: int
+    max_metadata_bytes: int
 
 
 def bootstrap(files: HostFiles, application: Application, node: str) -> Resource:
@@ -77,7 +86,7 @@ def bootstrap(files: HostFiles, application: Application, node: str) -> Resource
     host = {
         "name": NOBODY,
         "internal_listener": {},
-        "filter_chains": [{"filters": [_manager(application.beside(NOBODY), Manners(0, 0.0))]}],
+        "filter_chains": [{"filters": [_manager(application.beside(NOBODY), Manners(0, 0.0, 1, _KIB))]}],
     }
     return {
         "node": {"id": node, "cluster": "mixer"},
@@ -160,24 +169,34 @@ def _manager(application: Application, manners: Manners) -> Resource:
         "server_header_transformation": "PASS_THROUGH",
         "common_http_protocol_options": {"idle_timeout": _IDLE, **age},
         "http2_protocol_options": {
-            "max_concurrent_streams": _UNLIMITED,  # what is too much is refused with a status, not kept waiting
+            "max_concurrent_streams": manners.max_streams,
             "override_stream_error_on_invalid_http_message": True,  # a bad call is no reason to end the others
         },
+        "max_request_headers_kb": min(-(-manners.max_metadata_bytes // _KIB), _MOST_HEADERS_KIB),
         "stream_idle_timeout": _STREAM_IDLE,
         "drain_timeout": _GOAWAY_PAUSE,
         "route_config": {"virtual_hosts": [{"name": "all", "domains": ["*"]}]},
-        "http_filters": [_trailers(), _python(application)],
+        "http_filters": [_headers(), _python(application)],
     }
     return {"name": "envoy.filters.network.http_connection_manager", "typed_config": config}
 
 
-def _trailers() -> Resource:
-    """Every caller gets trailers, and so the status: pyvoy drops them when the request has no `te: trailers`."""
-    append = {"header": {"key": "te", "value": "trailers"}, "append_action": "OVERWRITE_IF_EXISTS_OR_ADD"}
+def _headers() -> Resource:
+    """Every caller gets trailers, and so the status: pyvoy drops them when the request has no `te: trailers`.
+
+    And every call tells when it came: it may wait long for the loop, and its caller no longer for it.
+    """
     return {
         "name": "envoy.filters.http.header_mutation",
-        "typed_config": {"@type": _TYPE + _MUTATION, "mutations": {"request_mutations": [{"append": append}]}},
+        "typed_config": {
+            "@type": _TYPE + _MUTATION,
+            "mutations": {"request_mutations": [_overwritten("te", "trailers"), _overwritten(BEGUN, _START)]},
+        },
     }
+
+
+def _overwritten(key: str, value: str) -> Resource:
+    return {"append": {"header": {"key": key, "value": value}, "append_action": "OVERWRITE_IF_EXISTS_OR_ADD"}}
 
 
 def _python(application: Application) -> Resource:

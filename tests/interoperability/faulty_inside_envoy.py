@@ -1,0 +1,36 @@
+"""The faulty service inside an Envoy: what pyvoy imports there. To import it is to start it."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from pathlib import Path
+
+from mixer_py.transports import EnvoyHost, EnvoyServer, HandlerTable
+from mixer_py.transports.envoy.files import HostFiles
+from mixer_py.transports.envoy.host import Asgi
+from mixer_py.transports.envoy.inside import Inside
+from mixer_py.transports.envoy.resources import Manners
+from tests.interoperability.faulty_service import ADDRESS, FOLDER, INSIDE, LIMITS, Faulty, configure_logs
+
+
+async def _serve(host: EnvoyHost, stop: asyncio.Event) -> int:
+    configure_logs()
+    faulty = Faulty()
+    address = os.environ[ADDRESS]
+    name, _, port = address.rpartition(":")
+    manners = Manners(
+        LIMITS.max_message_bytes, LIMITS.max_connection_age, LIMITS.max_streams, LIMITS.max_metadata_bytes
+    )
+    table = HandlerTable(faulty.table.unary)
+    server = EnvoyServer(address, [(name, int(port), False)], table, manners, faulty.admission, faulty.clock, host)
+    await server.start()
+    await stop.wait()
+    return 0
+
+
+_INSIDE = Inside(HostFiles(Path(os.environ[FOLDER])), INSIDE, _serve)
+
+
+def __getattr__(name: str) -> Asgi:
+    return _INSIDE.find(name)
