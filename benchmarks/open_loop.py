@@ -74,7 +74,7 @@ def send(vegeta: Path, address: str, headers: Sequence[dict[str, str]], rate: in
             vegeta, "attack", f"-targets={targets}", f"-output={results}", f"-rate={rate}/1s", f"-duration={seconds}s",
             f"-timeout={_TIMEOUT}", f"-max-workers={_MOST_WORKERS}", "-max-body=0", "-redirects=-1",
         )  # fmt: skip
-        return _read(_run(vegeta, "encode", "-to=csv", str(results)), rate)
+        return read(_run(vegeta, "encode", "-to=csv", str(results)), rate)
 
 
 def _target(address: str, headers: dict[str, str]) -> str:
@@ -89,8 +89,12 @@ def _run(vegeta: Path, *arguments: str) -> str:
     return done.stdout
 
 
-def _read(table: str, rate: int) -> Sent:
-    """Makes the figures of vegeta's CSV: time in ns, status, latency in ns, …, error (6th), …, number (9th)."""
+def read(table: str, rate: int) -> Sent:
+    """What became of a run, from vegeta's CSV: time in ns, status, latency in ns, …, error (6th), …, number (9th).
+
+    Raises:
+        SystemExit: it has no line.
+    """
     rows = list(csv.reader(table.splitlines()))
     if not rows:
         raise SystemExit("vegeta sent nothing")
