@@ -88,6 +88,10 @@ bench-rate-limits: $(STAMP) ## measure requests for quota, and as they and their
 bench-workers: $(STAMP) ## measure a request with more and more workers, over 16 connections (some minutes)
 	$(BIN)/python benchmarks/workers.py $(ARGS)
 
+.PHONY: bench-transports
+bench-transports: $(STAMP) ## measure both transports, each against its own floor (some minutes)
+	$(BIN)/python benchmarks/transports.py $(ARGS)
+
 .PHONY: bench-compare
 bench-compare: $(STAMP) ## what changed between two runs beyond noise: A=before.json B=after.json
 	$(BIN)/python benchmarks/compare.py $(A) $(B)
