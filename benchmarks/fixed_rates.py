@@ -36,7 +36,7 @@ from servers import HERE, Mixer, Server, cpu_seconds
 from mixer_py.envoy_parts import find_envoy
 
 REPORT = HERE / "reports" / "fixed-rates.md"
-RATES: Final = (250, 1000, 1500)
+RATES: Final = (250, 1000, 1250)
 NAMED_RATE: Final = 1000
 """The rate that the index and the README name, where it was measured."""
 SETUPS: Final = {

@@ -102,5 +102,5 @@ def read(table: str, rate: int) -> Sent:
     began = min(int(row[0]) - int(row[8]) * step for row in rows)
     late = [(int(row[0]) - int(row[8]) * step - began) / 1e6 for row in rows]
     latencies = [own + int(row[2]) / 1e6 for own, row in zip(late, rows, strict=True)]
-    failed = Counter(f"{row[1]} {row[5]}".strip() for row in rows if row[1] != _GOOD)
+    failed = Counter(row[5] or f"status {row[1]}" for row in rows if row[1] != _GOOD)
     return Sent(len(rows), failed, percentiles(latencies), percentiles(late)["p99"])

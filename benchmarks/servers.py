@@ -23,7 +23,7 @@ from typing import Self
 
 HERE = Path(__file__).parent
 _TICKS = os.sysconf("SC_CLK_TCK")
-_START_SECONDS = 60
+_START_SECONDS = 180
 
 
 def cpu_seconds(pid: int) -> float:
