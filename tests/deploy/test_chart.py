@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import subprocess
+import tomllib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from mixer_py.demo.processes import Ports
 from tests.deploy.chart import CHART, RefusedError, install_configuration, render
 from tests.deploy.objects import faults
 from tests.parts.mixer_process import Mixer
-from tests.parts.presence import find_server
+from tests.parts.presence import ROOT, find_server
 from tests.parts.programs import Programs
 
 pytestmark = [pytest.mark.helm, pytest.mark.describing_modules]
@@ -67,6 +68,12 @@ def test_a_slip_of_the_pen_in_an_object_would_be_seen(tmp_path: Path):
         (found,) = [found for (of, _), found in objects.items() if of == kind]
         spoil(found["spec"])
         assert faults(found), kind
+
+
+def test_the_chart_is_released_with_mixer():
+    chart = yaml.safe_load((CHART / "Chart.yaml").read_text(encoding="utf-8"))
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    assert chart["version"] == chart["appVersion"] == project["version"]
 
 
 def test_helm_finds_nothing_to_complain_about():

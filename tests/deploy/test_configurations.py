@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -50,12 +51,9 @@ def test_there_are_some():
 
 @pytest.mark.parametrize("path", FILES, ids=name_of)
 def test_mixer_accepts_the_file(tmp_path: Path, path: Path):
-    for folder, name, text in (
-        ("policies", "policy.rego", "package envoy.authz\n\ndefault allow := false\n"),
-        ("limits", "limits.yaml", "domain: mesh\ndescriptors: [{key: tenant}]\n"),
-    ):
-        (tmp_path / folder).mkdir()
-        (tmp_path / folder / name).write_text(text)
+    shutil.copytree(ROOT / "policies" / "rbac" / "bundle", tmp_path / "policies")
+    (tmp_path / "limits").mkdir()
+    (tmp_path / "limits" / "limits.yaml").write_text("domain: mesh\ndescriptors: [{key: tenant}]\n")
     file = tmp_path / "mixer.yaml"
     file.write_text(with_secrets(path.read_text(encoding="utf-8"), tmp_path))
     finished = validate(file)
