@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import re
 import subprocess
 from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 
 from mixer_py.demo import envoy
 from mixer_py.envoy_parts import find_envoy
+from tests.deploy.shipped_tls import with_tls
 from tests.parts.certificates import make_certificate
 from tests.parts.envoy_proxy import SHIPPED, http_filter, manager
-
-_COMMENTED = re.compile(r"^      #(?=transport_socket|  )", re.MULTILINE)
 
 
 def shipped() -> dict[str, Any]:
@@ -66,12 +63,8 @@ def test_envoy_takes_the_lines_for_tls_once_they_are_no_comment(tmp_path: Path):
     made = make_certificate(tmp_path, "own")
     for name, source in {"tls.crt": made.certificate, "tls.key": made.key, "ca.crt": made.certificate}.items():
         (tmp_path / name).write_bytes(source.read_bytes())
-    text, lines = _COMMENTED.subn("      ", SHIPPED.read_text(encoding="utf-8"))
-    assert lines > 10
-    (mixer,) = [one for one in yaml.safe_load(text)["static_resources"]["clusters"] if one["name"] == "mixer"]
-    assert mixer["transport_socket"]["name"] == "envoy.transport_sockets.tls"
     copy = tmp_path / "envoy.yaml"
-    copy.write_text(text.replace("/etc/envoy/tls", str(tmp_path)))
+    copy.write_text(with_tls(tmp_path))
     command = (find_envoy(), "--mode", "validate", "--config-path", copy)
     finished = subprocess.run(command, capture_output=True, text=True, check=False)
     assert finished.returncode == 0, finished.stderr
