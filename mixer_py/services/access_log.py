@@ -54,8 +54,8 @@ class RowTaker(Protocol):
     def put(self, table: str, batch: pa.RecordBatch) -> None:
         """Takes rows; never raises, never waits."""
 
-    async def room(self, table: str) -> None:
-        """Where rows are not to be dropped for want of room: waits until there is some."""
+    async def room(self, table: str) -> bool:
+        """Where rows are not to be dropped for want of room: waits until there is some; whether there was none."""
 
     async def kept(self, table: str) -> None:
         """Where every row goes to disk before it is written: waits until all that were put are there."""
@@ -235,8 +235,9 @@ class AccessLogService:
         """Does not read on while there is no room for rows; what the client sends then waits with the client."""
         begun = self._clock.monotonic()
         for table in TABLES:
-            await self._rows.room(table)
-        self._held.add(max(self._clock.monotonic() - begun, 0.0))
+            if await self._rows.room(table):
+                self._held.add(self._clock.monotonic() - begun)
+                begun = self._clock.monotonic()
 
     def _take(self, message: bytes, identity: StreamIdentity) -> None:
         self._pending.append((message, identity))

@@ -85,10 +85,13 @@ class Recorder:
         """Whether more than so many rows, of so many bytes, could still be put without a loss."""
         return self._sink is None or self._queues[table].has_room(rows, size)
 
-    async def room(self, table: str) -> None:
-        """For a table of `waiting_tables`: waits until there is room for more of its rows."""
+    async def room(self, table: str) -> bool:
+        """For a table of `waiting_tables`: waits until there is room for more of its rows; whether there was none."""
+        waited = False
         while table in self._waiting_tables and not self._queues[table].has_room(0, 0):
+            waited = True
             await self._queues[table].freed()
+        return waited
 
     async def freed(self, table: str) -> None:
         """Waits until some of the table's rows have left memory."""
