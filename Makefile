@@ -108,6 +108,15 @@ fuzz: $(STAMP) ## try everything that comes from outside, target by target, for 
 build: $(STAMP) ## the wheel, in dist/
 	$(BIN)/python -m build --wheel --no-isolation
 
+.PHONY: audit
+audit: $(STAMP) ## compare what is installed with requirements.lock, file by file; asks nobody
+	@$(BIN)/python scripts/supply_chain.py audit
+
+.PHONY: sbom
+sbom: $(STAMP) ## a bill of materials (CycloneDX) of requirements.lock, in dist/
+	@mkdir -p dist
+	@$(BIN)/python scripts/supply_chain.py sbom > dist/mixer-py.cdx.json && echo dist/mixer-py.cdx.json
+
 .PHONY: lock
 lock: ## pin the dependencies of pyproject.toml anew, keeping what still fits
 	@scripts/lock

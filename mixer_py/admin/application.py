@@ -7,12 +7,12 @@ the holder of `server.admin_token`.
 from __future__ import annotations
 
 import hmac
+import ipaddress
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import orjson
 from starlette.applications import Starlette
-from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
@@ -110,12 +110,11 @@ def make_application(pages: Pages, access: Access) -> ASGIApp:
     ]
     application = Starlette(
         routes=routes,
-        middleware=[Middleware(_Guard, access=access)],
         exception_handlers={MixerError: _mixer_error, Exception: _internal_error},
     )
     # No page has two spellings; and what Starlette would answer instead fails for a query string that is no UTF-8.
     application.router.redirect_slashes = False
-    return application
+    return _Guard(application, access)  # outermost: what answers for a bug is Starlette's own, and has its headers too
 
 
 def _health(check: Callable[[], str | None]) -> Callable[[Request], Awaitable[Response]]:
@@ -140,22 +139,41 @@ class _Guard:
             await send(message)
 
         if scope["type"] == "http" and not self._may(scope):
-            await _error(403, "this page needs server.admin_token on an address that is not loopback")(
-                scope, receive, with_headers
-            )
+            refusal = "this page needs server.admin_token, but on loopback under 127.0.0.1, [::1] or localhost"
+            await _error(403, refusal)(scope, receive, with_headers)
             return
         await self._app(scope, receive, with_headers)
 
     def _may(self, scope: Scope) -> bool:
-        if scope["client"] is None or self._access.loopback:  # a unix socket has no client address
+        headers = dict(scope["headers"])
+        if scope["client"] is None:  # a unix socket has no client address
+            return True
+        if self._access.loopback and _is_no_foreign_name(headers.get(b"host", b"")):
             return True
         path = scope["path"]
         if any(path == known or path.startswith(f"{known}/") for known in OPEN_PATHS):
             return True
         if self._access.token is None:
             return False
-        given = dict(scope["headers"]).get(b"authorization", b"")
+        given = headers.get(b"authorization", b"")
         return hmac.compare_digest(given, b"Bearer " + self._access.token.encode())
+
+
+def _is_no_foreign_name(host: bytes) -> bool:
+    """Whether a request names this machine by an address or as localhost.
+
+    A page of the web that a browser here shows may point a name of its own at 127.0.0.1 (DNS rebinding), and would then
+    read what it likes; the name that it has to use gives it away.
+    """
+    name = host.decode("latin-1").lower()
+    name = name[1 : name.find("]")] if name.startswith("[") else name.partition(":")[0]
+    if name in {"", "localhost"}:
+        return True
+    try:
+        ipaddress.ip_address(name)
+    except ValueError:
+        return False
+    return True
 
 
 async def _sql_of(request: Request) -> str | None:

@@ -31,7 +31,10 @@ async def ask(asked: Mapping[str, Sequence[str]]) -> object:
 
 
 def client(
-    access: Access = LOCAL, fault: str | None = None, address: tuple[str, int] | None = ("10.0.0.1", 1)
+    access: Access = LOCAL,
+    fault: str | None = None,
+    address: tuple[str, int] | None = ("10.0.0.1", 1),
+    host: str = "localhost",
 ) -> httpx.AsyncClient:
     pages = Pages(
         metrics=lambda: b"# metrics\n", live=lambda: None, ready=lambda: fault,
@@ -40,7 +43,7 @@ def client(
     transport = httpx.ASGITransport(make_application(pages, access), raise_app_exceptions=False, client=address)
     if address is None:
         transport = httpx.ASGITransport(_without_client(make_application(pages, access)))
-    return httpx.AsyncClient(transport=transport, base_url="http://mixer")
+    return httpx.AsyncClient(transport=transport, base_url=f"http://{host}")
 
 
 def _without_client(app: Callable[..., object]) -> Callable[..., object]:
@@ -81,6 +84,22 @@ async def test_off_loopback_the_pages_for_people_need_the_token(path: str) -> No
         assert (await http.get(path, headers={"authorization": "Bearer open sesame"})).status_code == 200
 
 
+@pytest.mark.parametrize("host", ["127.0.0.1:15014", "[::1]:15014", "localhost:15014", "LOCALHOST"])
+async def test_on_loopback_this_machine_is_named_by_its_address(host: str) -> None:
+    async with client(host=host) as http:
+        assert (await http.get("/config")).status_code == 200
+
+
+@pytest.mark.parametrize(
+    "host", ["evil.example", "evil.example:15014", "localhost.evil.example", "127.0.0.1.evil.example"]
+)
+async def test_a_page_of_the_web_that_points_its_name_at_loopback_reads_nothing(host: str) -> None:
+    async with client(host=host) as http:
+        assert (await http.get("/config")).status_code == 403
+        assert (await http.post("/query", json={"sql": "SELECT 1"})).status_code == 403
+        assert (await http.get("/healthz/live")).status_code == 200
+
+
 @pytest.mark.parametrize("path", ["/metricsx", "/healthzx", "//config", "/metrics/../config"])
 async def test_a_path_that_only_looks_open_is_not(path: str) -> None:
     async with client(REMOTE) as http:
@@ -109,6 +128,8 @@ async def test_a_bug_shows_no_detail() -> None:
         answer = await http.get("/query", params={"sql": "bug"})
         assert answer.status_code == 500
         assert "secret" not in answer.text
+        assert "Traceback" not in answer.text
+        assert answer.headers["x-content-type-options"] == "nosniff"
 
 
 async def test_every_answer_has_the_security_headers() -> None:
