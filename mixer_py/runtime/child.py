@@ -72,8 +72,9 @@ class Child:
         Table(table).close()  # the supervisor reads it from the start, however early the child dies
         ours, theirs = socket.socketpair()
         try:
+            # -P: no module is taken from the folder that mixer happens to be started in.
             process = await asyncio.create_subprocess_exec(
-                sys.executable, "-m", program.module, "--control-fd", str(theirs.fileno()), "--table", str(table),
+                sys.executable, "-P", "-m", program.module, "--control-fd", str(theirs.fileno()), "--table", str(table),
                 *program.arguments, pass_fds=(theirs.fileno(),), stdin=asyncio.subprocess.DEVNULL,
             )  # fmt: skip
         except OSError as error:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import stat
+import sys
 from pathlib import Path
 
 import grpc
@@ -12,6 +13,7 @@ import pytest
 from envoy.service.accesslog.v3 import als_pb2
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
+from mixer_py.demo.parts import is_ready
 from tests.parts.callers import limit_request
 from tests.parts.grpc_client import check_request, connect
 from tests.parts.mixer_process import Mixer, command_line, eventually, is_running
@@ -134,6 +136,16 @@ def test_a_worker_that_is_killed_is_replaced_and_counters_do_not_go_back(mixer: 
         eventually(lambda: mixer.worker() != worker and mixer.get("/healthz/ready").status == 200, "another worker")
         assert client.check(check_request()).status.code == 0
     assert mixer.metric("mixer_checks_total") == before + 1
+
+
+def test_modules_in_the_folder_that_it_is_started_in_are_not_its_own(make_mixer, programs, tmp_path: Path):
+    for name in ("random", "uvloop", "mixer_py"):
+        (tmp_path / f"{name}.py").write_text('raise SystemExit("this is not what was meant")\n')
+    mixer = make_mixer()
+    mixer.use_envoy()
+    mixer.configure({})
+    command = ("/usr/bin/env", f"--chdir={tmp_path}", Path(sys.executable).with_name("mixer"), "serve", "-c", mixer.file)
+    programs.start("elsewhere", command).wait_until(lambda: is_ready(mixer.admin))
 
 
 def test_no_envoy_outlives_the_supervisor(make_mixer):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import signal
+import socket
 import sys
 import time
 import zlib
@@ -143,6 +144,13 @@ def test_above_max_in_flight_calls_are_unavailable_at_once(call):
             assert "max_in_flight" in one.details()
         one.cancel()
     eventually(lambda: call.future(b"x", timeout=SECONDS).code() == grpc.StatusCode.OK, "room again")
+
+
+def test_it_speaks_http2_only(port: int):
+    with socket.create_connection(("127.0.0.1", port), timeout=SECONDS) as old:
+        old.sendall(b"POST /test.Service/Method HTTP/1.1\r\nhost: x\r\ncontent-length: 0\r\n\r\n")
+        answer = b"".join(iter(lambda: old.recv(4096), b""))  # until it is closed
+    assert b"HTTP/1.1 2" not in answer
 
 
 def test_health_tells_of_the_service(channel: grpc.Channel):

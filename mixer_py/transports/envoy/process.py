@@ -43,6 +43,7 @@ def become_envoy(files: HostFiles, applications: str, node: str, environment: Ma
         "PYTHONHOME": f"{sys.base_prefix}{os.pathsep}{sys.base_exec_prefix}",
         "LD_PRELOAD": str(parts.python),
     }
+    os.chdir(files.folder)  # pyvoy puts the current folder before all others that modules are taken from
     before = {f"{_BEFORE}{name}": os.environ[name] for name in _OWN if name in os.environ}
     arguments = [
         "envoy", "--config-path", str(files.bootstrap), "--service-node", node, "--concurrency", "1",
