@@ -144,7 +144,14 @@ def test_modules_in_the_folder_that_it_is_started_in_are_not_its_own(make_mixer,
     mixer = make_mixer()
     mixer.use_envoy()
     mixer.configure({})
-    command = ("/usr/bin/env", f"--chdir={tmp_path}", Path(sys.executable).with_name("mixer"), "serve", "-c", mixer.file)
+    command = (
+        "/usr/bin/env",
+        f"--chdir={tmp_path}",
+        Path(sys.executable).with_name("mixer"),
+        "serve",
+        "-c",
+        mixer.file,
+    )
     programs.start("elsewhere", command).wait_until(lambda: is_ready(mixer.admin))
 
 

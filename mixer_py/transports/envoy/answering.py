@@ -26,7 +26,7 @@ from mixer_py.errors import (
 from mixer_py.instruments import Clock
 from mixer_py.transports.admission import Admission
 from mixer_py.transports.envoy.framing import ENCODINGS, check_length, frame, percent_encoded, timeout_seconds, unframe
-from mixer_py.transports.envoy.patience import Patience
+from mixer_py.transports.envoy.patience import Watch
 from mixer_py.transports.envoy.resources import BEGUN
 from mixer_py.transports.forwarding import Forwarder
 
@@ -74,6 +74,7 @@ class Answering:
         self._most = max_message_bytes
         self._admission = admission
         self._clock = clock
+        self._watch = Watch(clock)
         self._authenticated = authenticated
         self._log = structlog.get_logger("transports.envoy")
         self.in_flight = 0
@@ -123,11 +124,11 @@ class Answering:
             if timeout <= 0:
                 self._admission.waited_in_vain(Call(self._clock.monotonic() + timeout))
                 raise DeadlinePassedError("the deadline passed while the call waited")
-        patience = Patience(self._clock, timeout, receive)
+        patience = self._watch.begin(timeout, receive)
         call = Call(patience.deadline, self._authenticated)
         try:
             message = unframe(await self._body(receive, call), encoding, self._most)
-            patience.body_is_read()
+            patience.body_is_read = True
             if admitted is None:
                 assert at_once is not None  # noqa: S101 (one of the two, see above)
                 return frame(await at_once(message, call))
@@ -135,7 +136,7 @@ class Answering:
         except asyncio.CancelledError:
             raise patience.verdict() from None
         finally:
-            patience.over()
+            self._watch.end(patience)
 
     async def _body(self, receive: Receive, call: Call) -> bytes:
         """The whole body of a request.
