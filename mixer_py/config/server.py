@@ -125,8 +125,6 @@ class ServerSettings(Settings):
         if "tls" in info.data:  # else it has faults of its own
             for listener in listeners:
                 tls = _tls_of(listener, info.data["tls"])
-                if tls is not None and listener.transport == "envoy":
-                    raise ValueError(f"{listener.address}: the transport envoy has no TLS yet; use grpcio")
                 if tls is not None and (fault := tls.fault()):
                     raise ValueError(f"{listener.address}: {fault}")
                 if tls is not None and listener.transport == "envoy":
