@@ -49,6 +49,15 @@ def test_a_malformed_message_costs_itself(client: Client, mixer: Mixer):
     eventually(lambda: counted(mixer, "dropped", "malformed") == before + 1, "one malformed entry")
 
 
+def test_what_makes_decoders_panic_costs_nothing_but_itself(client: Client, mixer: Mixer):
+    """A map's entry with no value: for ptars' own maps a panic, of which the projection has none."""
+    entry = b"\x1a\x0c\x4a\x0ano-value-1" + b"\x0a\x08\x8a\x01\x05\x0a\x03\x0a\x01\x66"
+    logs = b"\x0a" + bytes([len(entry)]) + entry
+    client.log([entries("before-panic"), b"\x12" + bytes([len(logs)]) + logs, entries("after-panic")])
+    for request_id in ("before-panic", "no-value-1", "after-panic"):
+        mixer.row(request_id)
+
+
 def test_a_stream_without_a_first_message_is_read_all_the_same(client: Client, mixer: Mixer):
     client.log([entries("unnamed", identified=False)])
     row = mixer.row("unnamed")

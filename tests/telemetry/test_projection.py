@@ -5,9 +5,11 @@ import dataclasses
 import pytest
 from envoy.data.accesslog.v3 import accesslog_pb2
 from envoy.service.accesslog.v3 import als_pb2
-from google.protobuf import descriptor_pool
+from google.protobuf import descriptor_pb2, descriptor_pool
 from google.protobuf.descriptor import FieldDescriptor
+from ptars import HandlerPool
 
+from mixer_py.instruments import FakeClock
 from mixer_py.telemetry import documentation, validation
 from mixer_py.telemetry.access_log import decoding, projection
 from mixer_py.telemetry.access_log.derivation import RESPONSE_FLAGS
@@ -116,3 +118,57 @@ def test_every_response_flag_has_its_code():
     flags = accesslog_pb2.ResponseFlags.DESCRIPTOR
     assert tuple(RESPONSE_FLAGS) == tuple(field.name for field in flags.fields)
     assert len(set(RESPONSE_FLAGS.values())) == len(RESPONSE_FLAGS)
+
+
+NO_VALUE = b"\x62\x03\x0a\x01\x66"
+"""Field 12, a map's entry with a key and no value."""
+
+
+def with_a_map() -> descriptor_pb2.FileDescriptorProto:
+    """A message with `map<string, Value> map = 12`."""
+    file = descriptor_pb2.FileDescriptorProto(name="a_map.proto", package="a", syntax="proto3")
+    root = file.message_type.add(name="Root")
+    entry = root.nested_type.add(name="MapEntry")
+    entry.options.map_entry = True
+    entry.field.add(name="key", number=1, type=9, label=1)
+    entry.field.add(name="value", number=2, type=11, label=1, type_name=".a.Value")
+    root.field.add(name="map", number=12, type=11, label=3, type_name=".a.Root.MapEntry")
+    file.message_type.add(name="Value").field.add(name="number", number=1, type=5, label=1)
+    return file
+
+
+def test_what_makes_ptars_panic_is_a_map_of_messages_and_the_projection_has_no_map():
+    pool = descriptor_pool.DescriptorPool()
+    pool.AddSerializedFile(with_a_map().SerializeToString())
+    file = pool.FindFileByName("a_map.proto")
+    handlers = HandlerPool([file])
+    with pytest.raises(BaseException) as panic:  # noqa: PT011 (it cannot be imported)
+        handlers.get_for_message(file.message_types_by_name["Root"]).list_to_record_batch([NO_VALUE])
+    assert type(panic.value).__name__ == "PanicException"
+    made = projection.build()
+    assert not any(message.nested_type or message.options.map_entry for message in made.message_type)
+
+
+def test_a_value_that_is_missing_costs_nothing_wherever_envoy_has_a_map():
+    """Not even its entry: a list of pairs takes an absent value for an empty one, as protobuf does."""
+    decoder = decoding.AccessLogDecoder(FakeClock())
+    entry = accesslog_pb2.HTTPAccessLogEntry.DESCRIPTOR
+    places = [
+        (part, field)
+        for part in entry.fields
+        if part.message_type is not None
+        for field in part.message_type.fields
+        if field.message_type is not None and field.message_type.GetOptions().map_entry
+    ]
+    assert {field.name for _, field in places} >= {"filter_state_objects", "custom_tags", "request_headers"}
+    for part, field in places:
+        logs = bytes_field(2, bytes_field(1, bytes_field(part.number, bytes_field(field.number, b"\x0a\x01\x66"))))
+        decoded = decoder.decode([(logs, decoding.ANONYMOUS)])
+        assert (decoded.requests.num_rows, decoded.malformed) == (1, 0), field.full_name
+
+
+def bytes_field(number: int, content: bytes) -> bytes:
+    """A length-delimited field whose number may take two bytes."""
+    tag = number << 3 | 2
+    head = bytes([tag]) if tag < 128 else bytes([tag & 127 | 128, tag >> 7])
+    return head + bytes([len(content)]) + content
