@@ -7,8 +7,10 @@ with INTERNAL and leaves the next one working. Nothing here knows what the bytes
 from __future__ import annotations
 
 import asyncio
+import signal
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from dataclasses import dataclass
+from types import CoroutineType
 from typing import TYPE_CHECKING, NoReturn
 
 import grpc
@@ -94,6 +96,7 @@ class GrpcioServer:
         sharers: int = 1,
         behind: bool = False,
         tls: ListenerTls | None = None,
+        give_up: Callable[[], None] = lambda: signal.raise_signal(signal.SIGTERM),
     ) -> None:
         """Prepares a listener; nothing is bound before `start`.
 
@@ -108,6 +111,7 @@ class GrpcioServer:
                 its caller is authenticated. Else everybody who can open a unix socket is, and on TCP who has shown a
                 certificate.
             tls: what is spoken there; None for plaintext.
+            give_up: called when the listener can take no more calls; drains this process, so that it is replaced.
         """
         self.address = address
         self._tls = tls
@@ -126,7 +130,8 @@ class GrpcioServer:
         self._health = GuardedHealth(self._admit_to("health")) if table.health else None
         self._services = table.service_names()
         self._health_names = frozenset(("", *self._services, *table.health_names))
-        self._leaving = False
+        self._leaving = self._stopping = self._broken = False
+        self._give_up = give_up
         if self._health is not None:
             health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
         if table.reflection:
@@ -148,13 +153,30 @@ class GrpcioServer:
         if port == 0 and not self.address.startswith("unix:"):
             raise ProcessError(f"cannot listen on {self.address}: the address is in use or not ours")
         await self._set_health(self._health_names, serving=True)
+        running = asyncio.all_tasks()
         await self._server.start()
+        for task in asyncio.all_tasks() - running:
+            if not isinstance(task.get_coro(), CoroutineType):  # a coroutine of gRPC's own: the one that takes calls
+                task.add_done_callback(self._serving_ended)
         self._place.publish()
 
     def _bind(self) -> int:
         if self._tls is None:
             return self._server.add_insecure_port(self._place.bound)
         return self._server.add_secure_port(self._place.bound, self._tls.server_credentials())
+
+    def _serving_ended(self, task: asyncio.Task[None]) -> None:
+        """Notices that gRPC takes calls no more: it ends for good at a `:path` that is no UTF-8, and tells nobody."""
+        error = None if task.cancelled() else task.exception()
+        if error is None or self._stopping:
+            return
+        self._broken = True
+        self._log.critical(
+            "a request has ended the listener for good; this process is replaced",
+            way_out="see who may call here: only a broken or hostile client sends it (server.tls)",
+            error=repr(error),
+        )
+        self._give_up()
 
     def forward(self, forwarder: Forwarder) -> None:
         """Lets another process answer every unary call that is not being answered yet."""
@@ -180,8 +202,10 @@ class GrpcioServer:
 
         gRPC cancels calls that it has not handed over yet when it stops, so those are let in first.
         """
-        await self._admission.all_in(min(grace, _LET_IN_SECONDS))
-        await self._server.stop(grace)
+        self._stopping = True
+        if not self._broken:  # else it raises once more what has ended it
+            await self._admission.all_in(min(grace, _LET_IN_SECONDS))
+            await self._server.stop(grace)
         self._place.leave()
 
     async def _set_health(self, names: Iterable[str], *, serving: bool) -> None:
