@@ -314,7 +314,7 @@ def _within(node: Call, value: tree.Typed, container: tree.Typed) -> tree.Typed:
         return tree.HasKey(BOOL, container, value)
     if isinstance(container, tree.Listing):
         constants = [item.value for item in container.items if isinstance(item, tree.Constant)]
-        if len(constants) == len(container.items):
+        if constants and len(constants) == len(container.items):  # what is asked of an empty one may have no hash
             return tree.Among(BOOL, value, frozenset(constants))
     return tree.Apply(BOOL, functions.WITHIN, (value, container))
 

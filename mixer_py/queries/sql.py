@@ -68,6 +68,22 @@ def check_query(sql: str, database: str) -> str:
         raise QueryRefusedError(f"the query has {len(sql)} characters; {MAX_LENGTH} are the most")
     if "\0" in sql:
         raise QueryRefusedError("the query holds a zero byte")
+    statement = _parsed(sql)
+    ctes = _names_of_ctes(statement)
+    for node in statement.walk():
+        _check_node(node, database, ctes)
+    written = _written(statement)
+    if _parsed(written) != statement:  # what runs has to be what was checked
+        raise QueryRefusedError("the query cannot be written as it was understood; write it simpler")
+    return written
+
+
+def _parsed(sql: str) -> exp.Query:
+    """The one SELECT in a text.
+
+    Raises:
+        QueryRefusedError: there is none, or more.
+    """
     try:
         statements = [statement for statement in parse(sql, read=_Verbatim) if statement is not None]
     except (SqlglotError, RecursionError) as error:
@@ -77,9 +93,10 @@ def check_query(sql: str, database: str) -> str:
     statement = statements[0]
     if not isinstance(statement, exp.Query):
         raise QueryRefusedError(f"{statement.key.upper()} is not a SELECT; only SELECT may be sent")
-    ctes = _names_of_ctes(statement)
-    for node in statement.walk():
-        _check_node(node, database, ctes)
+    return statement
+
+
+def _written(statement: exp.Query) -> str:
     try:
         return statement.sql(
             dialect=_Verbatim, normalize_functions=False, comments=False, unsupported_level=ErrorLevel.RAISE

@@ -47,6 +47,8 @@ from tests.expressions.conftest import value
         ('request.path.split("/")[1].upperAscii()', "A"),
         ("connection.mtls", True),
         ("!connection.mtls || request.size > 10", True),
+        ("[] in []", False),
+        ("request.method in []", False),
     ],
 )
 def test_value_over_a_check(text: str, wanted: Any, bag: Bag) -> None:
