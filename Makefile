@@ -84,6 +84,10 @@ bench-authorization: $(STAMP) ## measure checks cached and evaluated, and as pol
 bench-rate-limits: $(STAMP) ## measure requests for quota, and as they and their rules grow (some minutes)
 	$(BIN)/python benchmarks/rate_limits.py $(ARGS)
 
+.PHONY: bench-telemetry
+bench-telemetry: $(STAMP) ## measure log entries from stream to store, by stage, and as label sets and streams grow
+	$(BIN)/python benchmarks/telemetry.py $(ARGS)
+
 .PHONY: bench-workers
 bench-workers: $(STAMP) ## measure a request with more and more workers, over 16 connections (some minutes)
 	$(BIN)/python benchmarks/workers.py $(ARGS)

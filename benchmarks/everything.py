@@ -62,6 +62,7 @@ BENCHMARKS: Final = (
         ("--rounds", "1", "--calls", "200", "--answers", "40", "--rules", "10", "--descriptors", "1", "8"),
     ),
     Benchmark("transports", "transports.py", "bench-transports", ("--rounds", "1", "--calls", "200")),
+    Benchmark("telemetry", "telemetry.py", "bench-telemetry", ("--short",)),
     Benchmark("workers", "workers.py", "bench-workers", ("--rounds", "1", "--calls", "200", "--workers", "1", "2")),
 )  # fmt: skip
 """In the order in which they run."""

@@ -136,6 +136,7 @@ class Mixer(Server):
         clickhouse: bool = False,
         policy: Mapping[str, object] = TUTORIAL,
         rate_limit: Mapping[str, object] = NO_LIMITS,
+        telemetry: Mapping[str, object] = NO_LIMITS,
         workers: int = 1,
         transport: str = "grpcio",
     ) -> None:
@@ -151,8 +152,8 @@ class Mixer(Server):
             f"policy: {json.dumps(policy)}",
             f"rate_limit: {json.dumps(dict(rate_limit))}",
         ]
-        if clickhouse:
-            lines.append(f"telemetry: {{clickhouse: {{url: 'chdb://{folder}/chdb'}}}}")
+        store = {"clickhouse": {"url": f"chdb://{folder}/chdb"}} if clickhouse else {}
+        lines.append(f"telemetry: {json.dumps({**telemetry, **store})}")
         configuration = folder / "mixer.yaml"
         configuration.write_text("\n".join(lines) + "\n", encoding="utf-8")
         command = [sys.executable, "-m", "mixer_py.cli.main", "serve", "-c", str(configuration)]

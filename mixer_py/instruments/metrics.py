@@ -153,6 +153,10 @@ class Family(Generic[Cell]):
             self.overflowed(self.name)
         return other
 
+    def holds(self, values: tuple[str, ...]) -> bool:
+        """Whether these label values have a series of their own."""
+        return values in self._cells
+
     def _make(self, values: tuple[str, ...], *, last_resort: bool) -> Cell | None:
         labels = tuple(zip(self.label_names, values, strict=True))
         kind = self._cell.__name__.lower()

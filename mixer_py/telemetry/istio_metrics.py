@@ -58,6 +58,7 @@ class IstioMetrics:
             self._histogram(REQUEST_BYTES, "Bytes of requests on the wire.", self._bounds[1]),
             self._histogram(RESPONSE_BYTES, "Bytes of responses on the wire.", self._bounds[2]),
         )
+        self._cells: dict[Texts, _Cells] = {}  # of label sets with series of their own, which are bounded
         tcp = self._tcp_labels = LabelSets({*settings.drop_labels, *HTTP_ONLY}, _TCP)
         self._sent = self._counter("istio_tcp_sent_bytes_total", "Bytes sent to clients over TCP.", tcp)
         self._received = self._counter("istio_tcp_received_bytes_total", "Bytes received from clients over TCP.", tcp)
@@ -109,7 +110,14 @@ class IstioMetrics:
             _add(family, sets, np.bincount(groups, weights=amounts, minlength=len(sets)).tolist())
 
     def _cells_of(self, labels: Texts) -> _Cells:
-        return _Cells(self._requests.labels(*labels), tuple(family.labels(*labels) for family in self._histograms))
+        cells = self._cells.get(labels)
+        if cells is None:
+            cells = _Cells(self._requests.labels(*labels), tuple(family.labels(*labels) for family in self._histograms))
+            if all(
+                family.holds(labels) for family in (self._requests, *self._histograms)
+            ):  # else it is looked up again
+                self._cells[labels] = cells
+        return cells
 
     def _counter(self, name: str, documentation: str, labels: LabelSets) -> Family[Counter]:
         most = self._settings.max_label_sets

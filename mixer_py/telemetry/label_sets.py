@@ -76,7 +76,7 @@ class LabelSets:
             parts.append((alike.groups, alike.count))
         first, groups = numbered(parts, rows.num_rows)
         sample = rows.select(self._columns).take(pa.array(first))
-        values = [column.to_pylist() for column in sample.columns]
+        values = [column.to_numpy(zero_copy_only=False).tolist() for column in sample.columns]
         sets = zip(*values, strict=True) if values else [()] * len(first)
         return groups, [self._texts(each) for each in sets]
 

@@ -14,8 +14,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from envoy.data.accesslog.v3 import accesslog_pb2
 
-from mixer_py.telemetry.access_log.derivation import COMMON, KnownParties, Slice, instants, is_empty, named, text_or
+from mixer_py.telemetry.access_log.derivation import COMMON, Slice, instants, is_empty, named, text_or
 from mixer_py.telemetry.access_log.entries import Entries, Indices, numbers
+from mixer_py.telemetry.access_log.known_parties import KnownParties
 from mixer_py.telemetry.access_log.tracking import ConnectionTracker, Event, Report, Steps
 from mixer_py.telemetry.column import Metadata
 from mixer_py.telemetry.columns import NETWORK_EXT_AUTHZ

@@ -20,8 +20,9 @@ from envoy.data.accesslog.v3 import accesslog_pb2
 from mixer_py.instruments import Clock, SystemClock
 from mixer_py.telemetry.access_log import configured
 from mixer_py.telemetry.access_log.connections import ConnectionSlice
-from mixer_py.telemetry.access_log.derivation import KnownParties, Slice
+from mixer_py.telemetry.access_log.derivation import Slice
 from mixer_py.telemetry.access_log.entries import Entries, Indices, Wanted, numbers
+from mixer_py.telemetry.access_log.known_parties import KnownParties
 from mixer_py.telemetry.access_log.projection import Projection
 from mixer_py.telemetry.access_log.requests import RequestSlice
 from mixer_py.telemetry.access_log.streams import ANONYMOUS, StreamIdentity, parse_identity

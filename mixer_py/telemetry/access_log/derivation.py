@@ -6,7 +6,7 @@ Not for: columns of one table alone (`requests.py`, `connections.py`), or copied
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from functools import cached_property
 from typing import Final
 
@@ -24,10 +24,12 @@ from mixer_py.telemetry.access_log.entries import (
     Entries,
     Indices,
     numbers,
+    objects,
 )
-from mixer_py.telemetry.access_log.parties import NAMES, Names, parties_of
+from mixer_py.telemetry.access_log.known_parties import KnownParties
+from mixer_py.telemetry.access_log.parties import Names
 from mixer_py.telemetry.access_log.projection import FLAGS
-from mixer_py.telemetry.access_log.streams import SOURCE, StreamIdentity
+from mixer_py.telemetry.access_log.streams import SOURCE
 from mixer_py.telemetry.grouping import Alike, numbered
 
 COMMON: Final = "common_properties."
@@ -36,11 +38,6 @@ _LAST_SECOND: Final = 9_223_372_035
 """The last whole second that fits into nanoseconds of 64 bits: 2262-04-11."""
 _LONGEST: Final = 10**12
 """Seconds; no request takes longer, and its microseconds fit into 64 bits."""
-_MOST_PARTIES: Final = 10_000
-"""Combinations remembered between slices."""
-_LONGEST_NAMES: Final = 8_192
-"""Characters and bytes of a combination that is remembered; a name may have a megabyte."""
-
 RESPONSE_FLAGS: Final[Mapping[str, str]] = {
     "failed_local_healthcheck": "LH", "no_healthy_upstream": "UH", "upstream_request_timeout": "UT",
     "local_reset": "LR", "upstream_remote_reset": "UR", "upstream_connection_failure": "UF",
@@ -104,23 +101,10 @@ def empty_maps(length: int) -> pa.MapArray:
     return pa.MapArray.from_arrays(pa.array(np.zeros(length + 1, np.int32)), _NO_TEXT, _NO_TEXT)
 
 
-class KnownParties:
-    """Combinations of parties, remembered between slices."""
-
-    def __init__(self) -> None:
-        self._rows: dict[tuple[StreamIdentity, Names], tuple[str, ...]] = {}
-
-    def row(self, identity: StreamIdentity, names: Names) -> tuple[str, ...]:
-        """`Parties.row` of one combination."""
-        key = (identity, names)
-        row = self._rows.get(key)
-        if row is None:
-            row = parties_of(identity, names).row()
-            if sum(map(len, names)) <= _LONGEST_NAMES:  # what nobody calls so is not worth the room
-                if len(self._rows) >= _MOST_PARTIES:
-                    self._rows.clear()
-                self._rows[key] = row
-        return row
+def _values(encoded: pa.DictionaryArray, places: Indices) -> list[str | bytes]:
+    """The values at some places; equal ones are one object, so that their hash is worked out once."""
+    distinct = objects(encoded.dictionary)
+    return [distinct[index] for index in numbers(encoded.indices)[places].tolist()]
 
 
 class Slice:
@@ -179,15 +163,15 @@ class Slice:
         told = [(numbers(array.indices), len(array.dictionary)) for array in encoded if array is not None]
         first, group = numbered([(entries.streams, len(entries.identities)), *told], len(entries))
         names = [
-            [unsaid] * len(first) if array is None else array.take(pa.array(first)).to_pylist()
+            [unsaid] * len(first) if array is None else _values(array, first)
             for array, unsaid in zip(encoded, _UNSAID, strict=True)
         ]
-        rows = [
-            self._known.row(entries.identities[stream], Names(*said))
+        combinations = [
+            (entries.identities[stream], Names(*said))
             for stream, *said in zip(entries.streams[first].tolist(), *names, strict=True)
         ]
-        self._grouped = group, len(rows)
-        return self._spread(rows, group)
+        self._grouped = group, len(combinations)
+        return self._known.columns(combinations, group)
 
     @property
     def alike(self) -> Alike:
@@ -196,19 +180,6 @@ class Slice:
         completed = [name for name in _COMPLETED if pc.any(is_empty(parties[name])).as_py()]
         groups, count = self._grouped
         return Alike(parties.keys() - completed, groups.astype(np.int64), count)
-
-    def _spread(self, rows: Sequence[tuple[str, ...]], group: Indices) -> dict[str, pa.Array]:
-        """The columns of `parties.NAMES` from each group's row; a column of one value is not taken entry by entry."""
-        length, columns = len(self.entries), dict(zip(NAMES, zip(*rows, strict=True), strict=True))
-        varied = {name: values for name, values in columns.items() if len(set(values)) > 1}
-        alone = {name: values[0] for name, values in columns.items() if name not in varied}
-        repeated = {value: pa.repeat(value, length) for value in set(alone.values())}  # most are empty
-        spread = {name: repeated[value] for name, value in alone.items()}
-        # One array of all columns' values, taken from once: a call of Arrow's costs more than the few values.
-        values = pa.array([value for column in varied.values() for value in column], pa.string())
-        places = np.arange(len(varied))[:, np.newaxis] * len(rows) + group
-        taken = values.take(pa.array(places.ravel()))
-        return spread | {name: taken.slice(place * length, length) for place, name in enumerate(varied)}
 
     @cached_property
     def _from_source(self) -> pa.Array:

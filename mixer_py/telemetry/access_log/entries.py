@@ -53,6 +53,12 @@ def numbers(array: pa.Array) -> npt.NDArray[Any]:
     return values
 
 
+def objects(array: pa.Array) -> list[Any]:
+    """The array's values as Python's; by way of numpy, which is ten times as fast as Arrow's own."""
+    values: list[Any] = array.to_numpy(zero_copy_only=False).tolist()
+    return values
+
+
 def _codes(keys: pa.Array, wanted: pa.Array) -> Indices:
     """For each key its place among the wanted ones, -1 for any other."""
     found: Indices = numbers(pc.index_in(keys, value_set=wanted).fill_null(-1)).astype(np.int64)
