@@ -46,6 +46,10 @@ class KnownParties:
             told: combinations, at least one.
             groups: for each entry the index of its combination.
         """
+        if len(self._rows) + len(told) > _MOST:  # most are of streams that have ended by now
+            self._places.clear()
+            self._rows.clear()
+            self._columns = _Columns(())
         places = [self._places.get(one, -1) for one in told]
         if min(places) >= 0 and max(places) < self._columns.length:
             return self._columns.spread(np.array(places)[groups])
