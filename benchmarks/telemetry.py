@@ -145,11 +145,11 @@ def against_the_floor(results: Results, floor: Floor, plain: Mixer, recording: M
     lines = results.lines
     measure(results.check, floor, "check", max(messages * 2, 200))
     send(lines["unread"], floor, messages)
-    before = _stages(plain)
-    entries = send(lines["plain"], plain, messages)
-    for stage, seconds in _stages(plain).items():
+    send(lines["plain"], plain, messages)
+    before = _stages(recording)
+    entries = send(lines["recording"], recording, messages)
+    for stage, seconds in _stages(recording).items():
         results.in_server[stage].append((seconds - before[stage]) / entries * 1e6)
-    send(lines["recording"], recording, messages)
     lines["store"].cpu["store"] = lines["recording"].cpu["store"]
     send(lines["tcp"], recording, messages // 2 + 1, kind="tcp")
     send(lines["steady"], recording, messages // 8 + 1, rate=_STEADY_RATE)
