@@ -202,6 +202,7 @@ class Worker:
             settings.max_connection_age_grace,
             settings.max_streams,
             settings.max_metadata_bytes,
+            settings.max_waiting,
         )
         admission = Admission(limits.max_in_flight, self._clock, self._registry)
         for listener in settings.listeners:

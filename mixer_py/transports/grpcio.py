@@ -55,6 +55,8 @@ class ServerLimits:
         max_streams: calls that a connection may have open at once; gRPC refuses one more, unseen by us, with RST_STREAM
             REFUSED_STREAM. A well-behaved client waits, or makes another connection.
         max_metadata_bytes: of the headers of a call; more of them end it with RESOURCE_EXHAUSTED.
+        max_waiting: calls that were read from the wire and not taken by this process's loop yet; gRPC ends one more at
+            once with CANCELLED, in a thread of its own, which costs little.
     """
 
     max_message_bytes: int
@@ -63,6 +65,7 @@ class ServerLimits:
     max_connection_age_grace: float
     max_streams: int
     max_metadata_bytes: int
+    max_waiting: int
 
     def channel_arguments(self) -> list[tuple[str, int]]:
         """The limits as gRPC core's channel arguments (grpc/grpc include/grpc/impl/channel_arg_names.h)."""
@@ -75,6 +78,9 @@ class ServerLimits:
             # Between the two gRPC would refuse some calls and not others, by chance.
             ("grpc.max_metadata_size", self.max_metadata_bytes),
             ("grpc.absolute_max_metadata_size", self.max_metadata_bytes),
+            # Between the two, too, chance would decide.
+            ("grpc.server.max_pending_requests", self.max_waiting),
+            ("grpc.server.max_pending_requests_hard_limit", self.max_waiting),
             ("grpc.so_reuseport", 1),  # workers share a port, and successors listen before predecessors stop: `places`
             # Envoy may keep idle connections alive with pings; the default of 5 minutes would answer those with GOAWAY.
             ("grpc.http2.min_ping_interval_without_data_ms", 5_000),

@@ -23,6 +23,7 @@ LIMITS = ServerLimits(
     max_connection_age_grace=5,
     max_streams=100,
     max_metadata_bytes=16 << 10,
+    max_waiting=100,
 )
 GAVE_UP = 3
 """What it ends with when the listener can take no more calls: in a worker that is a reason to be replaced."""

@@ -39,6 +39,7 @@ LIMITS = ServerLimits(
     max_connection_age_grace=5,
     max_streams=500,
     max_metadata_bytes=16 << 10,
+    max_waiting=1000,
 )
 LONG_ANSWER = b"x" * 100_000
 

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import threading
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -25,6 +26,7 @@ LIMITS = ServerLimits(
     max_connection_age_grace=5,
     max_streams=100,
     max_metadata_bytes=16 << 10,
+    max_waiting=100,
 )
 CHECK = "/envoy.service.auth.v3.Authorization/Check"
 STREAM = "/envoy.service.accesslog.v3.AccessLogService/StreamAccessLogs"
@@ -283,3 +285,33 @@ async def test_a_worker_says_of_calls_that_it_hands_on_whether_their_caller_is_a
     assert answer == (b"authenticated" if authenticated else b"anybody")
     await forwarder.close(0)
     await behind.stop(0)
+
+
+async def test_above_what_may_wait_a_call_ends_at_once_and_those_that_wait_are_answered(tmp_path: Path) -> None:
+    held, refused = threading.Event(), threading.Event()
+
+    async def hold(message: bytes, call: Call) -> bytes:
+        if message == b"hold":
+            held.set()
+            refused.wait(60)  # nothing is taken in meanwhile
+        return message
+
+    clock, address = SystemClock(), f"unix://{tmp_path / 's'}"
+    limits = replace(LIMITS, max_waiting=5)
+    server = GrpcioServer(address, HandlerTable({CHECK: hold}), limits, Admission(100, clock, Registry()), clock)
+    await server.start()
+
+    def crowd() -> list[grpc.StatusCode]:
+        with grpc.insecure_channel(address) as channel:
+            ask = channel.unary_unary(CHECK)
+            calls = [ask.future(b"hold", timeout=60)]
+            held.wait(60)
+            calls += [ask.future(b"x", timeout=60) for _ in range(30)]
+            for call in calls:
+                call.add_done_callback(lambda _: refused.set())
+            return [call.code() for call in calls]
+
+    codes = await asyncio.to_thread(crowd)
+    await server.stop(0)
+    assert codes[0] is grpc.StatusCode.OK
+    assert set(codes) == {grpc.StatusCode.OK, grpc.StatusCode.CANCELLED}
