@@ -26,7 +26,7 @@ from mixer_py.transports import Admission, GrpcioServer, HandlerTable, ListenerT
 from tests.parts.certificates import Authority, Certificate
 from tests.parts.grpc_client import credentials
 
-LIMITS = ServerLimits(1000, 10, 600, 5, max_streams=100, max_metadata_bytes=8192)
+LIMITS = ServerLimits(1000, 10, 600, 5, max_streams=100, max_metadata_bytes=8192, max_waiting=100)
 CHECK = "/envoy.service.auth.v3.Authorization/Check"
 STREAM = "/envoy.service.accesslog.v3.AccessLogService/StreamAccessLogs"
 SERVICES = ("ext_authz", "access_log", "health", "reflection")
