@@ -127,7 +127,7 @@ def report(tallies: dict[str, Tally]) -> str:
     """What a run saw, as a page."""
     seen = circumstances(*(["atheris"] if importlib.util.find_spec("atheris") else []))
     lines = [
-        "# Fuzzing: the last long run",
+        "# Fuzzing: the last run",
         "",
         f"mixer-py {seen['version']} on {seen['date']}. Made by `make fuzz`; [fuzzing.md](fuzzing.md) says",
         "what is tried and what must hold.",
