@@ -108,6 +108,10 @@ soak: $(STAMP) ## a steady load for eleven minutes: flat memory, every request i
 fuzz: $(STAMP) ## try everything that comes from outside, target by target, for SECONDS (600); writes docs/fuzzing-report.md
 	$(BIN)/python -m tests.fuzz.run --seconds $(or $(SECONDS),600) $(ARGS)
 
+.PHONY: faults
+faults: $(STAMP) servers ## inject every fault into real parts (about 15 minutes) and write docs/faults.md
+	$(BIN)/python -m tests.faults.report $(ARGS)
+
 .PHONY: build
 build: $(STAMP) ## the wheel, in dist/
 	$(BIN)/python -m build --wheel --no-isolation

@@ -17,7 +17,7 @@ from prometheus_client.utils import floatToGoString
 
 from mixer_py.instruments import Clock, Reading, SeriesDeclaration
 from mixer_py.runtime.vital_signs import PRIVATE
-from mixer_py.telemetry.booking import KILLED, ROWS, ROWS_HELP, SPOOL_ROWS
+from mixer_py.telemetry.booking import KILLED, LEFT, ROWS, ROWS_HELP, SPOOL_ROWS
 
 _OF_TRAFFIC = "istio_"
 """How names of metrics begin whose labels come from traffic."""
@@ -145,26 +145,30 @@ class _Collected(Collector):
 
 
 def _lost_rows(reading: Reading) -> Reading:
-    """Rows received that were neither written, dropped nor left in the spool, as dropped by `killed`.
+    """Rows received that were neither written nor dropped: those in the spool as left, others as dropped by `killed`.
 
-    Those in the spool are adopted by another process.
+    What is left in the spool is adopted by another process. The gauge of it may be a moment old, and says more than
+    was held when a block had just been written.
     """
     held: dict[str, float] = defaultdict(float)
+    on_disk: dict[str, float] = defaultdict(float)
     for series, values in reading:
         labels = dict(series.labels)
         if series.name == ROWS:
             held[labels["table"]] += values[0] if labels["state"] in {"received", "adopted"} else 0.0
-            held[labels["table"]] -= values[0] if labels["state"] in {"written", "dropped"} else 0.0
+            held[labels["table"]] -= values[0] if labels["state"] in {"written", "dropped", LEFT} else 0.0
         elif series.name == SPOOL_ROWS:
-            held[labels["table"]] -= values[0]
+            on_disk[labels["table"]] += values[0]
+    booked = []
+    for table, rows in held.items():
+        left = min(rows, on_disk[table])
+        booked += [(table, LEFT, "", left), (table, "dropped", KILLED, rows - left)]
     return [
         (
-            SeriesDeclaration(
-                "counter", ROWS, ROWS_HELP, (("table", table), ("state", "dropped"), ("reason", KILLED)), 0
-            ),
+            SeriesDeclaration("counter", ROWS, ROWS_HELP, (("table", table), ("state", state), ("reason", reason)), 0),
             (rows,),
         )
-        for table, rows in held.items()
+        for table, state, reason, rows in booked
         if rows > 0
     ]
 

@@ -1,7 +1,8 @@
 """Books every row of a table: `mixer_rows_total{table,state,reason}`.
 
-received + adopted = written + dropped + rows in the queue + rows in the spool, whenever nothing is moving. `spooled`
-stands apart: it counts rows on their way through the disk.
+received + adopted = written + dropped + left + rows in the queue + rows in the spool, whenever nothing is moving.
+`left` and `adopted` are the same rows, which one process left in its spool and another found there. `spooled` stands
+apart: it counts rows on their way through the disk.
 """
 
 from __future__ import annotations
@@ -29,6 +30,8 @@ SPOOL_FULL: Final = "spool_full"
 """Reason of the oldest rows, dropped for want of room on disk."""
 SPOOL_DAMAGED: Final = "spool_damaged"
 """Reason of rows whose checksum is wrong."""
+LEFT: Final = "left"
+"""State of rows that a process had in its spool when it ended; only who survives it can book them."""
 KILLED: Final = "killed"
 """Reason of rows that a killed process held; only who survives it can book them."""
 SAMPLED: Final = "sampled"

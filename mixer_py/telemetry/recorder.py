@@ -1,7 +1,7 @@
 """Keeps rows until they are written, never longer than it may, and books every one of them.
 
-For each table, received + adopted = written + dropped + waiting in memory + waiting on disk, whenever nothing is
-moving (`booking.py`). Taking a row never waits and never raises. One block a table is on its way at a time; it keeps
+For each table, received + adopted = written + dropped + left + waiting in memory + waiting on disk, whenever nothing
+is moving (`booking.py`). Taking a row never waits and never raises. One block a table is on its way at a time; it keeps
 its token until it is written, so that a retry after an answer that was lost does not store it twice.
 Not for: how a table's rows wait (`table_queue.py`, `spool/`).
 """

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.client
 import json
+import signal
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -48,6 +49,10 @@ class Opa:
         self._server = self._programs.start(f"opa-{self._port}", self._command)
         self._server.wait_until(self._is_up)
         self._connection = http.client.HTTPConnection("127.0.0.1", self._port, timeout=60)
+
+    def signal(self, number: signal.Signals) -> None:
+        """Sends it a signal."""
+        self._server.signal(number)
 
     def stop(self) -> None:
         """Ends it."""

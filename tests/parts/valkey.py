@@ -25,6 +25,8 @@ class Valkey:
 
     bus = 0
     """The port by which the nodes of a cluster speak."""
+    secret: str
+    """The password that `ask` gives."""
 
     def __init__(
         self,
@@ -51,7 +53,7 @@ class Valkey:
         assert program is not None
         self.port = ports.take()
         self._programs = programs
-        self._secret = secret
+        self.secret = secret
         self.socket = programs.folder / f"valkey-{self.port}.sock"
         own = programs.folder / f"valkey-{self.port}"  # a replica leaves a dump, which no other server is to find
         own.mkdir()
@@ -98,8 +100,8 @@ class Valkey:
         with socket.socket(socket.AF_UNIX) as connection:
             connection.settimeout(30)
             connection.connect(str(self.socket))
-            if self._secret:
-                connection.sendall(_packed("AUTH", self._secret))
+            if self.secret:
+                connection.sendall(_packed("AUTH", self.secret))
                 connection.recv(1 << 16)
             connection.sendall(_packed(*words))
             return connection.recv(1 << 20)

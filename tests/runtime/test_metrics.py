@@ -1,10 +1,12 @@
 from __future__ import annotations
 
+import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from mixer_py.instruments import FakeClock, Registry
 from mixer_py.runtime.metrics import IdleSeries, ProcessMetrics
 from mixer_py.runtime.vital_signs import VitalSigns
+from mixer_py.telemetry.booking import rows_on_disk
 
 ROWS = ("mixer_rows_total", "Rows.", ("table", "state", "reason"))
 
@@ -65,6 +67,31 @@ def test_rows_that_an_ended_process_held_are_booked_as_killed() -> None:
     found = samples(metrics)
     killed = {dict(labels)["table"]: value for (_, labels), value in found.items() if ("reason", "killed") in labels}
     assert killed == {"requests": 35}
+
+
+@pytest.mark.parametrize(
+    ("received", "written", "on_disk", "left", "killed"),
+    [
+        (100, 60, 30, 30, 10),  # 10 more were in memory
+        (100, 60, 40, 40, 0),
+        (100, 100, 20, 0, 0),  # a block was written and counted, and the gauge not yet set anew
+        (100, 90, 20, 10, 0),
+        (100, 60, 0, 0, 40),  # rows that were put on disk and not yet shown; who finds them there adopts them
+    ],
+)
+def test_rows_that_an_ended_process_had_on_disk_are_booked_as_left(received, written, on_disk, left, killed) -> None:
+    metrics = ProcessMetrics(Registry())
+    worker = Registry()
+    metrics.join(worker)
+    rows = worker.counter(*ROWS)
+    rows.labels("requests", "received", "").add(received)
+    rows.labels("requests", "written", "").add(written)
+    rows_on_disk(worker, "requests").set(on_disk)
+    metrics.leave(worker)
+    found = {labels: value for (name, labels), value in samples(metrics).items() if name == "mixer_rows_total"}
+    of = {(dict(labels)["state"], dict(labels)["reason"]): value for labels, value in found.items()}
+    assert of.get(("left", ""), 0) == left
+    assert of.get(("dropped", "killed"), 0) == killed
 
 
 def test_vital_signs_stay_between_the_processes() -> None:

@@ -1,0 +1,106 @@
+"""What comes over the wire and should not: nonsense, too much at once, connections that are cut or left open."""
+
+from __future__ import annotations
+
+import os
+import socket
+import struct
+import time
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+
+import grpc
+
+from tests.faults.fault import Fault
+from tests.faults.processes import ONE
+from tests.faults.scene import Scene
+from tests.parts.grpc_client import check_request, connect
+
+_PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
+_SETTINGS = b"\0\0\0\4\0\0\0\0\0"
+_UNNOTICED = "no call of others notices"
+
+
+def _sockets(scene: Scene, count: int, stack: ExitStack) -> list[socket.socket]:
+    return [
+        stack.enter_context(socket.create_connection(("127.0.0.1", scene.mixer.grpc), timeout=10)) for _ in range(count)
+    ]
+
+
+def _garbage(scene: Scene) -> None:
+    with ExitStack() as stack:
+        for number, connection in enumerate(_sockets(scene, 50, stack)):
+            connection.sendall(os.urandom(2000) if number % 2 else b"GET / HTTP/1.1\r\nhost: x\r\n\r\n")
+        time.sleep(1.0)
+
+
+def _garbage_frames(scene: Scene) -> None:
+    with ExitStack() as stack:
+        for connection in _sockets(scene, 50, stack):
+            connection.sendall(_PREFACE + _SETTINGS + os.urandom(500))
+        time.sleep(1.0)
+
+
+def _left_open(scene: Scene) -> None:
+    with ExitStack() as stack:
+        for number, connection in enumerate(_sockets(scene, 200, stack)):
+            if number % 2:
+                connection.sendall(_PREFACE + _SETTINGS)
+            else:
+                connection.shutdown(socket.SHUT_WR)
+        time.sleep(2.0)
+
+
+def _reset(scene: Scene) -> None:
+    for _ in range(10):
+        with ExitStack() as stack:
+            for connection in _sockets(scene, 20, stack):
+                connection.sendall(_PREFACE + _SETTINGS)
+                connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        time.sleep(0.1)
+
+
+def _slow_reader(scene: Scene) -> None:
+    """Streams without room for an answer: SETTINGS_INITIAL_WINDOW_SIZE 0, and pings without end."""
+    no_window = b"\0\0\6\4\0\0\0\0\0" + struct.pack(">HI", 4, 0)
+    ping = b"\0\0\x08\6\0\0\0\0\0" + b"12345678"
+    with ExitStack() as stack:
+        connections = _sockets(scene, 20, stack)
+        for connection in connections:
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1024)
+            connection.setblocking(False)
+            connection.send(_PREFACE + no_window)
+        end = time.monotonic() + 2.0
+        while time.monotonic() < end:
+            for connection in connections:
+                try:
+                    connection.send(ping * 20)
+                except OSError:  # it is full, or was closed for so many pings
+                    continue
+            time.sleep(0.01)
+
+
+def _thousands(scene: Scene) -> None:
+    """2,000 calls at once, on ten connections."""
+    with ExitStack() as stack:
+        clients = [stack.enter_context(connect(scene.mixer.address)) for _ in range(10)]
+
+        def one(number: int) -> int:
+            try:
+                clients[number % len(clients)].check(check_request())
+            except grpc.RpcError:
+                return 1
+            return 0
+
+        with ThreadPoolExecutor(200) as pool:
+            list(pool.map(one, range(2000)))
+
+
+FAULTS = (
+    Fault("nonsense at the gRPC port", ONE, _UNNOTICED, _garbage, short=True),
+    Fault("HTTP/2 frames of nonsense", ONE, _UNNOTICED, _garbage_frames),
+    Fault("200 connections left open or half-closed", ONE, _UNNOTICED, _left_open),
+    Fault("200 connections reset", ONE, _UNNOTICED, _reset),
+    Fault("clients that read nothing", ONE, _UNNOTICED, _slow_reader),
+    Fault("2,000 checks at once beside the traffic", ONE, "others wait, and few fail", _thousands, 20),
+)

@@ -1,0 +1,243 @@
+"""Processes that are killed, stopped and started again, at each stage of their lives."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+
+from tests.faults.fault import Fault
+from tests.faults.scene import Scene, quick, signal_process
+from tests.parts.envoy_proxy import shipped
+from tests.parts.mixer_process import MIXER, is_running
+
+ONE, ALWAYS, TWO = "one worker, rows in chDB", "one worker, every row spooled first", "two workers, an embedded Valkey"
+WORKER = "mixer_py.runtime.worker"
+STORE = "mixer_py.runtime.store"
+KILLED = frozenset({"killed"})
+_HELD = 40
+"""Requests that may fail with one of two workers: those that it held, and those that Envoy had given to it."""
+
+
+def _kill_worker(scene: Scene) -> None:
+    before = scene.restarts("worker")
+    signal_process(scene.mixer.children(WORKER)[0], signal.SIGKILL)
+    scene.eventually(lambda: scene.restarts("worker") > before and scene.ready(), "another worker")
+
+
+def _kill_worker_twice(scene: Scene) -> None:
+    first = scene.mixer.children(WORKER)[0]
+    signal_process(first, signal.SIGKILL)
+    scene.eventually(lambda: [one for one in scene.mixer.children(WORKER) if one != first], "another worker")
+    signal_process(next(one for one in scene.mixer.children(WORKER) if one != first), signal.SIGKILL)
+    time.sleep(0.5)
+    scene.eventually(scene.ready, "a third worker")
+
+
+def _kill_worker_in_reload(scene: Scene) -> None:
+    worker = scene.mixer.children(WORKER)[0]
+    scene.mixer.write("policies/more.rego", f"package more\n\n# {time.monotonic()}\nx := 1\n")
+    scene.mixer.running.signal(signal.SIGHUP)
+    signal_process(worker, signal.SIGKILL)
+    scene.eventually(lambda: scene.mixer.children(WORKER) not in ([], [worker]) and scene.ready(), "another worker")
+
+
+def _stop_worker_for_a_moment(scene: Scene) -> None:
+    worker = scene.mixer.children(WORKER)[0]
+    signal_process(worker, signal.SIGSTOP)
+    time.sleep(1.0)
+    signal_process(worker, signal.SIGCONT)
+
+
+def _stop_worker(scene: Scene) -> None:
+    before = scene.restarts("worker")
+    signal_process(scene.mixer.children(WORKER)[0], signal.SIGSTOP)
+    scene.eventually(lambda: scene.restarts("worker") > before and scene.ready(), "another worker")
+
+
+def _terminate_worker(scene: Scene) -> None:
+    worker = scene.mixer.children(WORKER)[0]
+    signal_process(worker, signal.SIGTERM)
+    scene.eventually(lambda: scene.mixer.children(WORKER) not in ([], [worker]) and scene.ready(), "another worker")
+
+
+def _kill_store(scene: Scene) -> None:
+    before = scene.restarts("store")
+    signal_process(scene.mixer.children(STORE)[0], signal.SIGKILL)
+    scene.eventually(lambda: scene.restarts("store") > before, "another store")
+
+
+def _kill_store_twice(scene: Scene) -> None:
+    first = scene.mixer.children(STORE)[0]
+    signal_process(first, signal.SIGKILL)
+    scene.eventually(lambda: [one for one in scene.mixer.children(STORE) if one != first], "another store")
+    signal_process(next(one for one in scene.mixer.children(STORE) if one != first), signal.SIGKILL)
+
+
+def _stop_store_for_a_moment(scene: Scene) -> None:
+    store = scene.mixer.children(STORE)[0]
+    signal_process(store, signal.SIGSTOP)
+    time.sleep(4.0)
+    signal_process(store, signal.SIGCONT)
+
+
+def _stop_store(scene: Scene) -> None:
+    before = scene.restarts("store")
+    signal_process(scene.mixer.children(STORE)[0], signal.SIGSTOP)
+    scene.eventually(lambda: scene.restarts("store") > before, "another store")
+
+
+def _stop_supervisor_for_a_moment(scene: Scene) -> None:
+    scene.mixer.running.signal(signal.SIGSTOP)
+    time.sleep(3.0)
+    scene.mixer.running.signal(signal.SIGCONT)
+
+
+def _kill_supervisor(scene: Scene) -> None:
+    children = [*scene.mixer.children(WORKER), *scene.mixer.children(STORE)]
+    signal_process(scene.mixer.running.pid, signal.SIGKILL)
+    scene.eventually(lambda: not any(map(is_running, children)), "the end of every child")
+    scene.mixer.start()
+
+
+def _restart(scene: Scene) -> None:
+    scene.mixer.running.signal(signal.SIGTERM)
+    code = scene.mixer.running.wait(60)
+    if code:
+        raise AssertionError(f"it ended with {code}")
+    scene.mixer.start()
+
+
+def _kill_worker_while_draining(scene: Scene) -> None:
+    worker = scene.mixer.children(WORKER)[0]
+    scene.mixer.running.signal(signal.SIGTERM)
+    signal_process(worker, signal.SIGKILL)
+    scene.mixer.running.wait(60)
+    scene.mixer.start()
+
+
+def _kill_envoy(scene: Scene) -> None:
+    assert scene.envoy.program is not None
+    os.killpg(scene.envoy.program.pid, signal.SIGKILL)
+    scene.envoy.program.wait(30)
+    scene.envoy.start(shipped(), edit=quick)
+
+
+def _second_mixer(scene: Scene) -> None:
+    admin, socket = f"127.0.0.1:{scene.ports.take()}", scene.folder / "second.sock"
+    own = ("--set", f"server.admin={admin}", "--set", f"server.socket={socket}")
+    second = scene.programs.start("second", (*MIXER, "serve", "-c", scene.mixer.file, *own))
+    if second.wait(60) != 1:
+        raise AssertionError("a second mixer was let onto the same port")
+
+
+def _kill_valkey(scene: Scene) -> None:
+    before = scene.restarts("valkey")
+    signal_process(scene.mixer.valkey(), signal.SIGKILL)
+    scene.eventually(lambda: scene.restarts("valkey") > before, "another Valkey")
+
+
+def _stop_valkey(scene: Scene) -> None:
+    before = scene.restarts("valkey")
+    signal_process(scene.mixer.valkey(), signal.SIGSTOP)
+    scene.eventually(lambda: scene.restarts("valkey") > before, "another Valkey")
+
+
+FAULTS = (
+    Fault(
+        "worker killed",
+        ONE,
+        "calls fail until another listens, seconds later",
+        _kill_worker,
+        None,
+        5,
+        KILLED,
+        short=True,
+    ),
+    Fault(
+        "worker killed, and the next while it starts",
+        ONE,
+        "the same, for both",
+        _kill_worker_twice,
+        None,
+        5,
+        KILLED,
+    ),
+    Fault(
+        "worker killed during a reload",
+        ONE,
+        "the same; the reload is made up for",
+        _kill_worker_in_reload,
+        None,
+        5,
+        KILLED,
+    ),
+    Fault("worker stopped for a second", ONE, "calls wait, and none fails", _stop_worker_for_a_moment),
+    Fault(
+        "worker hung",
+        ONE,
+        "it is replaced after 10 s; until then calls end by Envoy's timeout",
+        _stop_worker,
+        None,
+        5,
+        KILLED,
+    ),
+    Fault(
+        "worker told to end by somebody else",
+        ONE,
+        "it drains; calls fail until another listens, seconds later",
+        _terminate_worker,
+        None,
+        5,
+    ),
+    Fault(
+        "one of two workers killed", TWO, "calls that it held fail; the other goes on", _kill_worker, _HELD, 2, KILLED
+    ),
+    Fault("store killed", ONE, "no call notices; rows wait, and are written once", _kill_store, short=True),
+    Fault("store killed, and the next while it starts", ONE, "the same", _kill_store_twice),
+    Fault("store stopped for four seconds", ONE, "no call notices; rows wait", _stop_store_for_a_moment),
+    Fault("store hung", ONE, "it is replaced after 10 s; no call notices, rows wait", _stop_store),
+    Fault("supervisor stopped for three seconds", ONE, "no call notices", _stop_supervisor_for_a_moment),
+    Fault(
+        "supervisor killed", ONE, "every child ends; after a start all is as before", _kill_supervisor, None, 3, KILLED
+    ),
+    Fault(
+        "supervisor killed, every row spooled first",
+        ALWAYS,
+        "no row that was accepted is lost",
+        _kill_supervisor,
+        None,
+        3,
+    ),
+    Fault(
+        "worker killed, every row spooled first",
+        ALWAYS,
+        "rows of the last milliseconds may be lost, no others",
+        _kill_worker,
+        None,
+        5,
+        KILLED,
+    ),
+    Fault(
+        "restart (SIGTERM) under load", ONE, "exit 0; no row that was accepted is lost", _restart, None, 3, short=True
+    ),
+    Fault(
+        "worker killed while it drains",
+        ONE,
+        "mixer ends all the same; what was lost is counted",
+        _kill_worker_while_draining,
+        None,
+        3,
+        KILLED,
+    ),
+    Fault("Envoy killed and started", ONE, "mixer does not mind", _kill_envoy, None, 3),
+    Fault("a second mixer on the same port", ONE, "it is refused, and the first goes on", _second_mixer),
+    Fault(
+        "embedded Valkey killed",
+        TWO,
+        "limits begin anew; calls follow rate_limit.on_error until it is back",
+        _kill_valkey,
+        short=True,
+    ),
+    Fault("embedded Valkey hung", TWO, "the same, and it is replaced", _stop_valkey),
+)

@@ -1,0 +1,268 @@
+"""Real parts under steady traffic, and one fault after another in them."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import re
+import signal
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from threading import Thread
+from typing import Any
+
+from mixer_py.demo.processes import Ports
+from tests.faults.fault import Fault, Seen
+from tests.faults.traffic import Traffic
+from tests.parts.envoy_proxy import Bootstrap, EnvoyProxy, http_filter, shipped
+from tests.parts.mixer_process import Mixer, eventually
+from tests.parts.programs import Programs
+from tests.parts.upstream import Upstream
+
+RATE = 40
+"""Requests a second."""
+_CALM = 25
+"""Requests in a row that pass before all counts as well."""
+_SETTLE_SECONDS = 90.0
+_POLICY = """
+package envoy.authz
+
+import rego.v1
+
+default allow := false
+
+allow if input.parsed_path[0] != "loop"
+
+allow if {
+    input.parsed_path[0] == "loop"
+    count([1 | some i in numbers.range(1, 10000); some j in numbers.range(1, 10000); i * j == 0]) == 0
+}
+"""
+_LIMITS = """
+domain: mesh
+descriptors:
+  - key: tenant
+    descriptors:
+      - key: service
+        rate_limit: {unit: day, requests_per_unit: 1000000}
+"""
+_SAMPLE = re.compile(r"(\w+)(?:\{(.*)\})? (\S+)")
+_LABEL = re.compile(r'(\w+)="([^"]*)"')
+
+
+@dataclass
+class Scene:
+    """What runs.
+
+    Attributes:
+        mixer, envoy, traffic: the parts that every setup has.
+        parts: others, by name: `valkey`, `proxy`, `opa`, `bundles`.
+        programs, ports, folder: with which a fault may start more.
+    """
+
+    programs: Programs
+    ports: Ports
+    folder: Path
+    mixer: Mixer
+    envoy: EnvoyProxy
+    upstream: Upstream
+    parts: dict[str, Any] = field(default_factory=dict)
+    traffic: Traffic = field(init=False)
+    settings: dict[str, Any] = field(default_factory=dict)
+
+    def metrics(self) -> Counter[tuple[str, tuple[tuple[str, str], ...]]]:
+        """Every sample of mixer's own, by name and labels; nothing while mixer is away."""
+        try:
+            response = self.mixer.get("/metrics")
+        except OSError:
+            return Counter()
+        found: Counter[tuple[str, tuple[tuple[str, str], ...]]] = Counter()
+        for line in response.body.decode().splitlines():
+            matched = _SAMPLE.fullmatch(line) if line.startswith("mixer_") else None
+            if matched:
+                name, labels, value = matched.groups()
+                found[name, tuple(sorted(_LABEL.findall(labels or "")))] = float(value)  # type: ignore[assignment]
+        return found
+
+    def metric(self, name: str, **labels: str) -> float:
+        """The sum over the series that have these labels."""
+        wanted = labels.items()
+        return sum(
+            value for (found, has), value in self.metrics().items() if found == name and wanted <= dict(has).items()
+        )
+
+    def restarts(self, process: str) -> float:
+        """How often a process was replaced."""
+        return self.metric("mixer_worker_restarts_total", process=process)
+
+    def ready(self) -> bool:
+        """Whether mixer says that it is."""
+        try:
+            return self.mixer.get("/healthz/ready").status == 200
+        except OSError:
+            return False
+
+    def eventually(self, look: Callable[[], object], what: str, seconds: float = 60.0) -> None:
+        """Waits until it is true."""
+        eventually(look, what, seconds)
+
+    def dropped(self) -> dict[str, int]:
+        """Rows that were dropped until now, by reason."""
+        found: Counter[str] = Counter()
+        for (name, labels), value in self.metrics().items():
+            has = dict(labels)
+            if name == "mixer_rows_total" and has["state"] == "dropped" and value:
+                found[has["reason"]] += int(value)
+        return dict(found)
+
+    def imbalance(self) -> list[str]:
+        """By how much the books of each table are off: DESIGN 5."""
+        books: dict[str, Counter[str]] = {}
+        for (name, labels), value in self.metrics().items():
+            has = dict(labels)
+            if name == "mixer_rows_total":
+                books.setdefault(has["table"], Counter())[has["state"]] += int(value)
+            elif name in {"mixer_queue_rows", "mixer_spool_rows"}:
+                books.setdefault(has["table"], Counter())["waiting"] += int(value)
+        if not books:
+            return ["mixer does not answer"]
+        return [
+            f"{table}: received {book['received'] + book['adopted']}, written {book['written']}, "
+            f"dropped {book['dropped']}, left {book['left']}, waiting {book['waiting']}"
+            for table, book in books.items()
+            if book["received"] + book["adopted"] != book["written"] + book["dropped"] + book["left"] + book["waiting"]
+        ]
+
+    def waiting(self) -> float:
+        """Rows that are not written yet."""
+        return self.metric("mixer_queue_rows") + self.metric("mixer_spool_rows")
+
+    def rows_of(self, ids: set[str]) -> int:
+        """How many of these requests have a row."""
+        rows = self.mixer.rows("SELECT DISTINCT request_id FROM requests WHERE timestamp > now() - 900")
+        return len(ids & {row["request_id"] for row in rows})
+
+    def try_out(self, fault: Fault) -> Seen:
+        """Lets a fault happen, and says what was seen."""
+        before, begun = self.dropped(), time.monotonic()
+        generation = self.mixer.running.pid
+        broken: list[str] = []
+        fault.inject(self)
+        ended = time.monotonic()
+        if not self._calm(ended, 60.0):
+            broken.append("requests still fail 60 s later")
+        sent = self.traffic.since(begun)
+        self._settle(broken)
+        failures = [one for one in sent if one.failed]
+        healed = max((one.at - ended for one in failures if one.at > ended), default=0.0)
+        if fault.failing is not None and len(failures) > fault.failing:
+            statuses = Counter(one.status for one in failures)
+            broken.append(f"{len(failures)} requests failed ({dict(statuses)}), {fault.failing} may")
+        if healed > fault.heals:
+            broken.append(f"requests failed until {healed:.1f} s later, {fault.heals:g} are promised")
+        if generation != self.mixer.running.pid:
+            before = {}  # the books began anew
+        lost = {reason: count - before.get(reason, 0) for reason, count in self.dropped().items()}
+        lost = {reason: count for reason, count in lost.items() if count}
+        broken += [
+            f"{count} rows were dropped: {reason}" for reason, count in lost.items() if reason not in fault.losing
+        ]
+        if fault.holds is not None and (words := fault.holds(self)):
+            broken.append(words)
+        passed = [one for one in sent if not one.failed]
+        unlogged = len(passed) - self._logged({one.request_id for one in passed})
+        slowest = max((one.seconds for one in passed), default=0.0)
+        return Seen(len(sent), len(failures), healed, slowest, lost, unlogged, tuple(broken))
+
+    def _calm(self, since: float, seconds: float) -> bool:
+        """Waits until so many requests in a row have passed."""
+        end = time.monotonic() + seconds
+        while time.monotonic() < end:
+            later = self.traffic.since(since)
+            if len(later) >= _CALM and not any(one.failed for one in later[-_CALM:]):
+                return True
+            time.sleep(0.1)
+        return False
+
+    def _settle(self, broken: list[str]) -> None:
+        """Waits until nothing moves, and looks into the books then."""
+        self.traffic.hold()
+        try:
+            end = time.monotonic() + _SETTLE_SECONDS
+            while time.monotonic() < end:
+                if not self.imbalance() and not self.waiting():
+                    return
+                time.sleep(0.1)
+            broken += self.imbalance() or [f"{self.waiting():.0f} rows still wait"]
+        finally:
+            self.traffic.go_on()
+
+    def _logged(self, ids: set[str]) -> int:
+        """How many have a row, once those have come that come."""
+        end, best = time.monotonic() + 10.0, 0
+        while time.monotonic() < end and best < len(ids):
+            with contextlib.suppress(AssertionError, OSError, json.JSONDecodeError):  # the store is being replaced
+                best = self.rows_of(ids)
+            time.sleep(0.25)
+        return best
+
+
+def quick(bootstrap: Bootstrap) -> None:
+    """As shipped, but for patience that suits a machine which does much else."""
+    http_filter(bootstrap, "ext_authz")["grpc_service"]["timeout"] = "2s"
+    http_filter(bootstrap, "ratelimit")["timeout"] = "2s"
+
+
+def signal_process(pid: int, number: signal.Signals) -> None:
+    """Sends it, unless the process has just ended."""
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(pid, number)
+
+
+def base_settings(**more: Mapping[str, Any]) -> dict[str, Any]:
+    """Every room at work; rows in chDB, and on disk while that is away."""
+    whole: dict[str, Any] = {
+        "policy": {"bundles": ["policies"]},
+        "rate_limit": {"config": ["limits.yaml"]},
+        "telemetry": {"clickhouse": {"url": "chdb://rows"}, "spool": {"directory": "spool"}},
+    }
+    for room, keys in more.items():
+        whole[room] = {**whole.get(room, {}), **keys}
+    return whole
+
+
+@contextlib.contextmanager
+def open_scene(folder: Path, settings: Mapping[str, Any], start: Callable[[Scene], None]) -> Iterator[Scene]:
+    """Starts mixer, Envoy and traffic.
+
+    Args:
+        folder: for files and logs.
+        settings: mixer's.
+        start: starts other parts before mixer, and may change `scene.settings`.
+    """
+    with contextlib.ExitStack() as stack:
+        programs = stack.enter_context(Programs(folder))
+        ports = Ports()
+        stack.callback(ports.close)
+        upstream = Upstream()
+        serving = Thread(target=upstream.serve_forever, kwargs={"poll_interval": 0.05})
+        serving.start()
+        stack.callback(lambda: (upstream.shutdown(), serving.join(), upstream.server_close()))
+        mixer = Mixer(programs, ports, folder)
+        mixer.write("policies/authz.rego", _POLICY)
+        mixer.write("limits.yaml", _LIMITS)
+        envoy = EnvoyProxy(programs, ports, mixer=mixer.grpc, upstream=upstream.port)
+        scene = Scene(programs, ports, folder, mixer, envoy, upstream, settings=dict(settings))
+        start(scene)
+        mixer.configure(scene.settings)
+        mixer.start()
+        envoy.start(shipped(), edit=quick)
+        scene.traffic = Traffic(envoy.port, RATE)
+        stack.enter_context(scene.traffic)
+        if not scene._calm(time.monotonic(), 60.0):
+            raise AssertionError("requests do not pass before any fault")
+        yield scene

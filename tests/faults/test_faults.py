@@ -1,0 +1,28 @@
+"""The table of faults: it is whole, its promises were kept, and a short form of it is injected anew."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.faults.report import FAULTS, PAGE, run
+from tests.faults.setups import SETUPS
+
+
+def test_there_are_at_least_forty_faults_each_with_a_name_of_its_own():
+    assert len({fault.name for fault in FAULTS}) == len(FAULTS) >= 40
+    assert {fault.setup for fault in FAULTS} == set(SETUPS)
+
+
+def test_the_page_tells_of_each_and_every_promise_was_kept():
+    rows = [line for line in PAGE.read_text(encoding="utf-8").splitlines() if line.startswith("| ")][1:]
+    told = {row.split(" | ")[0].removeprefix("| "): row.split(" | ")[-1].removesuffix(" |") for row in rows}
+    assert told == {fault.name: "yes" for fault in FAULTS}
+
+
+@pytest.mark.envoy
+@pytest.mark.chdb
+@pytest.mark.valkey
+def test_the_promises_of_the_short_form_are_kept():
+    results = list(run(fault for fault in FAULTS if fault.short))
+    assert len(results) >= 8
+    assert {fault.name: seen.broken for fault, seen in results if seen.broken} == {}
