@@ -81,6 +81,7 @@ def test_tests_mirror_the_rooms() -> None:
         "dashboards",
         "deploy",
         "end_to_end",
+        "faults",
         "fuzz",
         "interoperability",
         "parts",
