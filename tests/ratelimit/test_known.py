@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 from envoy.service.ratelimit.v3 import rls_pb2
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mixer_py.errors import PermissionDeniedError
@@ -58,6 +58,7 @@ def request(asked: list[tuple[str, str, int | None]], domain: str = "shop") -> r
     return message
 
 
+@settings(deadline=None)
 @given(
     st.lists(
         st.tuples(descriptors, st.sampled_from(["shop", "shop", "shop", "bank"]), st.integers(0, 40)), max_size=30
@@ -127,6 +128,7 @@ def test_long_requests_are_not_kept() -> None:
     assert known.get(b"x" * 5000) is None
 
 
+@settings(deadline=None)
 @given(st.integers(0, 2**64 - 1))
 def test_numbers_are_written_as_protobuf_does(number: int) -> None:
     message = rls_pb2.RateLimitRequest()

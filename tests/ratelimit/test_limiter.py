@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import pytest
 from envoy.service.ratelimit.v3 import rls_pb2
 from google.protobuf.json_format import MessageToDict, ParseDict
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mixer_py.calls import Call
@@ -233,6 +233,7 @@ async def test_bytes_that_are_no_request(make_limiter, clock, registry) -> None:
             await service.should_rate_limit(message, Call())
 
 
+@settings(deadline=None)
 @given(
     st.binary(max_size=60) | st.builds(lambda cut, junk: GOOD[:cut] + junk, st.integers(0, 60), st.binary(max_size=20))
 )

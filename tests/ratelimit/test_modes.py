@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import orjson
 import pytest
 from envoy.service.ratelimit.v3 import rls_pb2
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mixer_py.errors import CounterStoreError
@@ -58,6 +58,7 @@ def request(count: int) -> object:
     return asked
 
 
+@settings(deadline=None)
 @given(st.lists(limits(), min_size=1, max_size=5))
 async def test_over_as_the_models_say(limits: list[Limit]) -> None:
     """Over: a limit outside quota mode is over, or all in quota mode are; replaced limits are out of it."""
