@@ -73,8 +73,8 @@ async def test_a_limit_in_shadow_mode_refuses_nothing_for_lack_of_a_counter(
     make_limiter, registry, clock, broken: bool
 ) -> None:
     store = BrokenStore() if broken else MemoryStore(clock, registry, 0)
-    for settings, rule in (({}, "watched"), ({"shadow_mode": True}, "tenant")):
-        response = await make_limiter(RULES, store, "error", **settings).should_rate_limit(ask((rule, "a")))
+    for chosen, rule in (({}, "watched"), ({"shadow_mode": True}, "tenant")):
+        response = await make_limiter(RULES, store, "error", **chosen).should_rate_limit(ask((rule, "a")))
         assert (response.overall_code, response.statuses[0].code) == (OK, OK)
         assert counted(registry)["shop", f"shop/{rule}", "ERROR"] == 1
     with pytest.raises(CounterStoreError):
