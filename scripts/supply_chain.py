@@ -30,6 +30,8 @@ BESIDE = {OURS, "pip", "setuptools"}
 """What a venv has besides the lock: this project, and what Python puts there."""
 _PINNED = re.compile(r"^([A-Za-z0-9._-]+)(?:\[[^\]]*\])?==([^ ;\\]+)")
 _HASH = re.compile(r"--hash=sha256:([0-9a-f]{64})")
+_AUTHORITIES = "cacert.pem"
+_CERTIFICATES = re.compile(rb"(\s*-----BEGIN CERTIFICATE-----[A-Za-z0-9+/=\s]+-----END CERTIFICATE-----\s*)+")
 _WRITTEN_LATER = re.compile(r"(^|/)(__pycache__/|INSTALLER$|REQUESTED$|direct_url\.json$|RECORD$)")
 
 
@@ -159,12 +161,19 @@ def _changed_files(
             yield f"{name}: {file} has no hash in its record"
         elif not path.is_file():
             yield f"{name}: {file} is missing"
-        elif not any(_digest(path, mode) == value for mode, value in recorded[path]):
+        elif not any(_digest(_as_installed(path, file.size), mode) == value for mode, value in recorded[path]):
             yield f"{name}: {file} was changed"
 
 
-def _digest(path: Path, mode: str) -> str:
-    return base64.urlsafe_b64encode(hashlib.new(mode, path.read_bytes()).digest()).rstrip(b"=").decode()
+def _as_installed(path: Path, size: int | None) -> bytes:
+    """What a wheel brought; machines behind a proxy append its authority to certifi's list, and nothing here trusts it."""
+    content = path.read_bytes()
+    added = content[size:] if size is not None and path.name == _AUTHORITIES else b""
+    return content[:size] if added and _CERTIFICATES.fullmatch(added) else content
+
+
+def _digest(content: bytes, mode: str) -> str:
+    return base64.urlsafe_b64encode(hashlib.new(mode, content).digest()).rstrip(b"=").decode()
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -27,6 +27,11 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     skip_what_is_missing(items)
 
 
+def pytest_make_parametrize_id(val: object, argname: str) -> str | None:
+    """Bytes name no test: they may hold a time, and processes that share the tests have to agree on names."""
+    return argname if isinstance(val, bytes) else None
+
+
 @pytest.fixture(autouse=True, scope="module")
 def engines_are_freed_where_they_were_made() -> Iterator[None]:
     """A policy engine belongs to its thread; the collector must not find one in a thread of another module's test."""

@@ -57,6 +57,19 @@ def test_the_bill_of_materials_is_the_lock_and_the_same_each_time():
     assert lock.count("--hash=sha256:") == sum(len(part["externalReferences"]) for part in bill["components"])
 
 
+def test_an_authority_of_the_machine_may_stand_behind_those_of_certifi(tmp_path):
+    one = install(tmp_path, "one")
+    authorities = tmp_path / "cacert.pem"
+    ours = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"
+    digest = base64.urlsafe_b64encode(hashlib.sha256(ours.encode()).digest()).rstrip(b"=").decode()
+    with (tmp_path / "one-1.dist-info" / "RECORD").open("a") as record:
+        record.write(f"cacert.pem,sha256={digest},{len(ours)}\n")
+    one = next(iter(distributions(name="one", path=[str(tmp_path)])))
+    for added, found in (("", []), (ours, []), ("# nothing\n", ["one: cacert.pem was changed"])):
+        authorities.write_text(ours + added)
+        assert differences(pin("one"), one) == found
+
+
 @pytest.mark.parametrize("line", ["a>=1 --hash=sha256:" + HASH, "a==1", "a @ file:///a"])
 def test_a_lock_that_pins_nothing_is_refused(line):
     with pytest.raises(ValueError, match="no version, or no hash"):
