@@ -166,7 +166,7 @@ def _changed_files(
 
 
 def _as_installed(path: Path, size: int | None) -> bytes:
-    """What a wheel brought; machines behind a proxy append its authority to certifi's list, and nothing here trusts it."""
+    """What a wheel brought. Machines behind a proxy append its authority to certifi's list, trusted by nobody here."""
     content = path.read_bytes()
     added = content[size:] if size is not None and path.name == _AUTHORITIES else b""
     return content[:size] if added and _CERTIFICATES.fullmatch(added) else content
