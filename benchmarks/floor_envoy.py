@@ -26,6 +26,8 @@ from mixer_py.transports.envoy.resources import Manners, listener, tcp
 _FOLDER, _ADDRESS = "FLOOR_FOLDER", "FLOOR_ADDRESS"
 _PREFIX_BYTES = 5
 _MOST_BYTES = 4 << 20
+_MOST_STREAMS = 1000
+_MOST_METADATA = 16 << 10
 
 
 def _framed(message: bytes) -> bytes:
@@ -60,7 +62,13 @@ async def _serve(host: EnvoyHost, stop: asyncio.Event) -> int:
     ip, _, port = os.environ[_ADDRESS].rpartition(":")
     name, application = host.take(_answer)
     await host.add(
-        name, listener(name, [tcp(ip, int(port), both_families=False)], application, Manners(_MOST_BYTES, 0))
+        name,
+        listener(
+            name,
+            [tcp(ip, int(port), both_families=False)],
+            application,
+            Manners(_MOST_BYTES, 0, _MOST_STREAMS, _MOST_METADATA),
+        ),
     )
     await stop.wait()
     return 0

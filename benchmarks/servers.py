@@ -5,6 +5,7 @@ Not for: what is sent to them (`load.py`) and what is made of the figures (`main
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import signal
@@ -20,6 +21,8 @@ from importlib.metadata import files
 from pathlib import Path
 from types import MappingProxyType
 from typing import Self
+
+from mixer_py.demo.processes import Ports
 
 HERE = Path(__file__).parent
 _TICKS = os.sysconf("SC_CLK_TCK")
@@ -44,12 +47,14 @@ def memory_now() -> int:
     return memory(os.getpid())["VmRSS"]
 
 
+@functools.cache
+def _ports() -> Ports:
+    return Ports()
+
+
 def free_port() -> int:
-    """A port of the loopback that nobody has now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+    """A port of the loopback that nobody has, and that no connection of others is given meanwhile."""
+    return _ports().take()
 
 
 class Server:

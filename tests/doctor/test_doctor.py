@@ -189,12 +189,22 @@ def test_certificates(mixer: Mixer, tmp_path: Path):
     assert [state for state, _ in states] == ["warning", "warning"]  # they are good for a day
     assert "only" in states[0][1]
 
-    shutil.copyfile(other.key, one.key)
-    ((state, message), _) = about(doctor(mixer), "certificate ")
-    assert (state, "does not belong to the key" in message) == ("fault", True)
+    for spoil in (lambda: shutil.copyfile(other.key, one.key), lambda: one.certificate.write_text("nothing")):
+        spoil()  # what the settings name cannot be used at all, which `mixer validate` finds too
+        (fault,) = (found for found in doctor(mixer) if found["state"] == "fault")
+        assert fault["subject"] == "configuration"
+        assert "certificate" in f"{fault['place']} {fault['message']}"
 
+
+def test_certificates_of_the_counter_store(mixer: Mixer, tmp_path: Path):
+    one, other = make_certificate(tmp_path, "one"), make_certificate(tmp_path, "other")
+    tls = {"certificate": str(one.certificate), "key": str(other.key)}
+    limits = {"config": ["limits.yaml"], "redis": {"tls": tls}}
+    mixer.configure(settings(rate_limit=limits))
+    ((state, message),) = about(doctor(mixer), "certificate ")
+    assert (state, "does not belong to the key" in message) == ("fault", True)
     one.certificate.write_text("nothing")
-    ((state, message), _) = about(doctor(mixer), "certificate ")
+    ((state, message),) = about(doctor(mixer), "certificate ")
     assert (state, "holds no certificate" in message) == ("fault", True)
 
 

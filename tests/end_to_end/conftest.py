@@ -42,12 +42,13 @@ descriptors:
 
 def settings(folder: Path, **rooms: Any) -> dict[str, Any]:
     """A configuration with chDB, the policies in `policy/` and the limits in `limits.yaml`."""
+    own = {"decision_log": rooms["decision_log"]} if "decision_log" in rooms else {}
     return {
         "policy": {"bundles": ["policy"], **rooms.get("policy", {})},
         "rate_limit": {"config": ["limits.yaml"], **rooms.get("rate_limit", {})},
         "telemetry": {"clickhouse": {"url": f"chdb://{folder}/chdb"}, **rooms.get("telemetry", {})},
         "server": rooms.get("server", {}),
-        "decision_log": rooms.get("decision_log", {}),
+        **own,
     }
 
 

@@ -8,6 +8,7 @@ from mixer_py.queries import check_query
 PERMITTED = [
     "SELECT * FROM requests",
     "SELECT * FROM mesh.requests;",
+    "SELECT 1 FROM requests WHERE a NOT IN (SELECT b FROM requests) AND NOT (c AND NOT d) AND e NOT LIKE 'f'",
     "WITH recent AS (SELECT * FROM requests) SELECT verdict, count() FROM recent GROUP BY verdict",
     "SELECT 1 UNION ALL SELECT 2",
     "SELECT quantile(0.99)(response_duration) FROM requests",
