@@ -23,7 +23,6 @@ class Fault:
         heals: seconds after `inject` has returned until which requests may still fail.
         losing: reasons for which rows may be dropped, each of them counted.
         holds: what else must be true afterwards: words for what is not.
-        alone: it leaves its parts in no state for another fault.
         short: belongs to the short form that CI runs.
     """
 
@@ -35,7 +34,6 @@ class Fault:
     heals: float = 0.0
     losing: frozenset[str] = frozenset()
     holds: Callable[[Scene], str] | None = None
-    alone: bool = False
     short: bool = False
 
 

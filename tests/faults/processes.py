@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import time
+from collections.abc import Callable
 
 from tests.faults.fault import Fault
 from tests.faults.scene import Scene, quick, signal_process
@@ -14,24 +15,55 @@ from tests.parts.mixer_process import MIXER, is_running
 ONE, ALWAYS, TWO = "one worker, rows in chDB", "one worker, every row spooled first", "two workers, an embedded Valkey"
 WORKER = "mixer_py.runtime.worker"
 STORE = "mixer_py.runtime.store"
+_MODULES = {"worker": WORKER, "store": STORE}
+Inject = Callable[[Scene], None]
 KILLED = frozenset({"killed"})
 _HELD = 40
 """Requests that may fail with one of two workers: those that it held, and those that Envoy had given to it."""
 
 
-def _kill_worker(scene: Scene) -> None:
-    before = scene.restarts("worker")
-    signal_process(scene.mixer.children(WORKER)[0], signal.SIGKILL)
-    scene.eventually(lambda: scene.restarts("worker") > before and scene.ready(), "another worker")
+def _pid(scene: Scene, process: str) -> int:
+    return scene.mixer.valkey() if process == "valkey" else scene.mixer.children(_MODULES[process])[0]
 
 
-def _kill_worker_twice(scene: Scene) -> None:
-    first = scene.mixer.children(WORKER)[0]
-    signal_process(first, signal.SIGKILL)
-    scene.eventually(lambda: [one for one in scene.mixer.children(WORKER) if one != first], "another worker")
-    signal_process(next(one for one in scene.mixer.children(WORKER) if one != first), signal.SIGKILL)
-    time.sleep(0.5)
-    scene.eventually(scene.ready, "a third worker")
+def _replaced(process: str, by: signal.Signals) -> Inject:
+    """It is killed, or stopped for good, and another takes its place."""
+
+    def inject(scene: Scene) -> None:
+        before = scene.restarts(process)
+        signal_process(_pid(scene, process), by)
+        scene.eventually(lambda: scene.restarts(process) > before and scene.ready(), f"another {process}")
+
+    return inject
+
+
+def _killed_twice(process: str) -> Inject:
+    """It is killed, and the next while it starts."""
+
+    def inject(scene: Scene) -> None:
+        def others() -> list[int]:
+            return [one for one in scene.mixer.children(_MODULES[process]) if one != first]
+
+        first = _pid(scene, process)
+        signal_process(first, signal.SIGKILL)
+        scene.eventually(others, f"another {process}")
+        signal_process(others()[0], signal.SIGKILL)
+        time.sleep(0.5)
+        scene.eventually(scene.ready, f"a third {process}")
+
+    return inject
+
+
+def _stopped(process: str, seconds: float) -> Inject:
+    """It stands still for so long, and goes on."""
+
+    def inject(scene: Scene) -> None:
+        pid = _pid(scene, process)
+        signal_process(pid, signal.SIGSTOP)
+        time.sleep(seconds)
+        signal_process(pid, signal.SIGCONT)
+
+    return inject
 
 
 def _kill_worker_in_reload(scene: Scene) -> None:
@@ -42,49 +74,10 @@ def _kill_worker_in_reload(scene: Scene) -> None:
     scene.eventually(lambda: scene.mixer.children(WORKER) not in ([], [worker]) and scene.ready(), "another worker")
 
 
-def _stop_worker_for_a_moment(scene: Scene) -> None:
-    worker = scene.mixer.children(WORKER)[0]
-    signal_process(worker, signal.SIGSTOP)
-    time.sleep(1.0)
-    signal_process(worker, signal.SIGCONT)
-
-
-def _stop_worker(scene: Scene) -> None:
-    before = scene.restarts("worker")
-    signal_process(scene.mixer.children(WORKER)[0], signal.SIGSTOP)
-    scene.eventually(lambda: scene.restarts("worker") > before and scene.ready(), "another worker")
-
-
 def _terminate_worker(scene: Scene) -> None:
     worker = scene.mixer.children(WORKER)[0]
     signal_process(worker, signal.SIGTERM)
     scene.eventually(lambda: scene.mixer.children(WORKER) not in ([], [worker]) and scene.ready(), "another worker")
-
-
-def _kill_store(scene: Scene) -> None:
-    before = scene.restarts("store")
-    signal_process(scene.mixer.children(STORE)[0], signal.SIGKILL)
-    scene.eventually(lambda: scene.restarts("store") > before, "another store")
-
-
-def _kill_store_twice(scene: Scene) -> None:
-    first = scene.mixer.children(STORE)[0]
-    signal_process(first, signal.SIGKILL)
-    scene.eventually(lambda: [one for one in scene.mixer.children(STORE) if one != first], "another store")
-    signal_process(next(one for one in scene.mixer.children(STORE) if one != first), signal.SIGKILL)
-
-
-def _stop_store_for_a_moment(scene: Scene) -> None:
-    store = scene.mixer.children(STORE)[0]
-    signal_process(store, signal.SIGSTOP)
-    time.sleep(4.0)
-    signal_process(store, signal.SIGCONT)
-
-
-def _stop_store(scene: Scene) -> None:
-    before = scene.restarts("store")
-    signal_process(scene.mixer.children(STORE)[0], signal.SIGSTOP)
-    scene.eventually(lambda: scene.restarts("store") > before, "another store")
 
 
 def _stop_supervisor_for_a_moment(scene: Scene) -> None:
@@ -131,24 +124,12 @@ def _second_mixer(scene: Scene) -> None:
         raise AssertionError("a second mixer was let onto the same port")
 
 
-def _kill_valkey(scene: Scene) -> None:
-    before = scene.restarts("valkey")
-    signal_process(scene.mixer.valkey(), signal.SIGKILL)
-    scene.eventually(lambda: scene.restarts("valkey") > before, "another Valkey")
-
-
-def _stop_valkey(scene: Scene) -> None:
-    before = scene.restarts("valkey")
-    signal_process(scene.mixer.valkey(), signal.SIGSTOP)
-    scene.eventually(lambda: scene.restarts("valkey") > before, "another Valkey")
-
-
 FAULTS = (
     Fault(
         "worker killed",
         ONE,
         "calls fail until another listens, seconds later",
-        _kill_worker,
+        _replaced("worker", signal.SIGKILL),
         None,
         5,
         KILLED,
@@ -158,7 +139,7 @@ FAULTS = (
         "worker killed, and the next while it starts",
         ONE,
         "the same, for both",
-        _kill_worker_twice,
+        _killed_twice("worker"),
         None,
         5,
         KILLED,
@@ -172,12 +153,12 @@ FAULTS = (
         5,
         KILLED,
     ),
-    Fault("worker stopped for a second", ONE, "calls wait, and none fails", _stop_worker_for_a_moment),
+    Fault("worker stopped for a second", ONE, "calls wait, and none fails", _stopped("worker", 1.0)),
     Fault(
         "worker hung",
         ONE,
         "it is replaced after 10 s; until then calls end by Envoy's timeout",
-        _stop_worker,
+        _replaced("worker", signal.SIGSTOP),
         None,
         5,
         KILLED,
@@ -191,12 +172,26 @@ FAULTS = (
         5,
     ),
     Fault(
-        "one of two workers killed", TWO, "calls that it held fail; the other goes on", _kill_worker, _HELD, 2, KILLED
+        "one of two workers killed",
+        TWO,
+        "calls that it held fail; the other goes on",
+        _replaced("worker", signal.SIGKILL),
+        _HELD,
+        2,
+        KILLED,
     ),
-    Fault("store killed", ONE, "no call notices; rows wait, and are written once", _kill_store, short=True),
-    Fault("store killed, and the next while it starts", ONE, "the same", _kill_store_twice),
-    Fault("store stopped for four seconds", ONE, "no call notices; rows wait", _stop_store_for_a_moment),
-    Fault("store hung", ONE, "it is replaced after 10 s; no call notices, rows wait", _stop_store),
+    Fault(
+        "store killed",
+        ONE,
+        "no call notices; rows wait, and are written once",
+        _replaced("store", signal.SIGKILL),
+        short=True,
+    ),
+    Fault("store killed, and the next while it starts", ONE, "the same", _killed_twice("store")),
+    Fault("store stopped for four seconds", ONE, "no call notices; rows wait", _stopped("store", 4.0)),
+    Fault(
+        "store hung", ONE, "it is replaced after 10 s; no call notices, rows wait", _replaced("store", signal.SIGSTOP)
+    ),
     Fault("supervisor stopped for three seconds", ONE, "no call notices", _stop_supervisor_for_a_moment),
     Fault(
         "supervisor killed", ONE, "every child ends; after a start all is as before", _kill_supervisor, None, 3, KILLED
@@ -213,7 +208,7 @@ FAULTS = (
         "worker killed, every row spooled first",
         ALWAYS,
         "rows of the last milliseconds may be lost, no others",
-        _kill_worker,
+        _replaced("worker", signal.SIGKILL),
         None,
         5,
         KILLED,
@@ -236,8 +231,8 @@ FAULTS = (
         "embedded Valkey killed",
         TWO,
         "limits begin anew; calls follow rate_limit.on_error until it is back",
-        _kill_valkey,
+        _replaced("valkey", signal.SIGKILL),
         short=True,
     ),
-    Fault("embedded Valkey hung", TWO, "the same, and it is replaced", _stop_valkey),
+    Fault("embedded Valkey hung", TWO, "the same, and it is replaced", _replaced("valkey", signal.SIGSTOP)),
 )

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import re
 import signal
 import time
 from collections import Counter
@@ -15,6 +14,7 @@ from pathlib import Path
 from threading import Thread
 from typing import Any
 
+from mixer_py.demo.parts import is_ready
 from mixer_py.demo.processes import Ports
 from tests.faults.fault import Fault, Seen
 from tests.faults.traffic import Traffic
@@ -50,8 +50,6 @@ descriptors:
       - key: service
         rate_limit: {unit: day, requests_per_unit: 1000000}
 """
-_SAMPLE = re.compile(r"(\w+)(?:\{(.*)\})? (\S+)")
-_LABEL = re.compile(r'(\w+)="([^"]*)"')
 
 
 @dataclass
@@ -74,26 +72,17 @@ class Scene:
     traffic: Traffic = field(init=False)
     settings: dict[str, Any] = field(default_factory=dict)
 
-    def metrics(self) -> Counter[tuple[str, tuple[tuple[str, str], ...]]]:
+    def metrics(self) -> dict[tuple[str, frozenset[tuple[str, str]]], float]:
         """Every sample of mixer's own, by name and labels; nothing while mixer is away."""
         try:
-            response = self.mixer.get("/metrics")
+            return self.mixer.metrics("mixer_")
         except OSError:
-            return Counter()
-        found: Counter[tuple[str, tuple[tuple[str, str], ...]]] = Counter()
-        for line in response.body.decode().splitlines():
-            matched = _SAMPLE.fullmatch(line) if line.startswith("mixer_") else None
-            if matched:
-                name, labels, value = matched.groups()
-                found[name, tuple(sorted(_LABEL.findall(labels or "")))] = float(value)  # type: ignore[assignment]
-        return found
+            return {}
 
     def metric(self, name: str, **labels: str) -> float:
-        """The sum over the series that have these labels."""
+        """The sum over the series that have these labels; 0 while mixer is away."""
         wanted = labels.items()
-        return sum(
-            value for (found, has), value in self.metrics().items() if found == name and wanted <= dict(has).items()
-        )
+        return sum(value for (found, has), value in self.metrics().items() if found == name and wanted <= has)
 
     def restarts(self, process: str) -> float:
         """How often a process was replaced."""
@@ -101,10 +90,7 @@ class Scene:
 
     def ready(self) -> bool:
         """Whether mixer says that it is."""
-        try:
-            return self.mixer.get("/healthz/ready").status == 200
-        except OSError:
-            return False
+        return is_ready(self.mixer.admin)
 
     def eventually(self, look: Callable[[], object], what: str, seconds: float = 60.0) -> None:
         """Waits until it is true."""
