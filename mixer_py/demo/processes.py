@@ -19,8 +19,25 @@ from pathlib import Path
 from mixer_py.errors import ProcessError
 
 _LEASH = Path(__file__).with_name("leash.py")
-_PORTS = range(20000, 32000)  # below Linux' ephemeral ports, so that no outgoing connection takes one meanwhile
+_EPHEMERAL = Path("/proc/sys/net/ipv4/ip_local_port_range")
+_PORTS = range(10_000, 32_000)
+_ENOUGH = 2_000
 _POLL_SECONDS = 0.05
+
+
+def listening_ports(lowest: int, highest: int) -> range:
+    """Ports to listen on that no outgoing connection is given meanwhile.
+
+    Args:
+        lowest: the first port that the kernel gives to outgoing connections (ip_local_port_range).
+        highest: the last.
+
+    Returns:
+        Those below, or else those above; when there are too few of both, ports that may be given to connections.
+    """
+    below = range(_PORTS.start, min(lowest, _PORTS.stop))
+    above = range(highest + 1, 65_536)
+    return next((ports for ports in (below, above) if len(ports) >= _ENOUGH), _PORTS)
 
 
 class Ports:
@@ -30,8 +47,10 @@ class Ports:
     """
 
     def __init__(self) -> None:
+        lowest, highest = map(int, _EPHEMERAL.read_text(encoding="ascii").split())
+        self._ports = listening_ports(lowest, highest)
         self._claims: list[socket.socket] = []
-        self._next = _PORTS.start + os.getpid() * 37 % len(_PORTS)
+        self._turn = os.getpid() * 37
 
     def take(self) -> int:
         """A free port of 127.0.0.1.
@@ -39,19 +58,19 @@ class Ports:
         Raises:
             ProcessError: there is none.
         """
-        for _ in _PORTS:
-            port, self._next = self._next, _PORTS.start + (self._next + 1 - _PORTS.start) % len(_PORTS)
+        for _ in self._ports:
+            port = self._ports[self._turn % len(self._ports)]
+            self._turn += 1
             if self._claim(port):
                 return port
-        raise ProcessError(f"no port from {_PORTS.start} to {_PORTS.stop - 1} is free")
+        raise ProcessError(f"no port from {self._ports.start} to {self._ports.stop - 1} is free")
 
     def _claim(self, port: int) -> bool:
         claim = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         try:
             claim.bind(f"\0mixer-port-{port}")
-            with socket.socket() as probe:
-                probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-                probe.bind(("127.0.0.1", port))
+            with socket.socket() as probe:  # without SO_REUSEADDR: connections that ended lately count, too
+                probe.bind(("", port))
         except OSError:
             claim.close()
             return False

@@ -2,7 +2,7 @@
 
 Workers share their ports (SO_REUSEPORT), and so would the workers of a second mixer. Therefore the supervisor takes
 each port first, for itself alone, and lets only then others in: whoever wants to take it for itself alone, as every
-mixer does at its start, finds it in use. It never listens. A unix socket is only looked at: it has one worker.
+mixer does at its start, finds it in use. It answers nobody. A unix socket is only looked at: it has one worker.
 """
 
 from __future__ import annotations
@@ -105,10 +105,13 @@ def _bind_alone(guard: socket.socket, place: Place, *, only_v6: bool) -> None:
     guard.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
     with socket.socket(guard.family, socket.SOCK_STREAM) as second:
         # There are kernels that remember of a port that its first socket would have shared it, until one would not.
+        # One that listens would not, and does not mind connections that ended lately either, whoever served them.
         if guard.family == socket.AF_INET6:
             second.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, only_v6)
+        second.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         second.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         second.bind(place)
+        second.listen(0)
 
 
 @contextmanager

@@ -9,14 +9,15 @@ import pytest
 from starlette.responses import PlainTextResponse
 
 from mixer_py.admin.server import AdminServer
+from mixer_py.demo.processes import Ports
 from mixer_py.errors import ProcessError
 
 APPLICATION = PlainTextResponse("hello")
 
 
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        return int(listener.getsockname()[1])
+@pytest.fixture
+def port(ports: Ports) -> int:
+    return ports.take()
 
 
 async def over_socket(path: Path) -> str:
@@ -24,8 +25,8 @@ async def over_socket(path: Path) -> str:
         return (await http.get("http://mixer/")).text
 
 
-async def test_one_application_answers_on_both_and_the_socket_is_private(tmp_path: Path) -> None:
-    port, path = free_port(), tmp_path / "new" / "mixer.sock"
+async def test_one_application_answers_on_both_and_the_socket_is_private(tmp_path: Path, port: int) -> None:
+    path = tmp_path / "new" / "mixer.sock"
     server = AdminServer(APPLICATION, "127.0.0.1", port, path)
     await server.start()
     async with httpx.AsyncClient() as http:
@@ -36,23 +37,23 @@ async def test_one_application_answers_on_both_and_the_socket_is_private(tmp_pat
     assert not path.exists()
 
 
-async def test_a_stale_socket_is_replaced(tmp_path: Path) -> None:
+async def test_a_stale_socket_is_replaced(tmp_path: Path, port: int) -> None:
     path = tmp_path / "mixer.sock"
     stale = socket.socket(socket.AF_UNIX)
     stale.bind(str(path))
     stale.close()
-    server = AdminServer(APPLICATION, "127.0.0.1", free_port(), path)
+    server = AdminServer(APPLICATION, "127.0.0.1", port, path)
     await server.start()
     assert await over_socket(path) == "hello"
     await server.stop()
 
 
-async def test_a_live_socket_is_never_stolen(tmp_path: Path) -> None:
+async def test_a_live_socket_is_never_stolen(tmp_path: Path, port: int, ports: Ports) -> None:
     path = tmp_path / "mixer.sock"
-    first = AdminServer(APPLICATION, "127.0.0.1", free_port(), path)
+    first = AdminServer(APPLICATION, "127.0.0.1", port, path)
     await first.start()
     with pytest.raises(ProcessError, match=r"another mixer answers on .*mixer\.sock"):
-        await AdminServer(APPLICATION, "127.0.0.1", free_port(), path).start()
+        await AdminServer(APPLICATION, "127.0.0.1", ports.take(), path).start()
     assert await over_socket(path) == "hello"
     await first.stop()
 
@@ -65,9 +66,9 @@ async def test_a_port_in_use_is_named(tmp_path: Path) -> None:
     assert not any(tmp_path.iterdir())
 
 
-async def test_a_file_in_the_way_is_not_removed(tmp_path: Path) -> None:
+async def test_a_file_in_the_way_is_not_removed(tmp_path: Path, port: int) -> None:
     path = tmp_path / "precious"
     path.write_text("data")
     with pytest.raises(ProcessError, match="precious"):
-        await AdminServer(APPLICATION, "127.0.0.1", free_port(), path).start()
+        await AdminServer(APPLICATION, "127.0.0.1", port, path).start()
     assert path.read_text() == "data"

@@ -12,7 +12,6 @@ import pytest
 
 from mixer_py import envoy_parts
 from mixer_py.demo import envoy
-from mixer_py.demo.processes import Ports
 from mixer_py.envoy_parts import find_envoy
 from tests.parts import envoy_proxy
 from tests.parts.presence import ROOT
@@ -108,13 +107,3 @@ def test_relocate_moves_every_address_and_leaves_the_original_alone():
         for cluster in moved["static_resources"]["clusters"]
     ]
     assert [port["port_value"] for port in ports] == [2, 3, 4]
-
-
-def test_two_takers_of_ports_never_share_one():
-    first, second = Ports(), Ports()
-    try:
-        taken = [ports.take() for _ in range(20) for ports in (first, second)]
-        assert len(set(taken)) == 40
-    finally:
-        first.close()
-        second.close()

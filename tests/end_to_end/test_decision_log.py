@@ -94,6 +94,7 @@ def test_a_log_that_is_full_denies_or_blocks_as_it_is_told(make_mixer):
     with connect(mixer.address) as client:
         assert client.check(check_request(headers=headers)).status.code == 0
         decisions(mixer, 1)
+        eventually(lambda: mixer.metric("mixer_queue_rows", table="decisions") == 0, "that its row has left the queue")
         store = mixer.store()
         os.kill(store, signal.SIGSTOP)
         try:

@@ -75,13 +75,28 @@ def test_another_address_at_the_same_port_is_free(port):
         assert is_free("127.0.0.2", port)
 
 
-def test_connections_that_ended_lately_do_not_keep_a_place(port):
-    with held([parse_address(f"127.0.0.1:{port}")]), sharer("127.0.0.1", port) as listener:
-        client = socket.create_connection(("127.0.0.1", port))
-        served, _ = listener.accept()
-        served.close()  # first, so that it is this end that waits
-        client.close()
-    assert is_free("127.0.0.1", port)
+def serve_one_connection(listener: socket.socket, port: int) -> None:
+    client = socket.create_connection(("127.0.0.1", port))
+    served, _ = listener.accept()
+    served.close()  # first, so that it is this end that waits
+    client.close()
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost", EVERYWHERE, "[::]"])
+def test_connections_of_a_mixer_that_ended_lately_do_not_keep_a_place(host, port):
+    with held([parse_address(f"{host}:{port}")]), sharer("127.0.0.1", port) as listener:
+        serve_one_connection(listener, port)
+    assert is_free(host, port)
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost", EVERYWHERE, "[::]"])
+def test_connections_of_another_program_that_ended_lately_do_not_either(host, port):
+    with socket.create_server(("127.0.0.1", port)) as listener:
+        assert not is_free(host, port)
+        serve_one_connection(listener, port)
+    with held([parse_address(f"{host}:{port}")]):
+        assert not is_free(host, port), "it is held as any other"
+        sharer("127.0.0.1", port).close()
 
 
 def test_of_many_that_start_at_once_one_has_the_place(port):
