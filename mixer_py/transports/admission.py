@@ -31,6 +31,7 @@ class Admission:
         )
         self._overloaded = refused.labels("overloaded")
         self._late = refused.labels("deadline")
+        self._untaken = refused.labels("waiting")
         given_up = registry.counter(
             "mixer_calls_given_up_total",
             "Calls whose callers no longer waited, or went away, while they were worked on; that work was stopped.",
@@ -84,6 +85,10 @@ class Admission:
                     self._intake = asyncio.create_task(self._let_in())
         finally:
             self._in_flight -= 1
+
+    def count_untaken(self, calls: int) -> None:
+        """Counts calls that ended before they came here: too many waited, or their callers gave up meanwhile."""
+        self._untaken.add(calls)
 
     def waited_in_vain(self, call: Call) -> None:
         """Counts a call that ended before it was worked on, where its deadline was the reason."""

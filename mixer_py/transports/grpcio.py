@@ -27,6 +27,7 @@ from mixer_py.transports.handlers import HandlerTable
 from mixer_py.transports.places import UNIX, Place
 from mixer_py.transports.standard import GuardedHealth, GuardedReflection
 from mixer_py.transports.tls import ListenerTls
+from mixer_py.transports.untaken import UntakenCalls
 
 if TYPE_CHECKING:
     Handler = grpc.RpcMethodHandler[bytes, bytes]
@@ -56,7 +57,8 @@ class ServerLimits:
             REFUSED_STREAM. A well-behaved client waits, or makes another connection.
         max_metadata_bytes: of the headers of a call; more of them end it with RESOURCE_EXHAUSTED.
         max_waiting: calls that were read from the wire and not taken by this process's loop yet; gRPC ends one more at
-            once with CANCELLED, in a thread of its own, which costs little.
+            once with CANCELLED, in a thread of its own, which costs little. It knows no other status for it, and we
+            could refuse one only at most of the cost of an answer. `UntakenCalls` counts them.
     """
 
     max_message_bytes: int
@@ -128,11 +130,15 @@ class GrpcioServer:
         self._clock = clock
         self._log = structlog.get_logger("transports.grpcio").bind(address=address)
         self._server = grpc.aio.server(options=limits.channel_arguments())
+        self._methods = _Methods()
+        self._untaken = UntakenCalls(limits.max_waiting, lambda: self._methods.taken, admission.count_untaken)
+        self._looking: asyncio.Task[None] | None = None
         self._answers = dict(table.unary)
         self._names = table.names
         handlers = [self._unary(method) for method in table.unary]
         handlers += [self._client_stream(method, handler) for method, handler in table.client_streams.items()]
-        self._server.add_generic_rpc_handlers([_Methods(dict(handlers))])
+        self._methods.handlers.update(handlers)
+        self._server.add_generic_rpc_handlers([self._methods])  # the first, so that it is asked for every call
         self._health = GuardedHealth(self._admit_to("health")) if table.health else None
         self._services = table.service_names()
         self._health_names = frozenset(("", *self._services, *table.health_names))
@@ -164,6 +170,7 @@ class GrpcioServer:
         for task in asyncio.all_tasks() - running:
             if not isinstance(task.get_coro(), CoroutineType):  # a coroutine of gRPC's own: the one that takes calls
                 task.add_done_callback(self._serving_ended)
+        self._looking = asyncio.create_task(self._untaken.look_for_ever())
         self._place.publish()
 
     def _bind(self) -> int:
@@ -209,8 +216,11 @@ class GrpcioServer:
         gRPC cancels calls that it has not handed over yet when it stops, so those are let in first.
         """
         self._stopping = True
+        if self._looking is not None:
+            self._looking.cancel()
         if not self._broken:  # else it raises once more what has ended it
             await self._admission.all_in(min(grace, _LET_IN_SECONDS))
+            await self._untaken.look()
             await self._server.stop(grace)
         self._place.leave()
 
@@ -291,14 +301,21 @@ class GrpcioServer:
 
 
 class _Methods(grpc.GenericRpcHandler):
-    """Finds the handler of a method; an unknown one is answered UNIMPLEMENTED by gRPC."""
+    """Finds the handler of a method; an unknown one is answered UNIMPLEMENTED by gRPC.
 
-    def __init__(self, handlers: dict[str, Handler]) -> None:
-        self._handlers = handlers
+    Attributes:
+        handlers: by full method name.
+        taken: calls of any method that gRPC has handed over.
+    """
+
+    def __init__(self) -> None:
+        self.handlers: dict[str, Handler] = {}
+        self.taken = 0
 
     def service(self, handler_call_details: grpc.HandlerCallDetails) -> Handler | None:
         """The handler of the called method."""
-        return self._handlers.get(handler_call_details.method)
+        self.taken += 1
+        return self.handlers.get(handler_call_details.method)
 
 
 async def _only_message(context: Context, call: Call, admission: Admission) -> bytes:

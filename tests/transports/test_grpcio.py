@@ -287,7 +287,9 @@ async def test_a_worker_says_of_calls_that_it_hands_on_whether_their_caller_is_a
     await behind.stop(0)
 
 
-async def test_above_what_may_wait_a_call_ends_at_once_and_those_that_wait_are_answered(tmp_path: Path) -> None:
+async def test_above_what_may_wait_a_call_ends_at_once_is_counted_and_those_that_wait_are_answered(
+    tmp_path: Path,
+) -> None:
     held, refused = threading.Event(), threading.Event()
 
     async def hold(message: bytes, call: Call) -> bytes:
@@ -298,7 +300,8 @@ async def test_above_what_may_wait_a_call_ends_at_once_and_those_that_wait_are_a
 
     clock, address = SystemClock(), f"unix://{tmp_path / 's'}"
     limits = replace(LIMITS, max_waiting=5)
-    server = GrpcioServer(address, HandlerTable({CHECK: hold}), limits, Admission(100, clock, Registry()), clock)
+    registry = Registry()
+    server = GrpcioServer(address, HandlerTable({CHECK: hold}), limits, Admission(100, clock, registry), clock)
     await server.start()
 
     def crowd() -> list[grpc.StatusCode]:
@@ -312,6 +315,11 @@ async def test_above_what_may_wait_a_call_ends_at_once_and_those_that_wait_are_a
             return [call.code() for call in calls]
 
     codes = await asyncio.to_thread(crowd)
+    untaken = registry.counter("mixer_calls_refused_total", "", ("reason",)).labels("waiting")
+    async with asyncio.timeout(60):
+        while untaken.value < codes.count(grpc.StatusCode.CANCELLED):
+            await asyncio.sleep(0.05)
     await server.stop(0)
     assert codes[0] is grpc.StatusCode.OK
     assert set(codes) == {grpc.StatusCode.OK, grpc.StatusCode.CANCELLED}
+    assert untaken.value == codes.count(grpc.StatusCode.CANCELLED)
