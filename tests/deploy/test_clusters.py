@@ -16,6 +16,7 @@ from envoy.service.ratelimit.v3 import rls_pb2
 
 from mixer_py.demo.processes import Ports
 from tests.deploy.objects import Document
+from tests.parts.clickhouse_server import ClickHouseServer
 from tests.parts.go_modules import module_folder
 from tests.parts.grpc_client import Client, connect
 from tests.parts.mixer_process import Mixer, eventually
@@ -77,6 +78,32 @@ def test_the_clickhouse_servers_of_compose_are_those_of_the_cluster_that_mixer_n
     users = ET.parse(CLICKHOUSE / "users.xml").getroot()  # noqa: S314 (our own file)
     (user,) = users.findall("users/*")
     assert f"//{user.tag}@clickhouse:9000/mesh" in mixer["telemetry"]["clickhouse"]["url"]
+
+
+@pytest.mark.clickhouse
+def test_a_clickhouse_server_reads_the_cluster_and_who_it_is(
+    ports: Ports, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """Debian's is of 2018: it has no `secret`, calls the root by another name, and resolves every host at once."""
+    text = (CLICKHOUSE / "cluster.xml").read_text(encoding="utf-8")
+    text = re.sub(r"<secret .*/>", "", text).replace("clickhouse>", "yandex>")
+    hosts = [f"127.0.0.{shard}{replica}" for shard in (1, 2) for replica in (1, 2)]
+    for host in hosts:
+        text = text.replace(f"<host>clickhouse-{host.rpartition('.')[2]}</host>", f"<host>{host}</host>")
+    (tmp_path / "config.d").mkdir()
+    (tmp_path / "config.d" / "cluster.xml").write_text(text)
+    compose = read(CLICKHOUSE / "compose.yaml")
+    for name, value in compose["services"]["clickhouse-21"]["environment"].items():
+        monkeypatch.setenv(name, str(value))
+    server = ClickHouseServer(ports, tmp_path)
+    server.start()
+    try:
+        found = server.ask("SELECT shard_num, replica_num, host_name, port FROM system.clusters WHERE cluster = 'mesh'")
+        places = [(shard, replica) for shard in (1, 2) for replica in (1, 2)]
+        assert found == [(*place, host, 9000) for place, host in zip(places, hosts, strict=True)]
+        assert dict(server.ask("SELECT macro, substitution FROM system.macros")) == {"shard": "2", "replica": "1"}
+    finally:
+        server.kill()
 
 
 class ShippedCluster(Cluster):

@@ -4,18 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import re
-import shutil
 import signal
-import socket
-import subprocess
-import time
 from collections.abc import Iterator
-from pathlib import Path
 
 import orjson
 import pyarrow as pa
 import pytest
 
+from mixer_py.demo.processes import Ports
 from mixer_py.errors import NotRunningError, QueryFailedError, SinkError
 from mixer_py.instruments import Registry, SystemClock
 from mixer_py.queries.reader import ServerReader
@@ -24,22 +20,9 @@ from mixer_py.telemetry.layout import Layout
 from mixer_py.telemetry.recorder import Recorder
 from mixer_py.telemetry.settings import QueueSettings, ServerTarget
 from mixer_py.telemetry.sinks.clickhouse import SEND_RECEIVE_SECONDS, ClickHouseSink
+from tests.parts.clickhouse_server import ClickHouseServer
 
 pytestmark = pytest.mark.clickhouse
-
-CONFIGURATION = """<yandex>
-  <logger><level>warning</level><console>1</console></logger>
-  <tcp_port>{port}</tcp_port><listen_host>127.0.0.1</listen_host>
-  <path>{path}/data/</path><tmp_path>{path}/tmp/</tmp_path><user_files_path>{path}/files/</user_files_path>
-  <mark_cache_size>5368709120</mark_cache_size>
-  <users>
-    <default><password>word</password><networks><ip>127.0.0.1</ip></networks><profile>default</profile>
-    <quota>default</quota></default>
-  </users>
-  <profiles><default><allow_experimental_low_cardinality_type>1</allow_experimental_low_cardinality_type></default></profiles>
-  <quotas><default/></quotas>
-  <users_config>{path}/config.xml</users_config><default_profile>default</default_profile>
-</yandex>"""
 
 
 def old_type(clickhouse: str) -> str:
@@ -65,62 +48,28 @@ def rows(count: int, **values: object) -> pa.RecordBatch:
     return pa.RecordBatch.from_arrays(arrays, schema=DECISIONS.schema)
 
 
-class Server:
-    """A ClickHouse server on a port of its own."""
-
-    def __init__(self, folder: Path) -> None:
-        with socket.create_server(("127.0.0.1", 0)) as free:
-            self.target = ServerTarget("127.0.0.1", free.getsockname()[1], "default", "mesh", secure=False)
-        (folder / "config.xml").write_text(CONFIGURATION.format(port=self.target.port, path=folder))
-        self._folder = folder
-        self._process: subprocess.Popen[bytes] | None = None
-
-    def start(self) -> None:
-        command = [shutil.which("clickhouse-server") or "clickhouse-server", f"--config-file={self._folder}/config.xml"]
-        with (self._folder / "log").open("ab") as log:
-            self._process = subprocess.Popen(command, cwd=self._folder, stdout=log, stderr=log)
-        for _ in range(600):
-            try:
-                socket.create_connection((self.target.host, self.target.port), 1).close()
-            except OSError:
-                assert self._process.poll() is None, (self._folder / "log").read_text()[-2000:]
-                time.sleep(0.1)
-            else:
-                return
-        raise AssertionError("the server does not listen")
-
-    def signal(self, number: int) -> None:
-        assert self._process is not None
-        self._process.send_signal(number)
-
-    def kill(self) -> None:
-        assert self._process is not None
-        self._process.kill()
-        self._process.wait()
-
-
 @pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    running = Server(tmp_path_factory.mktemp("clickhouse"))
+def server(ports: Ports, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ClickHouseServer]:
+    running = ClickHouseServer(ports, tmp_path_factory.mktemp("clickhouse"))
     running.start()
     asyncio.run(write_once(running))
     yield running
     running.kill()
 
 
-async def write_once(server: Server) -> None:
+async def write_once(server: ClickHouseServer) -> None:
     """Makes the tables."""
     sink = ClickHouseSink(server.target, "word", LAYOUT, STATEMENTS)
     await sink.write("decisions", rows(1, request_id="first"), "t0")
     await sink.close()
 
 
-async def read(server: Server, sql: str) -> list[dict[str, object]]:
+async def read(server: ClickHouseServer, sql: str) -> list[dict[str, object]]:
     lines = (await ServerReader(server.target, "word").query(sql)).splitlines()
     return [orjson.loads(line) for line in lines]
 
 
-async def test_every_column_arrives_as_it_left(server: Server) -> None:
+async def test_every_column_arrives_as_it_left(server: ClickHouseServer) -> None:
     sink = ClickHouseSink(server.target, "word", LAYOUT, STATEMENTS)
     values = {"verdict": "deny", "reasons": "because of ü and 'quotes'\n", "http_status": 403, "dry_run": True,
               "quota_remaining": 7, "duration_us": 1.5, "request_id": "every"}  # fmt: skip
@@ -135,14 +84,16 @@ async def test_every_column_arrives_as_it_left(server: Server) -> None:
     assert re.fullmatch(r"2023-11-1\d \d\d:\d\d:\d\d", str(left["timestamp"]))
 
 
-async def test_a_reader_is_bound(server: Server) -> None:
+async def test_a_reader_is_bound(server: ClickHouseServer) -> None:
     with pytest.raises(QueryFailedError):
         await read(server, "SELECT no_such_column FROM decisions")
     with pytest.raises(QueryFailedError, match=r"(?i)limit"):
         await read(server, "SELECT number FROM numbers(1000000)")
 
 
-async def test_a_wrong_password_and_a_wrong_port_are_told_apart_from_rows_that_do_not_fit(server: Server) -> None:
+async def test_a_wrong_password_and_a_wrong_port_are_told_apart_from_rows_that_do_not_fit(
+    server: ClickHouseServer,
+) -> None:
     for target, password in (
         (server.target, "wrong"),
         (ServerTarget("127.0.0.1", 1, "default", "mesh", secure=False), ""),
@@ -156,7 +107,7 @@ async def test_a_wrong_password_and_a_wrong_port_are_told_apart_from_rows_that_d
             await ServerReader(target, password).query("SELECT 1")
 
 
-async def test_a_server_that_hangs_does_not_hold_the_end(server: Server) -> None:
+async def test_a_server_that_hangs_does_not_hold_the_end(server: ClickHouseServer) -> None:
     recorder = Recorder(
         QueueSettings(block_interval="1ms"),
         Registry(),
@@ -178,7 +129,7 @@ async def test_a_server_that_hangs_does_not_hold_the_end(server: Server) -> None
     assert left == 5
 
 
-async def test_rows_wait_while_the_server_is_away_and_arrive_when_it_is_back(server: Server) -> None:
+async def test_rows_wait_while_the_server_is_away_and_arrive_when_it_is_back(server: ClickHouseServer) -> None:
     recorder = Recorder(
         QueueSettings(block_interval="10ms"),
         Registry(),
