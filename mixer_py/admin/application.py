@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hmac
 import ipaddress
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import orjson
@@ -18,6 +18,7 @@ from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from mixer_py.admin.long_texts import compressible
 from mixer_py.errors import MixerError
 
 METRICS_TYPE = "text/plain; version=0.0.4; charset=utf-8"
@@ -40,7 +41,7 @@ class Pages:
     """What the application serves.
 
     Attributes:
-        metrics: the Prometheus text.
+        metrics: the Prometheus text, in pieces that are made as they are sent.
         live: None when the process works, else what is wrong.
         ready: None when it takes traffic, else why not.
         documents: path → a JSON document, such as `/config`.
@@ -49,7 +50,7 @@ class Pages:
             a JSON document. It raises `MixerError` as `query` does.
     """
 
-    metrics: Callable[[], bytes]
+    metrics: Callable[[], Iterator[bytes]]
     live: Callable[[], str | None]
     ready: Callable[[], str | None]
     documents: Mapping[str, Callable[[], object]]
@@ -87,8 +88,8 @@ def make_application(pages: Pages, access: Access) -> ASGIApp:
 
         return answer
 
-    async def metrics(_request: Request) -> Response:
-        return Response(pages.metrics(), media_type=METRICS_TYPE)
+    async def metrics(request: Request) -> Response:
+        return compressible(request, pages.metrics(), METRICS_TYPE)
 
     async def query(request: Request) -> Response:
         sql = await _sql_of(request)

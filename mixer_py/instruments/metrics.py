@@ -7,7 +7,7 @@ is written by one thread.
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Generic, TypeVar
 
 from mixer_py.instruments.table import Reading, SeriesDeclaration, Table
@@ -158,10 +158,9 @@ class Family(Generic[Cell]):
         return values in self._cells
 
     def _make(self, values: tuple[str, ...], *, last_resort: bool) -> Cell | None:
-        labels = tuple(zip(self.label_names, values, strict=True))
         kind = self._cell.__name__.lower()
         series = self._table.declare(
-            kind, self.name, self._documentation, labels, self._bounds, last_resort=last_resort
+            kind, self.name, self._documentation, self.label_names, values, self._bounds, last_resort=last_resort
         )
         return None if series is None else self._cell(self._table, series)
 
@@ -221,6 +220,19 @@ class Registry:
     def _overflowed(self, name: str) -> None:
         documentation = "Look-ups of label sets that got no series of their own."
         self.counter(_OVERFLOWS, documentation, ("metric",)).labels(name).add()
+
+    @property
+    def declared(self) -> Sequence[SeriesDeclaration]:
+        """Every series, in the order in which they were declared."""
+        return self.table.declared
+
+    def learn(self) -> bool:
+        """See `Table.learn`."""
+        return self.table.learn()
+
+    def doubles(self, series: SeriesDeclaration) -> tuple[float, ...]:
+        """What one of the series has counted by now."""
+        return self.table.doubles(series)
 
     def read(self) -> Reading:
         """Every series of this process as it is now."""

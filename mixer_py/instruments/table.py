@@ -15,13 +15,15 @@ import mmap
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 DOUBLE_BYTES = 8
 DEFAULT_CAPACITY = 4_000_000
 """Doubles in a table on disk; the file is sparse, so only what is used takes room."""
 
 
+_LEARNT_AT_ONCE = 1 << 20
+"""Characters of declarations that are read at once: some milliseconds, for there may be a hundred thousand series."""
 _RESERVED_PART = 64
 """One part in so many of a table on disk is kept for the series that take what no longer gets one of its own."""
 
@@ -34,7 +36,8 @@ class SeriesDeclaration:
         kind: `counter`, `gauge` or `histogram`.
         name: metric name.
         documentation: the metric's help text.
-        labels: label names and values, in order.
+        label_names: names of its labels, in order.
+        label_values: the values of these; many series share them, so they are one object where they are equal.
         first: index of its first double. A counter or gauge has one; a histogram has one for each bound, one for
             +Inf (none of them cumulative) and one for the sum.
         bounds: upper bounds of a histogram's buckets.
@@ -43,7 +46,8 @@ class SeriesDeclaration:
     kind: str
     name: str
     documentation: str
-    labels: tuple[tuple[str, str], ...]
+    label_names: tuple[str, ...]
+    label_values: tuple[str, ...]
     first: int
     bounds: tuple[float, ...] = ()
 
@@ -52,15 +56,19 @@ class SeriesDeclaration:
         """How many doubles the series owns."""
         return len(self.bounds) + 2 if self.kind == "histogram" else 1
 
+    @property
+    def labels(self) -> tuple[tuple[str, str], ...]:
+        """Label names and values, in order."""
+        return tuple(zip(self.label_names, self.label_values, strict=True))
+
     def to_line(self) -> str:
         """The series as one JSON line."""
-        return json.dumps([self.kind, self.name, self.documentation, self.labels, self.first, self.bounds]) + "\n"
-
-    @classmethod
-    def from_line(cls, line: str) -> SeriesDeclaration:
-        """The series that `to_line` wrote."""
-        kind, name, documentation, labels, first, bounds = json.loads(line)
-        return cls(kind, name, documentation, tuple((key, value) for key, value in labels), first, tuple(bounds))
+        return (
+            json.dumps(
+                [self.kind, self.name, self.documentation, self.label_names, self.label_values, self.first, self.bounds]
+            )
+            + "\n"
+        )
 
 
 class Table:
@@ -98,7 +106,8 @@ class Table:
         kind: str,
         name: str,
         documentation: str,
-        labels: tuple[tuple[str, str], ...],
+        label_names: tuple[str, ...],
+        label_values: tuple[str, ...],
         bounds: tuple[float, ...] = (),
         *,
         last_resort: bool = False,
@@ -109,14 +118,15 @@ class Table:
             kind: see `SeriesDeclaration`, as the following.
             name: metric name.
             documentation: its help text.
-            labels: label names and values.
+            label_names: names of its labels.
+            label_values: their values.
             bounds: of a histogram.
             last_resort: the series takes what others no longer can; it may use the room that is kept for that.
 
         Returns:
             The declaration, or None when the table is full.
         """
-        series = SeriesDeclaration(kind, name, documentation, labels, self._used, bounds)
+        series = SeriesDeclaration(kind, name, documentation, label_names, label_values, self._used, bounds)
         if isinstance(self.values, array.array):
             self.values.extend([0.0] * series.width)
         elif self._used + series.width > self._capacity - (0 if last_resort else self._reserve):
@@ -127,9 +137,22 @@ class Table:
             self._series_file.write(series.to_line())
         return series
 
-    def read(self) -> list[tuple[SeriesDeclaration, tuple[float, ...]]]:
+    @property
+    def declared(self) -> Sequence[SeriesDeclaration]:
+        """Every series, in the order in which they were declared."""
+        return self._declared
+
+    def learn(self) -> bool:
+        """Nothing: whoever declares a series knows it. See `TableReader.learn`."""
+        return False
+
+    def doubles(self, series: SeriesDeclaration) -> tuple[float, ...]:
+        """What a series has counted by now."""
+        return tuple(self.values[series.first : series.first + series.width])
+
+    def read(self) -> Reading:
         """All series with their doubles as they are now."""
-        return [(series, tuple(self.values[series.first : series.first + series.width])) for series in self._declared]
+        return [(series, self.doubles(series)) for series in self._declared]
 
     def close(self) -> None:
         """Lets go of the files; they stay on disk for whoever reads them."""
@@ -156,13 +179,44 @@ class TableReader:
         self._series_file = path.with_suffix(".series").open(encoding="utf-8")
         self._declared: list[SeriesDeclaration] = []
         self._partial = ""
+        self._known: dict[object, Any] = {}
+        """Names and values of labels, documentation and bounds, each kept once: most series have them in common."""
 
-    def read(self) -> list[tuple[SeriesDeclaration, tuple[float, ...]]]:
-        """All series declared by now, with their doubles; a line that is still being written is left for later."""
-        lines = (self._partial + self._series_file.read()).split("\n")
+    @property
+    def declared(self) -> Sequence[SeriesDeclaration]:
+        """Every series that was learnt of, in the order in which they were declared."""
+        return self._declared
+
+    def learn(self) -> bool:
+        """Learns of some series that were declared since; whether there may be more of them.
+
+        A line that is still being written is left for later.
+        """
+        text = self._series_file.read(_LEARNT_AT_ONCE)
+        lines = (self._partial + text).split("\n")
         self._partial = lines.pop()
-        self._declared.extend(map(SeriesDeclaration.from_line, lines))
-        return [(series, tuple(self._values[series.first : series.first + series.width])) for series in self._declared]
+        self._declared.extend(map(self._series, lines))
+        return len(text) == _LEARNT_AT_ONCE
+
+    def _series(self, line: str) -> SeriesDeclaration:
+        """The series that `SeriesDeclaration.to_line` wrote."""
+        kind, name, documentation, names, values, first, bounds = json.loads(line)
+        once = self._known.setdefault
+        names, values, bounds = tuple(names), tuple(values), tuple(bounds)
+        return SeriesDeclaration(
+            once(kind, kind), once(name, name), once(documentation, documentation), once(names, names),
+            once(values, values), first, once(bounds, bounds),
+        )  # fmt: skip
+
+    def doubles(self, series: SeriesDeclaration) -> tuple[float, ...]:
+        """What a series has counted by now."""
+        return tuple(self._values[series.first : series.first + series.width])
+
+    def read(self) -> Reading:
+        """All series declared by now, with their doubles."""
+        while self.learn():
+            pass
+        return [(series, self.doubles(series)) for series in self._declared]
 
     def value(self, series: SeriesDeclaration) -> float:
         """The first double of a series."""
@@ -171,7 +225,8 @@ class TableReader:
     def find(self, name: str) -> SeriesDeclaration | None:
         """The first declared series of that name, once it is there."""
         if not any(series.name == name for series in self._declared):
-            self.read()
+            while self.learn():
+                pass
         return next((series for series in self._declared if series.name == name), None)
 
     def close(self) -> None:

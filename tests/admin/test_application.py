@@ -1,6 +1,9 @@
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import asyncio
+import gzip
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import httpx
 import pytest
@@ -35,9 +38,10 @@ def client(
     fault: str | None = None,
     address: tuple[str, int] | None = ("10.0.0.1", 1),
     host: str = "localhost",
+    metrics: Callable[[], Iterator[bytes]] = lambda: iter([b"# metrics\n"]),
 ) -> httpx.AsyncClient:
     pages = Pages(
-        metrics=lambda: b"# metrics\n", live=lambda: None, ready=lambda: fault,
+        metrics=metrics, live=lambda: None, ready=lambda: fault,
         documents={"/config": lambda: {"revision": "r"}}, query=run, questions={"/config": ask},
     )  # fmt: skip
     transport = httpx.ASGITransport(make_application(pages, access), raise_app_exceptions=False, client=address)
@@ -64,6 +68,40 @@ async def test_metrics_health_and_documents() -> None:
         assert (await http.get("/healthz/ready")).status_code == 200
         assert (await http.get("/config")).json() == {"revision": "r"}
         assert (await http.get("/nothing")).status_code == 404
+
+
+@pytest.mark.parametrize(
+    ("accepted", "compressed"),
+    [
+        ("gzip", True), ("deflate, GZIP;q=0.5", True), ("x-gzip", True), ("gzip; q=1", True),
+        ("identity", False), ("", False), ("gzip;q=0", False), ("gzip; q=0.000", False), ("br", False),
+    ],
+)  # fmt: skip
+async def test_metrics_are_compressed_for_whoever_takes_that(accepted, compressed):
+    text = [b"", b"# a line\n" * 20_000, b"x 1\n"]
+    asked = {"accept-encoding": accepted}
+    async with client(metrics=lambda: iter(text)) as http, http.stream("GET", "/metrics", headers=asked) as answer:
+        body = b"".join([piece async for piece in answer.aiter_raw()])
+    assert answer.headers["vary"] == "accept-encoding"
+    assert (answer.headers.get("content-encoding") == "gzip") is compressed
+    assert (gzip.decompress(body) if compressed else body) == b"".join(text)
+    assert (len(body) < 10_000) is compressed
+
+
+async def test_while_a_long_text_is_sent_others_are_answered():
+    answered = asyncio.Event()
+
+    def pieces() -> Iterator[bytes]:
+        deadline = time.monotonic() + 60
+        while not answered.is_set():
+            assert time.monotonic() < deadline, "nobody else is answered meanwhile"
+            yield b"# more\n"
+
+    async with client(metrics=pieces) as http:
+        reading = asyncio.create_task(http.get("/metrics"))
+        assert (await http.get("/healthz/live")).status_code == 200
+        answered.set()
+        assert (await reading).status_code == 200
 
 
 async def test_not_ready_says_why() -> None:

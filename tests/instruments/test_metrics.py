@@ -101,7 +101,7 @@ os.kill(os.getpid(), signal.SIGKILL)
 def test_a_line_that_is_still_being_written_is_left_for_later(tmp_path: Path) -> None:
     table = Table(tmp_path / "t", capacity=8)
     reader = TableReader(tmp_path / "t")
-    series = table.declare("counter", "c_total", "C.", ())
+    series = table.declare("counter", "c_total", "C.", (), ())
     assert series is not None
     line = series.to_line()
     path = (tmp_path / "t").with_suffix(".series")

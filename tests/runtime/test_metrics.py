@@ -1,9 +1,13 @@
 from __future__ import annotations
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
 from prometheus_client.parser import text_string_to_metric_families
 
-from mixer_py.instruments import FakeClock, Registry
+from mixer_py.instruments import FakeClock, Registry, Table, TableReader
 from mixer_py.runtime.metrics import IdleSeries, ProcessMetrics
 from mixer_py.runtime.vital_signs import VitalSigns
 from mixer_py.telemetry.booking import rows_on_disk
@@ -12,10 +16,13 @@ ROWS = ("mixer_rows_total", "Rows.", ("table", "state", "reason"))
 
 
 def samples(metrics: ProcessMetrics) -> dict[tuple[str, tuple[tuple[str, str], ...]], float]:
-    text = metrics.exposition().decode()
+    return read(b"".join(metrics.exposition()))
+
+
+def read(text: bytes) -> dict[tuple[str, tuple[tuple[str, str], ...]], float]:
     return {
         (sample.name, tuple(sorted(sample.labels.items()))): sample.value
-        for family in text_string_to_metric_families(text)
+        for family in text_string_to_metric_families(text.decode())
         for sample in family.samples
     }
 
@@ -137,3 +144,110 @@ def test_a_histogram_is_idle_when_no_bucket_has_changed() -> None:
     assert samples(metrics)
     clock.advance(61)
     assert not samples(metrics)
+
+
+TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=8)
+NUMBER = st.floats(0, 1e12)
+
+
+@given(TEXT, st.lists(st.tuples(TEXT, NUMBER, st.lists(NUMBER, min_size=3, max_size=3)), unique_by=lambda one: one[0]))
+def test_the_text_says_what_prometheus_own_client_says(documentation, members):
+    registry, theirs = Registry(), CollectorRegistry(auto_describe=False)
+    counter = CounterMetricFamily("c", documentation, labels=["a", "b"])
+    gauge = GaugeMetricFamily("g", documentation)
+    histogram = HistogramMetricFamily("h", documentation, labels=["a"])
+    gauge.add_metric([], len(members))
+    registry.gauge("g", documentation).labels().set(len(members))
+    for label, number, counts in members:
+        registry.counter("c_total", documentation, ("a", "b")).labels(label, "x").add(number)
+        counter.add_metric([label, "x"], number)
+        cell = registry.histogram("h", documentation, ("a",), bounds=(0.5, 1000000.0)).labels(label)
+        for bucket, count in enumerate(counts):
+            cell.add_to_bucket(bucket, count)
+        cell.add_to_sum(number)
+        sums = [counts[0], counts[0] + counts[1], counts[0] + counts[1] + counts[2]]
+        histogram.add_metric([label], list(zip(("0.5", "1e+06", "+Inf"), sums, strict=True)), number)
+    for family in (counter, gauge, histogram) if members else (gauge,):
+        theirs.register(Collected(family))
+    ours = b"".join(ProcessMetrics(registry).exposition())
+    assert read(ours) == read(generate_latest(theirs))
+    heads = [line for line in ours.splitlines() if line.startswith(b"#")]
+    assert heads == [line for line in generate_latest(theirs).splitlines() if line.startswith(b"#")]
+
+
+class Collected:
+    def __init__(self, family):
+        self.family = family
+
+    def collect(self):
+        return [self.family]
+
+
+def test_with_as_many_label_sets_as_a_metric_may_have_every_one_is_in_the_text(tmp_path):
+    most = 10_000
+    table = Table(tmp_path / "worker")
+    worker = Registry(table)
+    requests = worker.counter("istio_requests_total", "R.", ("a", "b"), max_label_sets=most)
+    sizes = worker.histogram("istio_request_bytes", "B.", ("a", "b"), bounds=(1.0, 10.0), max_label_sets=most)
+    for number in range(most + 5):
+        requests.labels("x", f"{number}").add(number)
+        sizes.labels("x", f"{number}").observe(number)
+    metrics = ProcessMetrics(Registry(), IdleSeries(FakeClock(), lambda: 60.0))
+    reader = TableReader(tmp_path / "worker")
+    metrics.join(reader)
+    pieces = list(metrics.exposition())
+    reader.close()
+    table.close()
+    assert max(map(len, pieces)) < len(b"".join(pieces)) / 2
+    found = read(b"".join(pieces))
+    for number in range(most):
+        labels = (("a", "x"), ("b", f"{number}"))
+        assert found["istio_requests_total", labels] == number
+        assert found["istio_request_bytes_sum", labels] == number
+        assert found["istio_request_bytes_count", labels] == 1
+        assert found["istio_request_bytes_bucket", (*labels, ("le", "10.0"))] == (number <= 10)
+    other = (("a", "other"), ("b", "other"))
+    assert found["istio_requests_total", other] == sum(range(most, most + 5))
+    assert found["istio_request_bytes_count", other] == 5
+    assert len(found) == (most + 1) * (1 + 5) + 2  # and what overflowed, by metric
+
+
+def test_processes_may_come_and_go_between_two_pieces_of_the_text():
+    metrics = ProcessMetrics(Registry())
+    workers = [Registry() for _ in range(3)]
+    for worker in workers:
+        for number in range(2_500):
+            worker.counter("c_total", "C.", ("a",)).labels(f"{number}").add(1)
+        worker.gauge("g", "G.").labels().set(1)
+    for worker in workers[:2]:
+        metrics.join(worker)
+    pieces = metrics.exposition()
+    begun = next(piece for piece in pieces if piece)
+    metrics.leave(workers[0])
+    metrics.join(workers[2])
+    found = read(begun + b"".join(pieces))
+    assert {value for (name, _), value in found.items() if name == "c_total"} == {2}  # the third came too late
+    after = samples(metrics)
+    assert {value for (name, _), value in after.items() if name == "c_total"} == {3}
+    assert after["g", ()] == 2
+
+
+def test_a_worker_that_counts_by_other_bounds_starts_anew_and_the_one_before_is_no_longer_shown():
+    metrics, before, after = ProcessMetrics(Registry()), Registry(), Registry()
+    before.histogram("h", "H.", bounds=(1.0, 2.0)).labels().observe(1)
+    after.histogram("h", "H.", bounds=(1.0, 5.0)).labels().observe(4)
+    metrics.join(before)
+    metrics.join(after)
+    metrics.leave(before)
+    found = samples(metrics)
+    assert {dict(labels)["le"]: value for (name, labels), value in found.items() if name == "h_bucket"} == {
+        "1.0": 0, "5.0": 1, "+Inf": 1,
+    }  # fmt: skip
+
+
+def test_a_total_is_over_all_processes_and_zero_for_what_nobody_counts():
+    metrics, worker = ProcessMetrics(Registry()), Registry()
+    metrics.join(worker)
+    for label in ("x", "y"):
+        worker.counter("c_total", "C.", ("a",)).labels(label).add(2)
+    assert (metrics.total("c_total"), metrics.total("other_total")) == (4, 0)

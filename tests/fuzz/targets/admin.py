@@ -30,7 +30,7 @@ async def limits(asked: Any) -> object:
 
 
 PAGES = Pages(
-    metrics=lambda: b"# metrics\n", live=lambda: None, ready=lambda: "draining",
+    metrics=lambda: iter([b"# metrics\n"]), live=lambda: None, ready=lambda: "draining",
     documents={"/config": lambda: PRIVATE, "/rlconfig": lambda: PRIVATE}, query=query, questions={"/rlconfig": limits},
 )  # fmt: skip
 GUARDED = make_application(PAGES, Access(loopback=False, token=TOKEN))
