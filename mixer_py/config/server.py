@@ -130,8 +130,6 @@ class ServerSettings(Settings):
                 tls = _tls_of(listener, info.data["tls"])
                 if tls is not None and (fault := tls.fault()):
                     raise ValueError(f"{listener.address}: {fault}")
-                if tls is not None and listener.transport == "envoy":
-                    raise ValueError(f"{listener.address}: transport envoy speaks no TLS in this version; use grpcio")
         return listeners
 
     @field_validator("listeners")

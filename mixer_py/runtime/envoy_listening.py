@@ -8,7 +8,7 @@ from mixer_py.config.address import Address
 from mixer_py.errors import ProcessError
 from mixer_py.instruments import Clock
 from mixer_py.runtime.places import bindable
-from mixer_py.transports import Admission, EnvoyHost, EnvoyServer, HandlerTable, ServerLimits
+from mixer_py.transports import Admission, EnvoyHost, EnvoyServer, HandlerTable, ListenerTls, ServerLimits
 from mixer_py.transports.envoy.resources import Manners
 
 
@@ -20,6 +20,7 @@ def envoy_server(
     clock: Clock,
     host: EnvoyHost,
     sharers: int,
+    tls: ListenerTls | None,
 ) -> EnvoyServer:
     """The listener, prepared.
 
@@ -39,4 +40,4 @@ def envoy_server(
     manners = Manners(
         limits.max_message_bytes, limits.max_connection_age, limits.max_streams, limits.max_metadata_bytes
     )
-    return EnvoyServer(str(address), places, table, manners, admission, clock, host, sharers=sharers)
+    return EnvoyServer(str(address), places, table, manners, admission, clock, host, sharers=sharers, tls=tls)

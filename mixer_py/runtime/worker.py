@@ -226,16 +226,12 @@ class Worker:
         self, listener: ListenerSettings, table: HandlerTable, limits: ServerLimits, admission: Admission
     ) -> Server:
         address, sharers = listener.address, self._configuration.server.workers
+        tls = self._tls_of(listener)
         if listener.transport == "grpcio":
-            tls = self._tls_of(listener)
             return GrpcioServer(str(address), table, limits, admission, self._clock, sharers=sharers, tls=tls)
-        if self._configuration.server.tls_of(listener) is not None:
-            raise ProcessError(
-                f"cannot listen on {address}: transport envoy speaks no TLS, and never plaintext instead"
-            )
         if self._host is None:
             raise ProcessError(f"cannot listen on {address}: this worker is not inside an Envoy")
-        return envoy_server(address, table, limits, admission, self._clock, self._host, sharers)
+        return envoy_server(address, table, limits, admission, self._clock, self._host, sharers, tls)
 
     def _tls_of(self, listener: ListenerSettings) -> ListenerTls | None:
         """TLS of a listener; None where it speaks plaintext.

@@ -23,6 +23,7 @@ from mixer_py.errors import CardinalityError, ForwardingError, MixerError, Proce
 from mixer_py.instruments import Clock
 from mixer_py.transports.admission import Admission
 from mixer_py.transports.forwarding import VOUCHER, Forwarder
+from mixer_py.transports.grpcio_tls import GrpcioTls
 from mixer_py.transports.handlers import HandlerTable
 from mixer_py.transports.places import UNIX, Place
 from mixer_py.transports.standard import GuardedHealth, GuardedReflection
@@ -122,7 +123,7 @@ class GrpcioServer:
             give_up: called when the listener can take no more calls; drains this process, so that it is replaced.
         """
         self.address = address
-        self._tls = tls
+        self._tls = None if tls is None else GrpcioTls(tls)
         self._behind = behind
         self._on_unix = address.startswith(UNIX)
         self._place = Place(address, sharers)

@@ -1,18 +1,18 @@
-"""TLS of one listener of `grpcio`: what it shows to each new connection, and which callers may call what.
+"""TLS of one listener: what it shows to each new connection, and which callers may call what.
 
-gRPC's core speaks TLS: 1.2 and up, with its own cipher suites, and it ends a handshake in which a caller shows no
+BoringSSL, in gRPC's core or in Envoy, speaks TLS: 1.2 and up, and it ends a handshake in which a caller shows no
 certificate of `client_ca`. What it leaves to us: who of those whose certificate is good may call a service, and
 whether it is still good. A session that was resumed is as good as its first handshake, for days, and so is a connection
-that lives; the certificate's own end is therefore looked at with each call.
+that lives; the certificate's own end is therefore looked at with each call. Not for: shaking hands, which
+`grpcio_tls.py` and `envoy/resources.py` let the two do.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NoReturn, cast
+from typing import NoReturn
 
-import grpc
 import structlog
 
 from mixer_py.credentials import Credentials, peer_of
@@ -20,13 +20,8 @@ from mixer_py.errors import PermissionDeniedError
 from mixer_py.instruments import Clock, Registry
 from mixer_py.peers import AllowList
 
-if TYPE_CHECKING:
-    Context = grpc.aio.ServicerContext[bytes, bytes]
-
 REASONS = ("not_allowed", "expired", "unreadable")
 """Why a caller with a good handshake is refused."""
-_CERTIFICATE = "x509_pem_cert"
-"""A caller's own certificate among a connection's properties (grpc/grpc include/grpc/grpc_security_constants.h)."""
 _MOST_KNOWN = 1024
 """Certificates that are remembered; more than that start afresh."""
 
@@ -45,7 +40,13 @@ class _Known:
 
 
 class ListenerTls:
-    """TLS of one listener."""
+    """TLS of one listener.
+
+    Attributes:
+        authenticates: callers show certificates; for the life of the listener.
+        credentials: what new connections see.
+        registry: of its counters, and those of a transport about its handshakes.
+    """
 
     def __init__(
         self,
@@ -65,11 +66,11 @@ class ListenerTls:
             clock: for the end of certificates, by the wall.
         """
         self._clock = clock
+        self.registry = registry
         self._log = structlog.get_logger("transports.tls").bind(address=address)
         self.authenticates = credentials.client_ca is not None
-        """Whether callers show certificates; for the life of the listener."""
-        self._credentials = credentials
-        self._fresh: grpc.ServerCertificateConfiguration | None = None
+        self.credentials = credentials
+        self._show: Callable[[Credentials], None] | None = None
         self._allowed = dict(allowed)
         self._known: dict[bytes, _Known] = {}
         refused = registry.counter(
@@ -82,33 +83,37 @@ class ListenerTls:
             service: {reason: refused.labels(address, service, reason) for reason in REASONS} for service in allowed
         }
 
-    def server_credentials(self) -> grpc.ServerCredentials:
-        """What gRPC needs to bind a port."""
-        first = _configuration(self._credentials)
-        fetch = cast("Callable[[], grpc.ServerCertificateConfiguration]", self._take_fresh)  # None is no change
-        return grpc.dynamic_ssl_server_credentials(first, fetch, self.authenticates)
+    def shown_by(self, show: Callable[[Credentials], None]) -> None:
+        """Names who shows other credentials to new connections from then on, where `renew` brings such."""
+        self._show = show
 
     def renew(self, credentials: Credentials, allowed: Mapping[str, AllowList | None]) -> None:
         """Shows these to new connections, and judges every call from now on by these lists.
 
         Connections that there are stay: their keys are agreed on, and their callers are judged anew.
+
+        Raises:
+            ProcessError: they cannot be shown; what was shown before still is.
         """
         self._allowed = dict(allowed)
         self._known = {}
-        if credentials != self._credentials:
-            self._credentials = credentials
-            self._fresh = _configuration(credentials)
+        if credentials != self.credentials:
+            if self._show is not None:
+                self._show(credentials)
+            self.credentials = credentials
 
-    def judge(self, service: str, context: Context) -> bool:
+    def judge(self, service: str, certificate: bytes) -> bool:
         """Whether the caller of a service is authenticated, as nobody is without `client_ca`.
+
+        Args:
+            service: as the settings call it.
+            certificate: the caller's own, verified, in PEM; empty when there is none.
 
         Raises:
             PermissionDeniedError: it may not call it.
         """
         if not self.authenticates:
             return False
-        shown = context.auth_context().get(_CERTIFICATE)
-        certificate = next(iter(shown)) if shown else b""
         known = self._known.get(certificate)
         if known is None:
             try:
@@ -120,11 +125,6 @@ class ListenerTls:
         if service in known.refused:
             self._refuse(service, "not_allowed", "no name in its certificate is allowed (server.tls.allow)")
         return True
-
-    def _take_fresh(self) -> grpc.ServerCertificateConfiguration | None:
-        """Called by a thread of gRPC for each new connection; what it gets once holds from then on."""
-        fresh, self._fresh = self._fresh, None
-        return fresh
 
     def _learn(self, certificate: bytes) -> _Known:
         peer = peer_of(certificate)
@@ -150,8 +150,3 @@ class ListenerTls:
     def _refuse(self, service: str, reason: str, message: str) -> NoReturn:
         self._refused[service][reason].add()
         raise PermissionDeniedError(f"this peer may not call {service} here: {message}")
-
-
-def _configuration(credentials: Credentials) -> grpc.ServerCertificateConfiguration:
-    pair = (credentials.key, credentials.certificate)
-    return grpc.ssl_server_certificate_configuration([pair], root_certificates=credentials.client_ca)

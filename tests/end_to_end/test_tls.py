@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import base64
+import copy
 import json
 import os
 import shutil
 import signal
 import socket
 import ssl
+import stat
 import subprocess
+from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -17,12 +21,15 @@ import grpc
 import pytest
 import yaml
 
-from tests.end_to_end.conftest import ALLOW_ALL
+from mixer_py.demo.processes import Ports
+from tests.end_to_end.conftest import ALLOW_ALL, MakeMixer, settings
 from tests.parts.callers import Callers, limit_request
 from tests.parts.certificates import Authority, Certificate, put
-from tests.parts.envoy_proxy import EnvoyProxy
+from tests.parts.envoy_proxy import EnvoyProxy, manager
 from tests.parts.grpc_client import check_request, connect, credentials
-from tests.parts.mixer_process import Mixer, eventually
+from tests.parts.mixer_process import Mixer, command_line, eventually
+from tests.parts.programs import Programs
+from tests.parts.upstream import Upstream
 
 pytestmark = pytest.mark.chdb
 
@@ -55,6 +62,20 @@ class World:
         mixer.write("mixer.yaml", yaml.safe_dump(whole))
 
 
+@pytest.fixture(params=["grpcio", pytest.param("envoy", marks=pytest.mark.envoy)])
+def on_both(request: pytest.FixtureRequest, make_mixer: MakeMixer) -> MakeMixer:
+    """Makes a mixer whose checks and limits come by one of the transports; logs always come by grpcio."""
+
+    def make(*policy: str, **rooms: Any) -> Mixer:
+        mixer = make_mixer(*policy, **rooms)
+        if request.param == "envoy":
+            mixer.use_envoy()
+            mixer.configure(settings(mixer.folder, **rooms))
+        return mixer
+
+    return make
+
+
 @pytest.fixture
 def world(tmp_path: Path) -> World:
     return World(tmp_path / "tls")
@@ -73,7 +94,13 @@ def shown_by(mixer: Mixer, world: World) -> str:
 
 
 def speak_tls(bootstrap, shown: Certificate, authority: Path) -> None:
-    """Lets Envoy speak TLS to mixer, as docs/tls.md has it."""
+    """Lets Envoy speak TLS to mixer, as docs/tls.md has it, and log to the address that takes streams."""
+    clusters = bootstrap["static_resources"]["clusters"]
+    logs = copy.deepcopy(next(cluster for cluster in clusters if cluster["name"] == "mixer"))
+    logs["name"] = logs["load_assignment"]["cluster_name"] = "logs"
+    clusters.append(logs)
+    common = manager(bootstrap)["access_log"][0]["typed_config"]["common_config"]
+    common["grpc_service"] = {"envoy_grpc": {"cluster_name": "logs"}}
     context = {
         "@type": "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.UpstreamTlsContext",
         "common_tls_context": {
@@ -86,17 +113,25 @@ def speak_tls(bootstrap, shown: Certificate, authority: Path) -> None:
             },
         },
     }
-    for cluster in bootstrap["static_resources"]["clusters"]:
-        if cluster["name"] == "mixer":
+    for cluster in clusters:
+        if cluster["name"] in {"mixer", "logs"}:
             cluster["transport_socket"] = {"name": "envoy.transport_sockets.tls", "typed_config": context}
 
 
+@pytest.fixture
+def make_tls_envoy(programs: Programs, ports: Ports, upstream: Upstream) -> Callable[[Mixer], EnvoyProxy]:
+    """Makes an Envoy that logs to where mixer takes streams; `speak_tls` says how."""
+    return lambda mixer: EnvoyProxy(
+        programs, ports, mixer=mixer.grpc, upstream=upstream.port, logs=int(mixer.logs.rpartition(":")[2])
+    )
+
+
 @pytest.mark.envoy
-def test_envoy_checks_asks_for_quota_and_reports_over_mutual_tls(make_mixer, make_envoy, world):
+def test_envoy_checks_asks_for_quota_and_reports_over_mutual_tls(on_both, make_tls_envoy, world):
     tls = {**world.tls, "allow": [ENVOY]}
-    mixer: Mixer = make_mixer(server={"tls": tls, "workers": 1})
+    mixer: Mixer = on_both(server={"tls": tls, "workers": 1})
     mixer.start()
-    envoy: EnvoyProxy = make_envoy(mixer)
+    envoy: EnvoyProxy = make_tls_envoy(mixer)
     envoy.start(edit=lambda bootstrap: speak_tls(bootstrap, world.envoy, world.authority.certificate))
     answers = [envoy.request("/reviews/1", headers=[("x-tenant", "acme")]) for _ in range(4)]
     assert [answer.status for answer in answers] == [200, 200, 200, 429]
@@ -107,10 +142,10 @@ def test_envoy_checks_asks_for_quota_and_reports_over_mutual_tls(make_mixer, mak
 
 
 @pytest.mark.envoy
-def test_an_envoy_whose_name_is_not_allowed_lets_no_request_through_and_leaves_no_row(make_mixer, make_envoy, world):
-    mixer: Mixer = make_mixer(server={"tls": {**world.tls, "allow": [OTHER], "services": {"health": [ENVOY]}}})
+def test_an_envoy_whose_name_is_not_allowed_lets_no_request_through_and_leaves_no_row(on_both, make_tls_envoy, world):
+    mixer: Mixer = on_both(server={"tls": {**world.tls, "allow": [OTHER], "services": {"health": [ENVOY]}}})
     mixer.start()
-    envoy: EnvoyProxy = make_envoy(mixer)
+    envoy: EnvoyProxy = make_tls_envoy(mixer)
     envoy.start(edit=lambda bootstrap: speak_tls(bootstrap, world.envoy, world.authority.certificate))
     answer = envoy.request("/reviews/1", headers=[("x-tenant", "acme")])
     assert answer.status == 403, "the shipped failure mode of ext_authz"
@@ -144,8 +179,8 @@ def test_a_forged_row_is_refused_the_peer_is_named_and_nobody_comes_in_without_t
 
 
 @pytest.mark.valkey
-def test_rotation_under_traffic_fails_no_call_and_new_connections_see_what_is_new(make_mixer, world):
-    mixer: Mixer = make_mixer(
+def test_rotation_under_traffic_fails_no_call_and_new_connections_see_what_is_new(on_both, world):
+    mixer: Mixer = on_both(
         'package envoy.authz\n\nallow := {"allowed": true, "headers": {"x-version": "0"}}\n',
         server={"tls": {**world.tls, "allow": [ENVOY]}, "workers": 2},
         rate_limit={"timeout": "10s"},
@@ -166,12 +201,12 @@ def test_rotation_under_traffic_fails_no_call_and_new_connections_see_what_is_ne
             eventually(lambda count=count: callers.seen["0"] > count + 10, "more answers")
     assert [str(failure) for failure in callers.failures] == []
     assert len(seen) == 3
-    assert mixer.metric("mixer_certificate_renewals_total", outcome="renewed") == 2
+    assert mixer.metric("mixer_certificate_renewals_total", listener=mixer.address, outcome="renewed") == 2
     assert mixer.metric("mixer_reloads_total", outcome="activated") == 0, "policies were not built anew for it"
 
 
-def test_what_is_wrong_with_new_files_is_told_and_the_old_certificate_stays(make_mixer, world):
-    mixer: Mixer = make_mixer(telemetry=NO_ROWS, server={"tls": world.tls})
+def test_what_is_wrong_with_new_files_is_told_and_the_old_certificate_stays(on_both, world):
+    mixer: Mixer = on_both(telemetry=NO_ROWS, server={"tls": world.tls})
     mixer.start()
     before = shown_by(mixer, world)
     expiry = mixer.metric("mixer_certificate_expiry_timestamp_seconds", listener=mixer.address)
@@ -185,7 +220,7 @@ def test_what_is_wrong_with_new_files_is_told_and_the_old_certificate_stays(make
     def told(words: str) -> None:
         eventually(lambda: any(words in fault for fault in faults()), f"a fault that says: {words}")
         assert shown_by(mixer, world) == before
-        assert mixer.metric("mixer_certificate_expiry_timestamp_seconds") == expiry
+        assert mixer.metric("mixer_certificate_expiry_timestamp_seconds", listener=mixer.address) == expiry
 
     world.own.key.write_bytes(world.authority.issue("another").key.read_bytes())
     told("is not the key of")
@@ -209,8 +244,8 @@ def test_what_is_wrong_with_new_files_is_told_and_the_old_certificate_stays(make
     eventually(lambda: shown_by(mixer, world) != before, "what is new")
 
 
-def test_lists_of_peers_are_reloaded_and_hold_for_connections_that_live(make_mixer, world):
-    mixer: Mixer = make_mixer(telemetry=NO_ROWS, server={"tls": {**world.tls, "allow": [ENVOY, OTHER]}})
+def test_lists_of_peers_are_reloaded_and_hold_for_connections_that_live(on_both, world):
+    mixer: Mixer = on_both(telemetry=NO_ROWS, server={"tls": {**world.tls, "allow": [ENVOY, OTHER]}})
     mixer.start()
     with connect(mixer.address, world.client(world.other)) as client:
         assert client.check(check_request()).status.code == 0
@@ -260,6 +295,32 @@ def test_a_listener_that_others_reach_without_tls_says_so_at_the_start(make_mixe
     assert "can be reached by other machines, without TLS" in mixer.running.tail(200)
 
 
+@pytest.mark.envoy
+def test_inside_envoy_failed_handshakes_are_counted_and_only_its_user_can_read_the_key(make_mixer, world):
+    mixer: Mixer = make_mixer()
+    mixer.use_envoy()
+    mixer.configure(settings(mixer.folder, telemetry=NO_ROWS, server={"tls": world.tls}))
+    mixer.start()
+    arguments = command_line(mixer.worker())
+    folder = Path(arguments[arguments.index("--config-path") + 1]).parent
+    key = base64.b64encode(world.own.key.read_bytes()).decode()
+    assert stat.S_IMODE(folder.stat().st_mode) == 0o700
+    files = [file for file in folder.iterdir() if file.is_file()]
+    assert {stat.S_IMODE(file.stat().st_mode) for file in files if key in file.read_text()} == {0o600}
+    assert not any("PRIVATE" in word or key in word for word in arguments)
+    for shown in (None, world.client(None)):
+        with connect(mixer.address, shown) as stranger, pytest.raises(grpc.RpcError):
+            stranger.check(check_request())
+    for reason in ("protocol", "no_certificate"):
+        eventually(
+            lambda reason=reason: mixer.metric("mixer_handshakes_failed_total", listener=mixer.address, reason=reason),
+            f"handshakes that failed for {reason}",
+        )
+    assert "handshakes failed" in mixer.running.tail(200)
+    with connect(mixer.address, world.client(world.envoy)) as client:
+        assert client.check(check_request()).status.code == 0
+
+
 RULES = 3000
 MANY_RULES = "".join(f'\nrule_{number} if input.parsed_path[0] == "path-{number}-of-many"\n' for number in range(RULES))
 
@@ -268,9 +329,9 @@ def policy(version: str) -> str:
     return f'package envoy.authz\n\nallow := {{"allowed": true, "headers": {{"x-version": "{version}"}}}}\n{MANY_RULES}'
 
 
-def test_who_called_is_known_to_a_worker_that_has_taken_over(make_mixer, world):
+def test_who_called_is_known_to_a_worker_that_has_taken_over(on_both, world):
     """Old connections stay with the predecessor, which judges, and vouches for them to its successor."""
-    mixer: Mixer = make_mixer(policy("0"), telemetry=NO_ROWS, server={"tls": {**world.tls, "allow": [ENVOY, OTHER]}})
+    mixer: Mixer = on_both(policy("0"), telemetry=NO_ROWS, server={"tls": {**world.tls, "allow": [ENVOY, OTHER]}})
     mixer.start()
     give_back = limit_request("acme")
     give_back.hits_addend = 0

@@ -38,7 +38,11 @@ def eventually(look: Callable[[], Found | None], what: str, seconds: float = _SE
 
 
 class Mixer:
-    """One mixer: its folder of files, its ports, its process."""
+    """One mixer: its folder of files, its ports, its process.
+
+    Attributes:
+        logs: where it takes log streams.
+    """
 
     def __init__(self, programs: Programs, ports: Ports, folder: Path) -> None:
         self._programs = programs
@@ -48,6 +52,7 @@ class Mixer:
         self.file = folder / "mixer.yaml"
         self.program: Program | None = None
         self._second = ports.take()
+        self.logs = self.address
         self._listeners: list[Mapping[str, Any]] = []
 
     @property
@@ -64,6 +69,7 @@ class Mixer:
         """Lets the transport envoy carry what has no streams; those are taken at the second address, with grpcio."""
         streams = {"address": self.second, "services": ["access_log", "reflection"]}
         self._listeners = [{"address": self.address, "transport": "envoy"}, streams, *others]
+        self.logs = self.second
 
     def use_both(self) -> None:
         """Answers with grpcio as always, and at the second address with the transport envoy."""

@@ -25,10 +25,12 @@ from mixer_py.errors import (
 )
 from mixer_py.instruments import Clock
 from mixer_py.transports.admission import Admission
+from mixer_py.transports.envoy.certificates import CALLER, caller_of
 from mixer_py.transports.envoy.framing import ENCODINGS, check_length, frame, percent_encoded, timeout_seconds, unframe
 from mixer_py.transports.envoy.patience import Watch
 from mixer_py.transports.envoy.resources import BEGUN
 from mixer_py.transports.forwarding import Forwarder
+from mixer_py.transports.tls import ListenerTls
 
 Event = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Event]]
@@ -56,7 +58,9 @@ class Answering:
         admission: Admission,
         clock: Clock,
         *,
+        names: Mapping[str, str],
         authenticated: bool,
+        tls: ListenerTls | None,
     ) -> None:
         """Composes it.
 
@@ -66,7 +70,9 @@ class Answering:
             max_message_bytes: of a message, also decompressed.
             admission: lets calls in.
             clock: for deadlines.
-            authenticated: whether it is known who can call here.
+            names: by full method name, what the settings call its service.
+            authenticated: whether it is known who can call here, where there is no TLS.
+            tls: judges callers; None where they speak plaintext.
         """
         self._answers = dict(admitted)
         self._admitted = {method: self._answer(method) for method in admitted}
@@ -75,7 +81,9 @@ class Answering:
         self._admission = admission
         self._clock = clock
         self._watch = Watch(clock)
+        self._services = {method: names.get(method, method) for method in (*admitted, *at_once)}
         self._authenticated = authenticated
+        self._tls = tls
         self._log = structlog.get_logger("transports.envoy")
         self.in_flight = 0
 
@@ -118,14 +126,15 @@ class Answering:
         at_once, admitted = self._at_once.get(method), self._admitted.get(method)
         if at_once is None and admitted is None:
             raise UnknownMethodError(f"{method} is not answered here")
-        timeout, encoding, begun = _read_headers(scope["headers"])
+        timeout, encoding, begun, caller = _read_headers(scope["headers"])
+        authenticated = self._authenticated if self._tls is None else self._judge(method, caller)
         if timeout is not None and begun is not None:  # the call may have waited for this loop
             timeout -= max(self._clock.wall() - begun, 0.0)
             if timeout <= 0:
                 self._admission.waited_in_vain(Call(self._clock.monotonic() + timeout))
                 raise DeadlinePassedError("the deadline passed while the call waited")
         patience = self._watch.begin(timeout, receive)
-        call = Call(patience.deadline, self._authenticated)
+        call = Call(patience.deadline, authenticated)
         try:
             message = unframe(await self._body(receive, call), encoding, self._most)
             patience.body_is_read = True
@@ -137,6 +146,15 @@ class Answering:
             raise patience.verdict() from None
         finally:
             self._watch.end(patience)
+
+    def _judge(self, method: str, caller: bytes) -> bool:
+        """Whether it is known who calls.
+
+        Raises:
+            PermissionDeniedError: who calls may not; nothing of the call is read then.
+        """
+        assert self._tls is not None  # noqa: S101 (see where it is called)
+        return self._tls.judge(self._services[method], caller_of(caller))
 
     async def _body(self, receive: Receive, call: Call) -> bytes:
         """The whole body of a request.
@@ -197,13 +215,17 @@ _HEADERS: Final = [_CONTENT_TYPE]
 _OK: Final = [(b"grpc-status", b"0")]
 
 
-def _read_headers(headers: Headers) -> tuple[float | None, bytes, float | None]:
-    """The time that the caller gives in seconds, how its message is compressed, and when the call came (epoch seconds).
+def _read_headers(headers: Headers) -> tuple[float | None, bytes, float | None, bytes]:
+    """What they say of a call.
+
+    Returns:
+        The time that the caller gives in seconds, how its message is compressed, when the call came (epoch seconds),
+        and what Envoy says of the caller.
 
     Raises:
         FramingError: the time is none.
     """
-    timeout, encoding, begun = None, b"", None
+    timeout, encoding, begun, caller = None, b"", None, b""
     for name, value in headers:
         if name == b"grpc-timeout":
             timeout = timeout_seconds(value)
@@ -211,4 +233,6 @@ def _read_headers(headers: Headers) -> tuple[float | None, bytes, float | None]:
             encoding = value
         elif name == _BEGUN:
             begun = float(value)
-    return timeout, encoding, begun
+        elif name == CALLER:
+            caller = value
+    return timeout, encoding, begun, caller

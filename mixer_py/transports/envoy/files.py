@@ -52,7 +52,11 @@ class HostFiles:
 
     def write_listeners(self, listeners: Sequence[Mapping[str, Any]], version: int) -> None:
         """From now on Envoy is to have these listeners."""
-        write(self.listeners, json.dumps({"version_info": str(version), "resources": list(listeners)}))
+        self.write_resources(self.listeners, listeners, version)
+
+    def write_resources(self, path: Path, resources: Sequence[Mapping[str, Any]], version: int = 0) -> None:
+        """What a file that Envoy watches holds from now on (envoy.service.discovery.v3.DiscoveryResponse)."""
+        write(path, json.dumps({"version_info": str(version), "resources": list(resources)}))
 
     def write_hurry(self, *, now: bool) -> None:
         """Whether idle connections have to end."""

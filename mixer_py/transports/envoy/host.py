@@ -12,6 +12,7 @@ import time
 from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 from typing import Any, Final
+from urllib.parse import quote
 
 from mixer_py.errors import ProcessError
 from mixer_py.transports.envoy.answering import Event, Receive, Send
@@ -98,8 +99,16 @@ class EnvoyHost:
         Raises:
             ProcessError: Envoy does not answer.
         """
-        found = json.loads(await self._ask(f"/stats?format=json&filter=^{statistic}$"))
-        return sum(int(one.get("value", 0)) for one in found["stats"])
+        return sum((await self.counts(statistic)).values())
+
+    async def counts(self, pattern: str) -> Mapping[str, int]:
+        """Those of Envoy's numbers whose whole names a regular expression fits.
+
+        Raises:
+            ProcessError: Envoy does not answer.
+        """
+        found = json.loads(await self._ask(f"/stats?format=json&filter={quote(f'^{pattern}$')}"))
+        return {one["name"]: int(one.get("value", 0)) for one in found["stats"] if "name" in one}
 
     def _write(self) -> int:
         self._version += 1

@@ -38,6 +38,8 @@ _IDLE: Final = "3600s"
 _STREAM_IDLE: Final = "300s"
 _GOAWAY_PAUSE: Final = "1s"
 """Between the GOAWAY that lets calls on their way still come, and the one that ends the connection."""
+_HANDSHAKE: Final = "30s"
+"""Who has not shaken hands by then holds a descriptor for nothing."""
 _ROOM_FOR_FRAMES: Final = 1 << 16
 
 
@@ -126,7 +128,13 @@ def _hurry(file: Path) -> Resource:
     }
 
 
-def listener(name: str, places: Sequence[Resource], application: Application, manners: Manners) -> Resource:
+def listener(
+    name: str,
+    places: Sequence[Resource],
+    application: Application,
+    manners: Manners,
+    transport_socket: Resource | None = None,
+) -> Resource:
     """One listener.
 
     Args:
@@ -134,14 +142,21 @@ def listener(name: str, places: Sequence[Resource], application: Application, ma
         places: its addresses, from `tcp` or `unix`.
         application: what answers there.
         manners: of the listener.
+        transport_socket: how it speaks TLS; None for plaintext.
     """
+    speaks = (
+        {}
+        if transport_socket is None
+        else {"transport_socket": transport_socket, "transport_socket_connect_timeout": _HANDSHAKE}
+    )
     return {
         "@type": f"{_TYPE}envoy.config.listener.v3.Listener",
         "name": name,
+        "stat_prefix": name,
         "address": places[0],
         "additional_addresses": [{"address": place} for place in places[1:]],
         "per_connection_buffer_limit_bytes": manners.max_message_bytes + _ROOM_FOR_FRAMES,
-        "filter_chains": [{"filters": [_manager(application, manners)]}],
+        "filter_chains": [{"filters": [_manager(application, manners)], **speaks}],
     }
 
 
@@ -172,6 +187,9 @@ def _manager(application: Application, manners: Manners) -> Resource:
             "max_concurrent_streams": manners.max_streams,
             "override_stream_error_on_invalid_http_message": True,  # a bad call is no reason to end the others
         },
+        # A caller's own word of its certificate is removed, also where there is no TLS.
+        "forward_client_cert_details": "SANITIZE_SET",
+        "set_current_client_cert_details": {"cert": True},
         "max_request_headers_kb": min(-(-manners.max_metadata_bytes // _KIB), _MOST_HEADERS_KIB),
         "stream_idle_timeout": _STREAM_IDLE,
         "drain_timeout": _GOAWAY_PAUSE,

@@ -6,17 +6,21 @@ import asyncio
 from collections.abc import Iterable, Sequence
 from typing import Final
 
+from mixer_py.credentials import Credentials
 from mixer_py.errors import ProcessError
 from mixer_py.instruments import Clock
 from mixer_py.transports.admission import Admission
 from mixer_py.transports.envoy import health
 from mixer_py.transports.envoy.answering import Answering
+from mixer_py.transports.envoy.certificates import show, transport_socket
+from mixer_py.transports.envoy.handshakes import Handshakes
 from mixer_py.transports.envoy.health import Health
 from mixer_py.transports.envoy.host import EnvoyHost
 from mixer_py.transports.envoy.resources import Manners, listener, tcp, unix
 from mixer_py.transports.forwarding import Forwarder
 from mixer_py.transports.handlers import HandlerTable
 from mixer_py.transports.places import UNIX, Place
+from mixer_py.transports.tls import ListenerTls
 
 _PAUSE_SECONDS: Final = 0.05
 _CONNECTIONS: Final = "http.calls.downstream_cx_active"
@@ -39,6 +43,7 @@ class EnvoyServer:
         host: EnvoyHost,
         *,
         sharers: int = 1,
+        tls: ListenerTls | None = None,
     ) -> None:
         """Prepares a listener; nothing is bound before `start`.
 
@@ -51,6 +56,7 @@ class EnvoyServer:
             clock: for deadlines.
             host: the Envoy around.
             sharers: how many processes listen at the address at a time, but for takeovers.
+            tls: what is spoken there; None for plaintext.
         """
         self.address = address
         self._host = host
@@ -64,7 +70,9 @@ class EnvoyServer:
             manners.max_message_bytes,
             admission,
             clock,
+            names={health.METHOD: "health", **table.names},
             authenticated=address.startswith(UNIX),
+            tls=tls,
         )
         self._name, application = host.take(self._answering)
         bound = (
@@ -72,7 +80,15 @@ class EnvoyServer:
             if address.startswith(UNIX)
             else [tcp(ip, port, both_families=both) for ip, port, both in places]
         )
-        self._listener = listener(self._name, bound, application, manners)
+        self._tls = tls
+        self._handshakes: Handshakes | None = None
+        self._watching: asyncio.Task[None] | None = None
+        socket = None
+        if tls is not None:
+            tls.shown_by(self._show)
+            self._handshakes = Handshakes(address, self._name, host, tls.registry)
+            socket = transport_socket(host.files, self._name, authenticates=tls.authenticates)
+        self._listener = listener(self._name, bound, application, manners, socket)
 
     async def start(self) -> None:
         """Binds and accepts.
@@ -81,10 +97,17 @@ class EnvoyServer:
             ProcessError: the address cannot be bound.
         """
         try:
+            if self._tls is not None:
+                self._show(self._tls.credentials)
             await self._host.add(self._name, self._listener)
         except ProcessError as error:
             raise ProcessError(f"cannot listen on {self.address}: {error}") from error
         self._place.publish()
+        if self._handshakes is not None:
+            self._watching = asyncio.create_task(self._handshakes.watch())
+
+    def _show(self, credentials: Credentials) -> None:
+        show(self._host.files, self._name, credentials)
 
     def forward(self, forwarder: Forwarder) -> None:
         """Lets another process answer every unary call that is not being answered yet."""
@@ -116,6 +139,9 @@ class EnvoyServer:
         while await self._is_busy() and loop.time() < end:  # noqa: ASYNC110 (Envoy does not tell by itself)
             await asyncio.sleep(_PAUSE_SECONDS)
         self._place.leave()
+        if self._watching is not None and self._handshakes is not None:
+            self._watching.cancel()
+            await self._handshakes.look()
 
     async def _is_busy(self) -> bool:
         return self._answering.in_flight > 0 or await self._host.count(_CONNECTIONS) > 0
