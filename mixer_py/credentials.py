@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import ipaddress
 from dataclasses import dataclass, field
-
-from cryptography import x509
+from typing import TYPE_CHECKING
 
 from mixer_py.peers import Names
+
+if TYPE_CHECKING:
+    from cryptography import x509
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +50,8 @@ def peer_of(certificate: bytes) -> Peer:
     Raises:
         ValueError: it cannot be read, or its names cannot.
     """
+    from cryptography import x509  # noqa: PLC0415 (7 MiB that listeners without certificates do without)
+
     read = x509.load_pem_x509_certificate(certificate)
     try:
         extension = read.extensions.get_extension_for_class(x509.SubjectAlternativeName)
@@ -60,6 +64,8 @@ def peer_of(certificate: bytes) -> Peer:
 
 def names_of(alternatives: x509.SubjectAlternativeName) -> Names:
     """The names of the kinds that lists of peers know; an address that is a network is none."""
+    from cryptography import x509  # noqa: PLC0415 (as above)
+
     addresses = alternatives.get_values_for_type(x509.IPAddress)
     return Names(
         tuple(alternatives.get_values_for_type(x509.UniformResourceIdentifier)),

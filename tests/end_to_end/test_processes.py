@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+from pathlib import Path
 
 import grpc
 import pytest
@@ -154,3 +155,14 @@ def test_the_socket_of_a_living_mixer_is_not_stolen(make_mixer):
     program = second.start(ready=False)
     assert program.wait(60) == 1
     assert "mixer.sock" in program.tail()
+
+
+def test_processes_that_verify_no_token_and_no_certificate_do_not_load_what_does(make_mixer):
+    mixer = make_mixer(telemetry={"clickhouse": None})
+    mixer.start()
+    with connect(mixer.address) as client:
+        client.check(check_request())
+    for pid in (mixer.running.pid, mixer.worker()):
+        loaded = Path(f"/proc/{pid}/maps").read_text()
+        assert "python" in loaded
+        assert "cryptography" not in loaded

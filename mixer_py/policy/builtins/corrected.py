@@ -10,15 +10,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Final
 
-from mixer_py.policy.builtins import certificates, digests, networks, texts, uris, yamls
+from mixer_py.policy.builtins import digests, networks, texts, uris, yamls
+from mixer_py.policy.builtins.cryptographic import Cryptographic
 from mixer_py.policy.builtins.documents import is_valid_json
 from mixer_py.policy.builtins.formats import sprintf
 from mixer_py.policy.builtins.numbers import is_version, range_step
 from mixer_py.policy.builtins.sequences import flatten
-from mixer_py.policy.builtins.signing import encode_sign, encode_sign_raw
 from mixer_py.policy.builtins.table import SPRINTF
 from mixer_py.policy.builtins.times import add_date, parse_duration
-from mixer_py.policy.builtins.tokens import Tokens
 
 Builtin = tuple[str, int, Callable[..., object]]
 """Name, number of arguments, and function."""
@@ -34,8 +33,6 @@ def python_builtins() -> tuple[Builtin, ...]:
     """All of them; each call gives functions with memories of their own."""
     return (
         ("array.flatten", 1, flatten),
-        ("io.jwt.encode_sign", 3, encode_sign),
-        ("io.jwt.encode_sign_raw", 3, encode_sign_raw),
         ("json.is_valid", 1, is_valid_json),
         (SPRINTF, 2, sprintf),
         ("numbers.range_step", 3, range_step),
@@ -44,11 +41,10 @@ def python_builtins() -> tuple[Builtin, ...]:
         ("time.parse_duration_ns", 1, parse_duration),
         ("yaml.is_valid", 1, yamls.is_valid),
         ("yaml.unmarshal", 1, yamls.unmarshal),
-        *certificates.builtins(),
+        *Cryptographic().builtins(),
         *digests.builtins(),
         *networks.builtins(),
         *texts.builtins(),
-        *Tokens().builtins(),
         *uris.builtins(),
     )
 

@@ -15,6 +15,7 @@ import structlog
 
 from mixer_py.errors import EvaluationError, Fault, PolicyLoadError, RequestParseError
 from mixer_py.policy.builtins.corrected import add_corrected
+from mixer_py.policy.builtins.cryptographic import load_for
 from mixer_py.policy.bundles.bundle import Bundle, Module
 from mixer_py.policy.engines.parsing import ready_modules
 from mixer_py.policy.engines.tolerant import EXTENSION, Attempts, can_rewrite, functions_module, rewrite, trials_module
@@ -70,9 +71,9 @@ class Interpreter:
             raise PolicyLoadError(faults)
         self.trees = [tree for tree in trees if tree["source"]["file"] != _FILE]
         functions = Functions(trees)
-        self._prints = any(
-            functions.builtin(call, tree) == "print" for tree in trees for call in find_calls(tree["ast"]["rules"])
-        )
+        called = {functions.builtin(call, tree) for tree in trees for call in find_calls(tree["ast"]["rules"])}
+        self._prints = "print" in called
+        load_for(called)
         self._log = structlog.get_logger("policy")
         self._pristine = pristine
         pristine.set_gather_prints(True)
