@@ -1,6 +1,7 @@
 """Fuzzes one target in this process: `python -m tests.fuzz.one TARGET --seconds 10 --inputs FOLDER --found FOLDER`.
 
-Guided by the coverage of mixer_py where Atheris is installed, else blindly. Ends with 0 when nothing was found.
+Guided by the coverage of mixer_py where Atheris is installed, else blindly. Ends with 0 when nothing was found. With
+`--runs 200` it tries that many, always the same ones, however long it takes: so do tests, which explore nothing.
 Not for: rounds over all targets (`run.py`).
 """
 
@@ -17,8 +18,11 @@ from pathlib import Path
 import mixer_py.runtime.arrow  # noqa: F401 (first of all: pyarrow is to be without pandas here as it is in the product)
 from tests.fuzz.target import Target, load, names
 
-INPUT_SECONDS = 30
+INPUT_SECONDS = 60
 """How long one input may take; far above what any takes, so that a busy machine finds no hang."""
+PATIENT_SECONDS = 600
+"""The same in a run that is to end alike on any machine; far above what the slowest and busiest one needs."""
+SEED = 1
 MEMORY_MEBIBYTES = 2048
 """How much one target may hold."""
 LONGEST = 8192
@@ -29,25 +33,31 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("target", choices=names())
     parser.add_argument("--seconds", type=int, default=10)
+    parser.add_argument("--runs", type=int, help="instead of seconds: how many inputs beyond those to begin with")
     parser.add_argument("--inputs", type=Path, required=True, help="where inputs of a new coverage are collected")
     parser.add_argument("--found", type=Path, required=True, help="where inputs that break an invariant go")
     options = parser.parse_args()
     for folder in (options.inputs, options.found):
         folder.mkdir(parents=True, exist_ok=True)
     if importlib.util.find_spec("atheris") is None:
-        return blind(load(options.target), options.seconds, options.found)
-    return guided(options.target, options.seconds, options.inputs, options.found)
+        return blind(load(options.target), options.seconds, options.found, options.runs)
+    return guided(options.target, options.seconds, options.inputs, options.found, options.runs)
 
 
-def guided(name: str, seconds: int, inputs: Path, found: Path) -> int:
+def guided(name: str, seconds: int, inputs: Path, found: Path, runs: int | None = None) -> int:
     """With Atheris, which ends the process by itself."""
     import atheris
 
     with atheris.instrument_imports(include=["mixer_py"], enable_loader_override=False):
         target = load(name)
     plant(target, inputs)
+    bounds = (
+        [f"-max_total_time={seconds}", f"-timeout={INPUT_SECONDS}"]
+        if runs is None
+        else [f"-runs={len(list(inputs.iterdir())) + runs}", f"-seed={SEED}", f"-timeout={PATIENT_SECONDS}"]
+    )
     arguments = [
-        sys.argv[0], str(inputs), f"-max_total_time={seconds}", f"-timeout={INPUT_SECONDS}",
+        sys.argv[0], str(inputs), *bounds,
         f"-rss_limit_mb={MEMORY_MEBIBYTES}", f"-max_len={LONGEST}", f"-artifact_prefix={found}/",
         "-print_final_stats=1",
     ]  # fmt: skip
@@ -62,12 +72,12 @@ def plant(target: Target, inputs: Path) -> None:
         Path(inputs, hashlib.sha1(seed, usedforsecurity=False).hexdigest()).write_bytes(seed)
 
 
-def blind(target: Target, seconds: int, found: Path) -> int:
-    """Without coverage: seeds that are changed here and there, for as long as may be."""
+def blind(target: Target, seconds: int, found: Path, runs: int | None = None) -> int:
+    """Without coverage: seeds that are changed here and there, for as long as may be, or as often."""
     seeds = [*target.seeds(), *(path.read_bytes() for path in target.kept())]
-    chance, end, tried = random.Random(), time.monotonic() + seconds, 0
+    chance, end, tried = random.Random(None if runs is None else SEED), time.monotonic() + seconds, 0
     waiting = list(seeds)
-    while waiting or time.monotonic() < end:
+    while waiting or (time.monotonic() < end if runs is None else tried < len(seeds) + runs):
         data = waiting.pop() if waiting else changed(chance, seeds)
         tried += 1
         try:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import importlib.util
+import os
 import re
 import shutil
 import subprocess
@@ -80,19 +81,19 @@ def fuzz(targets: list[str], seconds: float, turn: int) -> dict[str, Tally]:
     return tallies
 
 
-def give_turn(name: str, tally: Tally, seconds: int) -> None:
-    """Tries one target for some seconds."""
+def give_turn(name: str, tally: Tally, seconds: int, runs: int | None = None) -> None:
+    """Tries one target for some seconds; with `runs` for so many inputs instead, and at most those seconds."""
     found = INPUTS / "found" / name
     shutil.rmtree(found, ignore_errors=True)
     command = [
         sys.executable, "-m", "tests.fuzz.one", name, "--seconds", str(seconds), "--inputs", str(INPUTS / name),
-        "--found", str(found),
+        "--found", str(found), *([] if runs is None else ["--runs", str(runs)]),
     ]  # fmt: skip
     began = time.monotonic()
     try:
         done = subprocess.run(
-            command, cwd=ROOT, capture_output=True, text=True, errors="replace", timeout=seconds + START_SECONDS,
-            check=False,
+            command, cwd=ROOT, env={**os.environ, "PYTHONHASHSEED": "0"}, capture_output=True, text=True,
+            errors="replace", timeout=seconds + START_SECONDS, check=False,
         )  # fmt: skip
         told, ended_well = f"{done.stderr}{done.stdout}\nended with {done.returncode}", done.returncode == 0
     except subprocess.TimeoutExpired as late:

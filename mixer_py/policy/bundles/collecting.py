@@ -10,6 +10,7 @@ import orjson
 
 from mixer_py.errors import Fault, PolicyLoadError
 from mixer_py.policy.bundles.bundle import Bundle, Document, Module, Path
+from mixer_py.policy.rego.nesting import check_nesting
 from mixer_py.policy.rego.version_zero import as_version_one
 
 _MOST_KEYS: Final = 1000
@@ -45,6 +46,7 @@ class Collector:
         """
         try:
             text = content.decode("utf-8")
+            check_nesting(text, file)
             self._modules[identity] = Module(file, text if rego_version else as_version_one(text, file))
         except UnicodeDecodeError as error:
             self.faults.append(Fault(f"cannot be read: {error}", file))

@@ -31,6 +31,7 @@ from mixer_py.policy.explaining.marking import (
 )
 from mixer_py.policy.reference import reference
 from mixer_py.policy.rego.calls import package_path
+from mixer_py.policy.rego.nesting import check_nesting
 from mixer_py.policy.rego.trees import objects_below
 from mixer_py.policy.rego.version_zero import as_version_one
 
@@ -136,6 +137,7 @@ def read_suite(paths: Sequence[str], rego_version: int = 1) -> Suite:
     for file in files:
         try:
             text = file.read_text(encoding="utf-8")
+            check_nesting(text, str(file))
             modules[file.resolve()] = Module(str(file), text if rego_version else as_version_one(text, str(file)))
         except (OSError, UnicodeDecodeError) as error:
             faults.append(Fault(f"cannot be read: {error}", str(file)))
