@@ -18,9 +18,9 @@ from pathlib import Path
 import mixer_py.runtime.arrow  # noqa: F401 (first of all: pyarrow is to be without pandas here as it is in the product)
 from tests.fuzz.target import Target, load, names
 
-INPUT_SECONDS = 60
+INPUT_SECONDS = 300
 """How long one input may take; far above what any takes, so that a busy machine finds no hang."""
-PATIENT_SECONDS = 600
+PATIENT_SECONDS = 900
 """The same in a run that is to end alike on any machine; far above what the slowest and busiest one needs."""
 SEED = 1
 MEMORY_MEBIBYTES = 2048

@@ -25,7 +25,7 @@ ROOT = Path(__file__).parents[2]
 INPUTS = ROOT / ".fuzz"
 """Inputs by which new code was reached; they stay between runs, and are no part of the repository."""
 TURN_SECONDS = 30
-START_SECONDS = 120
+START_SECONDS = 900
 """How much longer a turn may take than it was told: to import, and to try what is there already."""
 _RUNS = re.compile(r"stat::number_of_executed_units: (\d+)")
 _COVERAGE = re.compile(r"cov: (\d+) ft: (\d+) corp: (\d+)")
