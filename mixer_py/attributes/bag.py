@@ -16,7 +16,7 @@ from envoy.service.auth.v3.attribute_context_pb2 import AttributeContext as Cont
 from google.protobuf import struct_pb2, timestamp_pb2
 
 from mixer_py.attributes import spiffe
-from mixer_py.attributes.tokens import ISSUER, JWT_AUTHN, claim_text
+from mixer_py.attributes.tokens import ISSUER, JWT_AUTHN, claim_text, claims_as_texts
 from mixer_py.attributes.vocabulary import ATTRIBUTES, Absent, At, Attribute, Derived, Key, Value, ValueType
 
 Reader = Callable[[Context], Value | None]
@@ -106,7 +106,7 @@ def _token(context: Context) -> Mapping[str, struct_pb2.Value]:
 def _jwt(context: Context, claim: str) -> Value:
     claims = _token(context)
     if claim == "claims":
-        return {name: value.string_value for name, value in claims.items() if value.HasField("string_value")}
+        return claims_as_texts(claims)
     return claim_text(claims, claim)
 
 

@@ -165,7 +165,9 @@ def _jwt(claim: str) -> Derived:
 
 
 def _jwt_log(claim: str) -> Derived:
-    return Derived(f'{claim} in `{_C}metadata.filter_metadata["envoy.filters.http.jwt_authn"]`')
+    return Derived(
+        f'{claim} in `{_C}metadata.filter_metadata["envoy.filters.http.jwt_authn"]`, else in `["istio_authn"]`'
+    )
 
 
 def _tcp(how: str) -> Derived:
@@ -225,7 +227,8 @@ ATTRIBUTES: Final[tuple[Attribute, ...]] = (
     Attribute("request.auth.principal", _S, "issuer and subject of the token", _jwt("iss/sub"), _jwt_log("iss/sub")),
     Attribute("request.auth.audiences", _S, "audiences of the token, joined by commas", _jwt("aud"), _jwt_log("aud")),
     Attribute("request.auth.presenter", _S, "authorized presenter of the token", _jwt("azp"), _jwt_log("azp")),
-    Attribute("request.auth.claims", _M, "claims of the token that are strings", _jwt("claims"), _jwt_log("claims")),
+    Attribute("request.auth.claims", _M, "claims of the token; one that is no text as JSON", _jwt("claims"),
+              _jwt_log("claims")),
     Attribute("request.api_key", _S, "API key", Key(_HEADERS, "x-api-key"), _NOT_LOGGED),
     Attribute("response.code", _I, "status", _NOT_YET, At("response.response_code.value")),
     Attribute("response.headers", _M, "headers", _NOT_YET, At("response.response_headers")),
@@ -234,7 +237,7 @@ ATTRIBUTES: Final[tuple[Attribute, ...]] = (
     Attribute("response.duration", _D, "time to the last byte", _NOT_YET,
               Derived(f"`{_C}duration`, else time_to_last_downstream_tx_byte")),
     Attribute("response.time", _T, "when the response began", _NOT_YET,
-              Derived(f"`{_C}start_time` and time_to_first_upstream_rx_byte")),
+              Derived(f"`{_C}start_time` and time_to_first_upstream_rx_byte, else time_to_first_downstream_tx_byte")),
     Attribute("response.grpc_status", _S, "grpc-status", _NOT_YET,
               Derived("grpc-status of `response.response_trailers`, else of response_headers, if logged")),
     Attribute("response.grpc_message", _S, "grpc-message", _NOT_YET,

@@ -98,6 +98,9 @@ class Tag:
         return f'`common_properties.custom_tags["{self.name}"]`'
 
 
+_HELD: Final = '`common_properties.metadata.filter_metadata["envoy.filters.http.jwt_authn"]`, else in `["istio_authn"]`'
+
+
 @dataclass(frozen=True, slots=True)
 class Token:
     """A claim of the token that jwt_authn checked (`attributes/tokens.py`)."""
@@ -105,7 +108,15 @@ class Token:
     claim: str
 
     def __str__(self) -> str:
-        return f'{self.claim} in `common_properties.metadata.filter_metadata["envoy.filters.http.jwt_authn"]`'
+        return f"{self.claim} in {_HELD}"
+
+
+@dataclass(frozen=True, slots=True)
+class NamedClaims:
+    """The claims of that token which `telemetry.claims` names."""
+
+    def __str__(self) -> str:
+        return f"claims in {_HELD}: those that `telemetry.claims` names"
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,7 +185,10 @@ class NamedParameters:
         return f"query of `{self.path}`, else of `{self.otherwise}`: those that `telemetry.query` names"
 
 
-Source = Field | Span | Tag | Token | Metadata | Party | Derived | Recorded | Named | NamedHeader | NamedParameters
+Source = (
+    Field | Span | Tag | Token | Metadata | Party | Derived | Recorded | Named | NamedHeader | NamedParameters
+    | NamedClaims
+)  # fmt: skip
 
 Secrets = Literal["text", "headers", "parameters"]
 """Where others than mixer and Envoy may have put a secret into a value, and so what `telemetry.mask` masks of it.

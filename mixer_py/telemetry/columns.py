@@ -26,6 +26,7 @@ from mixer_py.telemetry.column import (
     Field,
     Metadata,
     Named,
+    NamedClaims,
     NamedHeader,
     NamedParameters,
     Party,
@@ -39,6 +40,11 @@ from mixer_py.telemetry.column import (
 EXT_AUTHZ: Final = "envoy.filters.http.ext_authz"
 NETWORK_EXT_AUTHZ: Final = "envoy.filters.network.ext_authz"
 RATE_LIMIT: Final = "envoy.filters.http.ratelimit"
+RBAC: Final = "envoy.filters.http.rbac"
+NETWORK_RBAC: Final = "envoy.filters.network.rbac"
+SHADOW_PREFIXES: Final = ("", "istio_dry_run_deny_", "istio_dry_run_allow_")
+"""What RBAC filters put before the keys of their shadow's result: nothing, or what Istio has them put there."""
+SHADOW_KEYS: Final = ("shadow_engine_result", "shadow_effective_policy_id")
 
 _C = "common_properties."
 _TLS = _C + "tls_properties."
@@ -80,6 +86,24 @@ def _decided(filter_name: str) -> tuple[Column, ...]:
         Column("rule", NAME, "the rule that decided, such as `data.envoy.authz.allow`",
                Metadata(filter_name, "mixer_rule")),
         Column("reasons", TEXT, "why, joined by `; `", Metadata(filter_name, "mixer_reasons"), "text"),
+    )  # fmt: skip
+
+
+def _shadowed(filter_name: str) -> tuple[Column, ...]:
+    """What RBAC rules would have done that are not enforced: Istio's dry run, Envoy's shadow rules."""
+    result, policy = SHADOW_KEYS
+    results, policies = (
+        tuple(Metadata(filter_name, prefix + key) for prefix in SHADOW_PREFIXES) for key in SHADOW_KEYS
+    )
+    how = (
+        f'of `{_C}metadata.filter_metadata["{filter_name}"]`, also with istio_dry_run_deny_ or istio_dry_run_allow_ '
+        "before it; who denies counts more than who allows, and who names a policy more than who names none"
+    )
+    return (
+        Column("rbac_permissive_response_code", NAME, "what rules of a dry run say: allowed or denied; empty without",
+               Derived(f"{result} {how}", metadata=results)),
+        Column("rbac_permissive_effective_policy_id", NAME, "the policy in a dry run that says so",
+               Derived(f"{policy} {how}", metadata=(*results, *policies))),
     )  # fmt: skip
 
 
@@ -211,6 +235,8 @@ REQUESTS: Final = TableOfColumns(
         Column("request_auth_principal", NAME, "issuer and subject of the token", Token("iss/sub")),
         Column("request_auth_audiences", NAME, "audiences of the token, joined by commas", Token("aud")),
         Column("request_auth_presenter", NAME, "authorized presenter of the token", Token("azp")),
+        Column("request_auth_claims", TEXTS, "claims of the token by name: texts joined by commas, others as JSON",
+               NamedClaims(), "headers"),
         Column("request_size", COUNT, "bytes of the request's body", Field("request.request_body_bytes")),
         Column("request_total_size", COUNT, "bytes received on the wire", Field(_C + "downstream_wire_bytes_received")),
         Column("request_headers_bytes", COUNT, "bytes of the request's headers",
@@ -236,6 +262,9 @@ REQUESTS: Final = TableOfColumns(
             "`common_properties.duration`, else time_to_last_downstream_tx_byte",
             (_C + "duration", _C + "time_to_last_downstream_tx_byte"))),
         *_SPANS,
+        Column("response_time", INSTANT, "when the response began; 1970-01-01 where none did", Derived(
+            "`common_properties.start_time` and time_to_first_upstream_rx_byte, else time_to_first_downstream_tx_byte",
+            (_C + "start_time", _C + "time_to_first_upstream_rx_byte", _C + "time_to_first_downstream_tx_byte"))),
         Column("request_messages", COUNT, "messages that the client sent, of gRPC", Derived(
             '`common_properties.filter_state_objects["envoy.filters.http.grpc_stats"]`', _FILTER_STATE)),
         Column("response_messages", COUNT, "messages that the server sent, of gRPC", Derived(
@@ -243,6 +272,7 @@ REQUESTS: Final = TableOfColumns(
         _MTLS,
         Column("connection_requested_server_name", NAME, "SNI", Field(_TLS + "tls_sni_hostname")),
         _TERMINATION,
+        *_shadowed(RBAC),
         *_UPSTREAM,
         Column("route_name", NAME, "Envoy's route", Field(_C + "route_name")),
     ),
@@ -296,6 +326,7 @@ CONNECTIONS: Final = TableOfColumns(
         _MTLS,
         Column("connection_requested_server_name", NAME, "SNI", Field(_TLS + "tls_sni_hostname")),
         _TERMINATION,
+        *_shadowed(NETWORK_RBAC),
         _FLAGS,
         *_UPSTREAM,
         Column("route_name", NAME, "Envoy's route", Field(_C + "route_name")),

@@ -1,4 +1,4 @@
-"""The keys of `telemetry:` that say what of headers and queries is stored, and what is masked in every row.
+"""The keys of `telemetry:` that say what of headers, queries and tokens is stored, and what is masked in every row.
 
 Not for: what a decision keeps of the policy's input (`decision_log_settings.py`), or doing it (`row_masking.py`).
 """
@@ -76,11 +76,13 @@ class Privacy:
         headers: which are stored.
         query: names of the query parameters that are.
         mask: what of a row is not shown.
+        claims: names of the claims that are stored.
     """
 
     headers: HeaderSettings = field(default_factory=HeaderSettings)
     query: tuple[str, ...] = ()
     mask: RowMaskSettings = field(default_factory=RowMaskSettings)
+    claims: tuple[str, ...] = ()
 
 
 def _check_place(place: str, operation: Operation) -> None:

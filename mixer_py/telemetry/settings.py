@@ -176,10 +176,14 @@ class TelemetrySettings(Settings):
     cluster: str = ""
     """Name of the ClickHouse cluster that holds the tables, replicated and distributed; empty for one server."""
     headers: HeaderSettings = HeaderSettings()
-    """Headers and trailers that rows show; none unless you name them. Follows reloads, as `query` and `mask` do."""
+    """Headers and trailers that rows show; none unless you name them. Follows reloads, as `query`, `claims` and
+    `mask` do."""
     query: tuple[str, ...] = ()
     """Query parameters that rows show, in the column `request_query_params`; `*` is all of them. None unless you name
     them: `request_url_path` never has a query."""
+    claims: tuple[str, ...] = ()
+    """Claims of a request's token that rows show, in the column `request_auth_claims`; `*` is all of them. None unless
+    you name them. Envoy has to keep the token: `payload_in_metadata` of jwt_authn."""
     mask: RowMaskSettings = RowMaskSettings()
     """What rows do not show."""
     prometheus: PrometheusSettings = PrometheusSettings()
@@ -194,12 +198,12 @@ class TelemetrySettings(Settings):
     @property
     def privacy(self) -> Privacy:
         """What rows may show."""
-        return Privacy(self.headers, self.query, self.mask)
+        return Privacy(self.headers, self.query, self.mask, self.claims)
 
     @property
     def fixed(self) -> TelemetrySettings:
         """What of it holds for the life of a process: all but what rows show, and the user's own metrics."""
-        shown = {"headers": HeaderSettings(), "query": (), "mask": RowMaskSettings()}
+        shown = {"headers": HeaderSettings(), "query": (), "claims": (), "mask": RowMaskSettings()}
         return self.model_copy(update={"prometheus": self.prometheus.model_copy(update={"metrics": ()}), **shown})
 
     @property

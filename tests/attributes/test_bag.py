@@ -125,7 +125,9 @@ def test_a_checked_token_gives_its_claims():
     assert attributes.get("request.auth.principal") == "issuer/user"
     assert attributes.get("request.auth.audiences") == "a,b"
     assert attributes.get("request.auth.presenter") == "app"
-    assert attributes.get("request.auth.claims") == {"iss": "issuer", "sub": "user", "azp": "app"}
+    assert attributes.get("request.auth.claims") == {
+        "iss": "issuer", "sub": "user", "aud": "a,b", "azp": "app", "exp": "5",
+    }  # fmt: skip
 
 
 def test_an_unknown_size_is_none():

@@ -1,11 +1,16 @@
-"""What a real Envoy's log tells besides verdict and limit: times, sizes, retries, custom tags, messages of gRPC."""
+"""What a real Envoy's log tells besides verdict and limit: times, sizes, retries, tags, gRPC, tokens, dry runs."""
 
 from __future__ import annotations
 
 import struct
+from typing import Any
 
+import jwt
 import pytest
+from cryptography.hazmat.primitives.asymmetric import rsa
+from jwt.algorithms import RSAAlgorithm
 
+from mixer_py.queries.tail import nanoseconds
 from tests.parts.envoy_proxy import Bootstrap, EnvoyProxy, manager
 from tests.parts.mixer_process import Mixer, eventually
 
@@ -13,6 +18,14 @@ pytestmark = [pytest.mark.envoy, pytest.mark.chdb]
 
 SERVER = "spiffe://mesh.test/ns/shop/sa/reviews"
 STATS = "envoy.filters.http.grpc_stats"
+FILTERS = "type.googleapis.com/envoy.extensions.filters.http"
+ISSUER = "https://id.test"
+KEY = rsa.generate_private_key(public_exponent=65537, key_size=2048)
+CLAIMS = {
+    "iss": ISSUER, "sub": "ann", "aud": ["shop", "bank"], "azp": "web", "groups": ["editors", "readers"],
+    "exp": 4102444800, "org": {"name": "acme\x1b[31m"}, "email": "ann@private.test", "access_token": "s3cret",
+}  # fmt: skip
+SHOWN = ["sub", "groups", "exp", "org", "access_token"]
 
 
 def tell_more(bootstrap: Bootstrap) -> None:
@@ -20,7 +33,12 @@ def tell_more(bootstrap: Bootstrap) -> None:
     connection_manager = manager(bootstrap)
     config = "type.googleapis.com/envoy.extensions.filters.http.grpc_stats.v3.FilterConfig"
     stats = {"@type": config, "emit_filter_state": True}
-    connection_manager["http_filters"].insert(0, {"name": STATS, "typed_config": stats})
+    connection_manager["http_filters"][:0] = [
+        {"name": STATS, "typed_config": stats},
+        check_tokens(),
+        try_out("ALLOW", "acme"),
+        try_out("DENY", "umbrella", "istio_dry_run_deny_"),
+    ]
     connection_manager["access_log_options"] = {"flush_access_log_on_new_request": True}
     common = connection_manager["access_log"][0]["typed_config"]["common_config"]
     common["filter_state_objects_to_log"] = [STATS, "upstream_peer"]
@@ -33,9 +51,31 @@ def tell_more(bootstrap: Bootstrap) -> None:
         route["route"]["retry_policy"] = {"retry_on": "reset", "num_retries": 1}
 
 
+def check_tokens() -> dict[str, Any]:
+    """Envoy's filter that checks tokens, and keeps what they claim for the log."""
+    jwks = f'{{"keys": [{RSAAlgorithm.to_jwk(KEY.public_key())}]}}'
+    provider = {"issuer": ISSUER, "local_jwks": {"inline_string": jwks}, "payload_in_metadata": "payload"}
+    either = [{"provider_name": "shop"}, {"allow_missing": {}}]
+    rule = {"match": {"prefix": "/"}, "requires": {"requires_any": {"requirements": either}}}
+    config = {"@type": f"{FILTERS}.jwt_authn.v3.JwtAuthentication", "providers": {"shop": provider}, "rules": [rule]}
+    return {"name": "envoy.filters.http.jwt_authn", "typed_config": config}
+
+
+def try_out(action: str, tenant: str, prefix: str = "") -> dict[str, Any]:
+    """An RBAC filter whose rule about a tenant is only tried out."""
+    header = {"name": "x-tenant", "string_match": {"exact": tenant}}
+    policy = {"permissions": [{"any": True}], "principals": [{"header": header}]}
+    config = {
+        "@type": f"{FILTERS}.rbac.v3.RBAC",
+        "shadow_rules": {"action": action, "policies": {f"{action.lower()}-{tenant}": policy}},
+        "shadow_rules_stat_prefix": prefix,
+    }
+    return {"name": "envoy.filters.http.rbac", "typed_config": config}
+
+
 @pytest.fixture(scope="module")
 def mixer(make_module_mixer) -> Mixer:
-    mixer = make_module_mixer()
+    mixer = make_module_mixer(telemetry={"claims": SHOWN})
     mixer.start()
     return mixer
 
@@ -92,3 +132,32 @@ def test_the_start_of_a_request_is_counted_and_is_no_row(envoy: EnvoyProxy, mixe
     mixer.row(request_id)
     eventually(lambda: mixer.metric("mixer_access_log_unfinished_total", type="DownstreamStart") >= 1, "a start")
     assert len(mixer.rows(f"SELECT 1 FROM requests WHERE request_id = '{request_id}'")) == 1
+
+
+def test_a_token_tells_its_caller_and_only_the_claims_that_are_named(envoy: EnvoyProxy, mixer: Mixer):
+    token = jwt.encode(CLAIMS, KEY, "RS256")
+    row = mixer.row(envoy.request("/open", headers=[("authorization", f"Bearer {token}")]).header("x-request-id"))
+    assert row["request_auth_principal"] == f"{ISSUER}/ann"
+    assert (row["request_auth_audiences"], row["request_auth_presenter"]) == ("shop,bank", "web")
+    assert row["request_auth_claims"] == {
+        "sub": "ann", "groups": "editors,readers", "exp": "4102444800", "org": '{"name":"acme\\u001b[31m"}',
+        "access_token": "***",
+    }  # fmt: skip
+    assert "private" not in str(row)
+    assert mixer.row(envoy.request("/open").header("x-request-id"))["request_auth_claims"] == {}
+
+
+@pytest.mark.parametrize(
+    ("tenant", "result", "policy"),
+    [("acme", "allowed", "allow-acme"), ("other", "denied", ""), ("umbrella", "denied", "deny-umbrella")],
+)
+def test_a_dry_run_of_rbac_tells_what_it_would_have_done(envoy: EnvoyProxy, mixer: Mixer, tenant, result, policy):
+    row = mixer.row(envoy.request("/open", headers=[("x-tenant", tenant)]).header("x-request-id"))
+    assert row["response_code"] == 200
+    assert (row["rbac_permissive_response_code"], row["rbac_permissive_effective_policy_id"]) == (result, policy)
+
+
+def test_a_response_has_a_time_where_there_was_one(envoy: EnvoyProxy, mixer: Mixer):
+    row = mixer.row(envoy.request("/open").header("x-request-id"))
+    wanted = nanoseconds(row["timestamp"]) + int(row["time_to_first_upstream_rx_byte"]) * 1000
+    assert nanoseconds(row["response_time"]) == wanted

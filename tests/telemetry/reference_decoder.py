@@ -5,6 +5,7 @@ It says once more, in plain Python and entry by entry, what the columns must hol
 
 from __future__ import annotations
 
+import json
 import math
 import re
 from urllib.parse import parse_qsl
@@ -12,7 +13,7 @@ from urllib.parse import parse_qsl
 from envoy.config.core.v3 import base_pb2
 from envoy.data.accesslog.v3 import accesslog_pb2
 from envoy.extensions.filters.http.grpc_stats.v3.config_pb2 import FilterObject
-from google.protobuf import any_pb2, struct_pb2
+from google.protobuf import any_pb2, json_format, struct_pb2
 from google.protobuf.message import DecodeError
 from hypothesis import strategies as st
 
@@ -177,29 +178,69 @@ def parties(entry, identity, authority: str = "") -> dict:
     }
 
 
-def token(entry) -> dict:
+def token(entry, *, everything: bool) -> dict:
     fields = entry.common_properties.metadata.filter_metadata
     claims: dict = {}
-    for value in fields["envoy.filters.http.jwt_authn"].fields.values() if JWT in fields else ():
-        if "iss" in value.struct_value.fields:
-            claims = dict(value.struct_value.fields)
-            break
-    texts = {name: value.string_value for name, value in claims.items()}
-    lists = {name: ",".join(one.string_value for one in value.list_value.values) for name, value in claims.items()}
+    for namespace in (JWT, ISTIO_JWT):
+        for value in fields[namespace].fields.values() if namespace in fields else ():
+            if "iss" in value.struct_value.fields and not claims:
+                claims = dict(value.struct_value.fields)
+    texts = {
+        name: ",".join(one.string_value for one in value.list_value.values) or value.string_value
+        for name, value in claims.items()
+    }
     return {
         "request_auth_principal": f"{texts['iss']}/{texts['sub']}" if "sub" in texts else "",
-        "request_auth_audiences": lists.get("aud") or texts.get("aud", ""),
-        "request_auth_presenter": lists.get("azp") or texts.get("azp", ""),
+        "request_auth_audiences": texts.get("aud", ""),
+        "request_auth_presenter": texts.get("azp", ""),
+        "request_auth_claims": {name: claim(value) for name, value in sorted(claims.items())} if everything else {},
     }
 
 
+def claim(value) -> str:
+    plain = json_format.MessageToDict(value)
+    if isinstance(plain, str):
+        return plain
+    if isinstance(plain, list) and all(isinstance(one, str) for one in plain):
+        return ",".join(plain)
+    numbers = json.loads(json.dumps(plain), parse_float=number)
+    return json.dumps(numbers, separators=(",", ":"), ensure_ascii=False)
+
+
+def number(digits: str) -> float:
+    value = float(digits)
+    return int(value) if value.is_integer() and abs(value) < 2**53 else value
+
+
+def shadowed(entry, filter_name: str) -> dict:
+    told = [
+        (text(entry, filter_name, f"{prefix}shadow_engine_result"),
+         text(entry, filter_name, f"{prefix}shadow_effective_policy_id"))
+        for prefix in ("", "istio_dry_run_deny_", "istio_dry_run_allow_")
+    ]  # fmt: skip
+    denied = [one for one in told if one[0] == "denied"]
+    result = [*denied, *(one for one in told if one[0]), ("", "")][0][0]
+    policies = [policy for one, policy in told if one == result and policy]
+    policy = [*policies, ""][0] if result else ""
+    return {"rbac_permissive_response_code": result, "rbac_permissive_effective_policy_id": policy}
+
+
 JWT = "envoy.filters.http.jwt_authn"
+ISTIO_JWT = "istio_authn"
 SPANS = [f"time_to_{point}" for point in (
     "last_rx_byte", "first_upstream_tx_byte", "last_upstream_tx_byte", "first_upstream_rx_byte",
     "last_upstream_rx_byte", "first_downstream_tx_byte", "last_downstream_tx_byte",
 )]  # fmt: skip
 GRPC_STATS = "envoy.filters.http.grpc_stats"
 STRUCT = "type.googleapis.com/google.protobuf.Struct"
+
+
+def response_time(common, now: int) -> int:
+    start = nanoseconds(common.start_time) if common.HasField("start_time") else now
+    for name in ("time_to_first_upstream_rx_byte", "time_to_first_downstream_tx_byte"):
+        if common.HasField(name):
+            return min(start + microseconds(getattr(common, name)) * 1000, start + (2**63 - 1 - start) // 1000 * 1000)
+    return 0
 
 
 def span(common, name: str):
@@ -299,7 +340,9 @@ def row(entry, identity, now: int, *, everything: bool = False) -> dict:
         "response_total_size": common.downstream_wire_bytes_sent,
         "request_headers_bytes": request.request_headers_bytes,
         "response_headers_bytes": response.response_headers_bytes,
-        **token(entry),
+        **token(entry, everything=everything),
+        **shadowed(entry, "envoy.filters.http.rbac"),
+        "response_time": response_time(common, now),
         "request_messages": messages.request_message_count,
         "response_messages": messages.response_message_count,
         **{name: span(common, name) for name in SPANS},
@@ -324,7 +367,7 @@ def connection_row(entry, identity, now: int) -> dict:
     lasted = common.HasField("duration")
     told = lasted or event == "open"
     failed = "ext_authz_error" in common.connection_termination_details
-    return parties(entry, identity) | decided(entry, filter_name) | {
+    return parties(entry, identity) | decided(entry, filter_name) | shadowed(entry, "envoy.filters.network.rbac") | {
         "timestamp": min(start + microseconds(common.duration) * 1000, start + (2**63 - 1 - start) // 1000 * 1000)
         if told else now,
         "connection_id": common.stream_id,
@@ -365,6 +408,11 @@ KEYS = [
     "decision_id", "mixer_verdict", "mixer_revision", "mixer_decision", "mixer_rule", "mixer_reasons", "mixer_quota",
     "mixer_quota_code", "mixer_quota_remaining", "mixer_limit", "mixer_code", "mixer_remaining", "other",
 ]  # fmt: skip
+SHADOW = [
+    prefix + key
+    for prefix in ("", "istio_dry_run_deny_", "istio_dry_run_allow_")
+    for key in ("shadow_engine_result", "shadow_effective_policy_id")
+]
 namespaces = st.dictionaries(
     st.sampled_from(
         [
@@ -379,8 +427,14 @@ namespaces = st.dictionaries(
 )
 
 
-claims = st.dictionaries(st.sampled_from(["iss", "sub", "aud", "azp"]), st.one_of(words, st.lists(words, max_size=3)))
+finite = st.floats(allow_nan=False, allow_infinity=False)
+claims = st.dictionaries(
+    st.sampled_from(["iss", "sub", "aud", "azp", "exp", "ä"]),
+    st.one_of(words, st.lists(words, max_size=3), st.integers(0, 2**40), st.booleans(), finite, st.none(),
+              st.dictionaries(words, st.lists(finite, max_size=2), max_size=1)),
+)  # fmt: skip
 tokens = st.dictionaries(st.just("payload"), claims, max_size=1)
+shadows = st.dictionaries(st.sampled_from(SHADOW), st.one_of(st.sampled_from(["allowed", "denied"]), words))
 
 
 @st.composite
@@ -399,7 +453,9 @@ def objects(draw) -> any_pb2.Any:
 
 def fill_rest(draw, common) -> None:
     for name, claims in draw(tokens).items():
-        common.metadata.filter_metadata[JWT].update({name: claims})
+        common.metadata.filter_metadata[draw(st.sampled_from([JWT, ISTIO_JWT]))].update({name: claims})
+    for layer in ("http", "network"):
+        common.metadata.filter_metadata[f"envoy.filters.{layer}.rbac"].update(draw(shadows))
     for name in SPANS[:-1]:
         if draw(st.booleans()):
             getattr(common, name).nanos = draw(int32)

@@ -12,7 +12,7 @@ from mixer_py.telemetry.access_log.connections import ConnectionSlice
 from mixer_py.telemetry.access_log.parties import NAMES, Names, parties_of
 from mixer_py.telemetry.access_log.requests import RequestSlice
 from mixer_py.telemetry.access_log.streams import ANONYMOUS
-from mixer_py.telemetry.column import Derived, Metadata, Named, NamedHeader, NamedParameters
+from mixer_py.telemetry.column import Derived, Metadata, Named, NamedClaims, NamedHeader, NamedParameters
 from mixer_py.telemetry.columns import CONNECTIONS, DECISIONS, REQUESTS, TABLES
 
 # Columns that no attribute stands behind: the contract's own (DESIGN 3.5), and Envoy's.
@@ -78,10 +78,11 @@ def test_headers_and_queries_are_stored_only_as_configured_and_masked():
         column
         for table in TABLES.values()
         for column in table.columns
-        if isinstance(column.source, (Named, NamedHeader, NamedParameters))
+        if isinstance(column.source, (Named, NamedHeader, NamedParameters, NamedClaims))
     ]
     assert {column.name for column in asked_for} == {
         "request_headers", "request_referer", "request_query_params", "response_headers", "response_trailers",
+        "request_auth_claims",
     }  # fmt: skip
     assert all(column.secrets for column in asked_for)
 

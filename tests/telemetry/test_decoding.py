@@ -22,7 +22,7 @@ CLOCK = FakeClock()
 BARE = RowMaskSettings(defaults=False)
 DECODER = AccessLogDecoder(CLOCK, Privacy(mask=BARE))
 EVERYTHING = HeaderSettings(request=("*",), response=("*",), trailers=("*",))
-ALL_SHOWN = AccessLogDecoder(CLOCK, Privacy(EVERYTHING, ("*",), BARE))
+ALL_SHOWN = AccessLogDecoder(CLOCK, Privacy(EVERYTHING, ("*",), BARE, ("*",)))
 HIDDEN = {"source_principal": "replace", "destination_service_host": "remove", "destination_app": "replace"}
 MASKED = AccessLogDecoder(CLOCK, Privacy(mask=RowMaskSettings(columns=HIDDEN)))
 MAPS = [column.name for column in REQUESTS.columns if column.kind.is_map]
@@ -64,7 +64,8 @@ def entry(**fields):
 
 
 def rows_of(decoded):
-    rows = decoded.requests.set_column(0, "timestamp", decoded.requests.column(0).cast(pa.int64())).to_pylist()
+    kinds = [field.with_type(pa.int64()) if pa.types.is_timestamp(field.type) else field for field in REQUESTS.schema]
+    rows = decoded.requests.cast(pa.schema(kinds)).to_pylist()
     return [row | {name: dict(row[name]) for name in MAPS} for row in rows]
 
 

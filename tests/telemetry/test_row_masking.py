@@ -34,7 +34,7 @@ def decoded(privacy: Privacy) -> list[dict]:
     )
     entry.common_properties.downstream_remote_address.socket_address.address = "10.1.2.3"
     requests = AccessLogDecoder(privacy=privacy).decode([(message.SerializeToString(), ANONYMOUS)]).requests
-    rows = requests.drop_columns(["timestamp"]).to_pylist()
+    rows = requests.drop_columns(["timestamp", "response_time"]).to_pylist()
     return [row | {name: dict(row[name]) for name in COLUMN if COLUMN[name].kind.is_map} for row in rows]
 
 

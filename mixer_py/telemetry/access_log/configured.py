@@ -1,4 +1,4 @@
-"""Readers of what is stored only where a setting names it: headers, trailers, and parameters of the query.
+"""Readers of what is stored only where a setting names it: headers, trailers, parameters of the query, claims.
 
 Not for: which those are (`privacy_settings.py`), or what is masked of them (`row_masking.py`).
 """
@@ -9,13 +9,13 @@ from collections.abc import Callable, Collection
 from typing import Any, Final
 from urllib.parse import parse_qsl
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from mixer_py.telemetry.access_log.derivation import Slice, empty_maps, maps_of, text_or
-from mixer_py.telemetry.access_log.entries import Indices, numbers
-from mixer_py.telemetry.column import Named, NamedHeader, NamedParameters
+from mixer_py.telemetry.access_log.derivation import Slice, text_or
+from mixer_py.telemetry.access_log.entries import numbers
+from mixer_py.telemetry.access_log.maps import empty_maps, maps_of, spread_maps
+from mixer_py.telemetry.column import Named, NamedClaims, NamedHeader, NamedParameters
 from mixer_py.telemetry.privacy_settings import ALL, Privacy
 from mixer_py.telemetry.row_masking import without
 
@@ -25,7 +25,7 @@ _MOST_PARAMETERS: Final = 1000
 """Parameters that are looked at in one query."""
 
 
-def reader(source: Named | NamedHeader | NamedParameters, privacy: Privacy) -> Reader:
+def reader(source: Named | NamedHeader | NamedParameters | NamedClaims, privacy: Privacy) -> Reader:
     """How a column from such a source is read under these settings."""
     match source:
         case Named(path, setting):
@@ -34,6 +34,8 @@ def reader(source: Named | NamedHeader | NamedParameters, privacy: Privacy) -> R
             return _header(path, header, privacy.headers.request)
         case NamedParameters(path, otherwise):
             return _query(path, otherwise, privacy.query)
+        case NamedClaims():
+            return _claims(privacy.claims)
 
 
 def _members(path: str, names: Collection[str]) -> Reader:
@@ -69,18 +71,17 @@ def _query(path: str, otherwise: str, names: Collection[str]) -> Reader:
     def read(part: Slice) -> pa.Array:
         paths = text_or(part.entries.at(path), part.entries.at(otherwise)).dictionary_encode()
         maps = [_parameters(text, wanted) for text in paths.dictionary.to_pylist()]
-        sizes: Indices = np.fromiter(map(len, maps), np.int64, len(maps))
-        members = [member for found in maps for member in found.items()]
-        ends = np.cumsum(sizes)
-        indices = numbers(paths.indices)
-        lengths = sizes[indices]
-        offsets = np.concatenate(([0], np.cumsum(lengths)))
-        # The members of each row's map, which stand together, row after row.
-        places = np.repeat((ends - sizes)[indices] - offsets[:-1], lengths) + np.arange(offsets[-1])
-        keys, values = (pa.array([member[side] for member in members], pa.string()).take(places) for side in (0, 1))
-        return pa.MapArray.from_arrays(pa.array(offsets.astype(np.int32)), keys, values)
+        return spread_maps(maps, numbers(paths.indices))
 
     return read
+
+
+def _claims(names: Collection[str]) -> Reader:
+    """Claims of the token, in maps; each distinct token is read once."""
+    if not names:
+        return _nothing
+    wanted = None if ALL in names else frozenset(names)
+    return lambda part: part.entries.metadata.claims(wanted)
 
 
 def _parameters(path: str, wanted: Collection[str] | None) -> dict[str, str]:

@@ -15,11 +15,11 @@ import pyarrow.compute as pc
 from envoy.data.accesslog.v3 import accesslog_pb2
 
 from mixer_py.telemetry.access_log.derivation import COMMON, Slice, instants, is_empty, named, text_or
-from mixer_py.telemetry.access_log.entries import Entries, Indices, numbers
+from mixer_py.telemetry.access_log.entries import Entries, numbers
 from mixer_py.telemetry.access_log.known_parties import KnownParties
 from mixer_py.telemetry.access_log.tracking import ConnectionTracker, Event, Report, Steps
 from mixer_py.telemetry.column import Metadata
-from mixer_py.telemetry.columns import NETWORK_EXT_AUTHZ
+from mixer_py.telemetry.columns import NETWORK_EXT_AUTHZ, NETWORK_RBAC
 
 _VERDICT: Final = Metadata(NETWORK_EXT_AUTHZ, "mixer_verdict")
 _TCP_CONNECTION_START: Final = 14
@@ -35,12 +35,13 @@ _CLOSES: Final = (
 )  # fmt: skip
 """Unset is what an Envoy before 1.27 sends. A kind that we do not know neither opens nor closes anything."""
 _EVENTS: Final = pa.array([event.name.lower() for event in Event])
-_LAST_INSTANT: Final = 2**63 - 1
 _UNSET: Final = accesslog_pb2.NotSet
 
 
 class ConnectionSlice(Slice):
     """One slice of TCPAccessLogEntry."""
+
+    RBAC = NETWORK_RBAC
 
     def __init__(self, entries: Entries, known: KnownParties, tracker: ConnectionTracker) -> None:
         super().__init__(entries, known)
@@ -75,9 +76,8 @@ class ConnectionSlice(Slice):
 
     def timestamp(self) -> pa.Array:
         """The start and what has passed since, which Envoy tells of an opening (nothing) and of an end."""
-        passed: Indices = np.minimum(self.micros(COMMON + "duration"), (_LAST_INSTANT - self.starts) // 1000)
         told = self.entries.present(COMMON + "duration") | (self.events == Event.OPEN)
-        return instants(np.where(told, self.starts + passed * 1000, self.entries.now))
+        return instants(np.where(told, self.moments(self.micros(COMMON + "duration")), self.entries.now))
 
     def connection_event(self) -> pa.Array:
         """By Mixer's words."""

@@ -34,6 +34,7 @@ from mixer_py.telemetry.column import (
     Field,
     Metadata,
     Named,
+    NamedClaims,
     NamedHeader,
     NamedParameters,
     Party,
@@ -220,7 +221,7 @@ def _reader(column: Column, slices: type[Slice], privacy: Privacy) -> Reader:
             read = lambda part: part.entries.at(path)  # noqa: E731 (one line of a table)
         case Tag(tag):
             return lambda part: part.entries.custom_tags.get(tag)
-        case Named() | NamedHeader() | NamedParameters():
+        case Named() | NamedHeader() | NamedParameters() | NamedClaims():
             read = configured.reader(source, privacy)
         case Token(claim):
             return lambda part: part.entries.metadata.claim(claim)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import cached_property
-from typing import Final
+from typing import ClassVar, Final
 
 import numpy as np
 import numpy.typing as npt
@@ -27,15 +27,19 @@ from mixer_py.telemetry.access_log.entries import (
     objects,
 )
 from mixer_py.telemetry.access_log.known_parties import KnownParties
+from mixer_py.telemetry.access_log.maps import maps_of
 from mixer_py.telemetry.access_log.parties import Names
 from mixer_py.telemetry.access_log.projection import FLAGS
 from mixer_py.telemetry.access_log.streams import SOURCE
+from mixer_py.telemetry.column import Metadata
+from mixer_py.telemetry.columns import SHADOW_KEYS, SHADOW_PREFIXES
 from mixer_py.telemetry.grouping import Alike, numbered
 
 COMMON: Final = "common_properties."
 _TLS: Final = COMMON + "tls_properties."
 _LAST_SECOND: Final = 9_223_372_035
 """The last whole second that fits into nanoseconds of 64 bits: 2262-04-11."""
+_LAST_INSTANT: Final = 2**63 - 1
 _LONGEST: Final = 10**12
 """Seconds; no request takes longer, and its microseconds fit into 64 bits."""
 RESPONSE_FLAGS: Final[Mapping[str, str]] = {
@@ -56,7 +60,6 @@ _NO_FLAGS: Final = "-"
 _COMPLETED: Final = ("destination_service_host", "destination_service_name", "destination_service_namespace")
 """Columns of `parties.NAMES` that are completed from elsewhere where they are empty."""
 _EMPTY: Final = pa.scalar("")
-_NO_TEXT: Final = pa.array([], pa.string())
 _UNSAID: Final = ("", "", "", "", b"", b"")
 """What stands in the fields of `Names` that no entry says anything of."""
 _TLS_VERSIONS: Final = pa.array(["", "TLSv1", "TLSv1.1", "TLSv1.2", "TLSv1.3"])
@@ -86,21 +89,6 @@ def named(values: npt.NDArray[np.int64], names: pa.Array) -> pa.Array:
     return names.take(pa.array(values))
 
 
-def maps_of(lists: pa.ListArray) -> pa.MapArray:
-    """Lists of pairs as maps, in their order."""
-    pairs = lists.flatten()
-    if not len(pairs):
-        return empty_maps(len(lists))
-    lengths = np.concatenate(([0], np.cumsum(numbers(pc.list_value_length(lists).fill_null(0)))))
-    keys, values = (pairs.field(place).fill_null("") for place in (0, 1))
-    return pa.MapArray.from_arrays(pa.array(lengths.astype(np.int32)), keys, values)
-
-
-def empty_maps(length: int) -> pa.MapArray:
-    """So many maps with nothing in them."""
-    return pa.MapArray.from_arrays(pa.array(np.zeros(length + 1, np.int32)), _NO_TEXT, _NO_TEXT)
-
-
 def _values(encoded: pa.DictionaryArray, places: Indices) -> list[str | bytes]:
     """The values at some places; equal ones are one object, so that their hash is worked out once."""
     distinct = objects(encoded.dictionary)
@@ -109,6 +97,9 @@ def _values(encoded: pa.DictionaryArray, places: Indices) -> list[str | bytes]:
 
 class Slice:
     """One slice of entries, and what several columns of it share."""
+
+    RBAC: ClassVar[str]
+    """The namespace of dynamic metadata in which RBAC filters leave what they found."""
 
     def __init__(self, entries: Entries, known: KnownParties) -> None:
         self.entries = entries
@@ -190,6 +181,21 @@ class Slice:
         return pa.array(self.entries.present(COMMON + "downstream_direct_remote_address.socket_address"))
 
     @cached_property
+    def _shadowed(self) -> tuple[pa.Array, pa.Array]:
+        """What RBAC rules say that are not enforced, and by which policy; who denies, or names one, counts more."""
+        metadata = self.entries.metadata
+        result = policy = pa.repeat("", len(self.entries))
+        for prefix in SHADOW_PREFIXES:
+            told, by = (metadata.find(Metadata(self.RBAC, prefix + key)) for key in SHADOW_KEYS)
+            if told is None or by is None:  # no entry has anything of such a filter
+                break
+            unnamed = pc.and_(pc.equal(told, result), is_empty(policy))
+            denies = pc.and_(pc.equal(told, "denied"), pc.not_equal(result, "denied"))
+            counts = pc.and_(pc.invert(is_empty(told)), pc.or_(is_empty(result), pc.or_(denies, unnamed)))
+            result, policy = pc.if_else(counts, told, result), pc.if_else(counts, by, policy)
+        return result, policy
+
+    @cached_property
     def starts(self) -> Indices:
         """Nanoseconds since the epoch at which each began, within what 64 bits can say; now where that is absent."""
         path = COMMON + "start_time"
@@ -244,12 +250,25 @@ class Slice:
         codes = pa.array([_flag_codes(value) for value in encoded.dictionary.to_pylist()], pa.string())
         return codes.take(encoded.indices).fill_null(_NO_FLAGS)
 
+    def rbac_permissive_response_code(self) -> pa.Array:
+        """By Envoy's words."""
+        return self._shadowed[0]
+
+    def rbac_permissive_effective_policy_id(self) -> pa.Array:
+        """Of the same rules."""
+        return self._shadowed[1]
+
     def span(self, path: str) -> pa.Array:
         """Microseconds of the Duration at a path; null where it is absent."""
         absent = ~self.entries.present(path)
         if absent.all():
             return pa.nulls(len(absent), pa.uint64())
         return pa.array(self.micros(path).astype(np.uint64), mask=absent)
+
+    def moments(self, micros: Indices) -> Indices:
+        """Nanoseconds since the epoch so many microseconds after the start, within what 64 bits can say."""
+        passed: Indices = np.minimum(micros, (_LAST_INSTANT - self.starts) // 1000)
+        return self.starts + passed * 1000
 
     def micros(self, path: str) -> Indices:
         """Microseconds of the Duration at a path; 0 where it is absent or negative."""

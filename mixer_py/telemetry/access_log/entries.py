@@ -6,7 +6,7 @@ Not for: meaning (`derivation.py`).
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from functools import cached_property
 from typing import Any, Final
 
@@ -14,10 +14,10 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
-from google.protobuf import struct_pb2
-from google.protobuf.message import DecodeError
 
-from mixer_py.attributes.tokens import ISSUER, JWT_AUTHN, claim_text
+from mixer_py.attributes.tokens import ISTIO_AUTHN, JWT_AUTHN
+from mixer_py.telemetry.access_log.logged_tokens import Tokens
+from mixer_py.telemetry.access_log.maps import empty_maps
 from mixer_py.telemetry.access_log.projection import METADATA
 from mixer_py.telemetry.access_log.streams import StreamIdentity
 from mixer_py.telemetry.access_log.workloads import SEPARATOR
@@ -42,8 +42,8 @@ CLUSTER_TAG: Final = "upstream.cluster"
 GRPC_STATS: Final = "envoy.filters.http.grpc_stats"
 _OBJECTS: Final = (*DOWNSTREAM_PEER, *UPSTREAM_PEER, GRPC_STATS)
 _OBJECT_SET: Final = pa.array(_OBJECTS)
-_TOKENS: Final = 0
-"""The place of jwt_authn among the namespaces that are read."""
+_TOKENS: Final = (JWT_AUTHN, ISTIO_AUTHN)
+"""The namespaces that hold tokens; they are the first of those that are read."""
 EMPTY: Final = pa.array([""])
 
 
@@ -121,14 +121,31 @@ class Wanted:
         tags = [column.source.name for column in table.columns if isinstance(column.source, Tag)]
         self.tags = pa.array(dict.fromkeys((PRINCIPAL_TAG, CLUSTER_TAG, *tags)), pa.string())
         sources = list(metadata_of(table))
-        namespaces = tuple(dict.fromkeys((JWT_AUTHN, *(source.namespace for source in sources))))
-        keys = tuple(dict.fromkeys(source.key for source in sources))
-        self.namespaces, self.keys = pa.array(namespaces, pa.string()), pa.array(keys, pa.string())
-        self.places = {source: place for place, source in enumerate(dict.fromkeys(sources))}
-        self.place_of = np.full((len(namespaces), len(keys)), -1, dtype=np.int64)
-        """By the places of namespace and key; -1 for what no column reads."""
-        for source, place in self.places.items():
-            self.place_of[namespaces.index(source.namespace), keys.index(source.key)] = place
+        self._sources = tuple(dict.fromkeys(sources))
+        self._namespaces = tuple(dict.fromkeys((*_TOKENS, *(source.namespace for source in sources))))
+        self._keys = tuple(dict.fromkeys(source.key for source in sources))
+        self.namespaces, self.keys = pa.array(self._namespaces, pa.string()), pa.array(self._keys, pa.string())
+        self._places: dict[bytes, tuple[Mapping[Metadata, int], Indices]] = {}
+
+    def places(self, present: Mask) -> tuple[Mapping[Metadata, int], Indices]:
+        """The place of each source in some of the namespaces: of others nothing has to be found.
+
+        Args:
+            present: for each namespace whether there are entries that have it.
+
+        Returns:
+            The places, and the same by namespace and key, with -1 for what no column reads.
+        """
+        found = self._places.get(present.tobytes())
+        if found is None:
+            there = {name for name, is_there in zip(self._namespaces, present.tolist(), strict=True) if is_there}
+            sources = [source for source in self._sources if source.namespace in there]
+            places = {source: place for place, source in enumerate(sources)}
+            place_of = np.full((len(self._namespaces), len(self._keys)), -1, dtype=np.int64)
+            for source, place in places.items():
+                place_of[self._namespaces.index(source.namespace), self._keys.index(source.key)] = place
+            found = self._places[present.tobytes()] = places, place_of
+        return found
 
 
 def metadata_of(table: TableOfColumns) -> Iterator[Metadata]:
@@ -146,11 +163,12 @@ class FilterMetadata:
 
     def __init__(self, lists: pa.ListArray, wanted: Wanted) -> None:
         self._length = len(lists)
-        self._places = wanted.places
         namespace_count = len(wanted.namespaces)
         namespaces = lists.flatten()
         rows: Indices = numbers(lists.value_parent_indices())
         codes = _codes(namespaces.field(0), wanted.namespaces)
+        present = np.bincount(codes + 1, minlength=namespace_count + 1)[1:] > 0
+        self._places, place_of = wanted.places(present)
         structs = namespaces.field(1).field(0)
         fields = structs.flatten()
         owners: Indices = numbers(structs.value_parent_indices())
@@ -160,56 +178,44 @@ class FilterMetadata:
         last[slots] = np.arange(len(slots))
         counted = (codes >= 0) & (last[slots] == np.arange(len(slots)))
         keys = _codes(fields.field(0), wanted.keys)
-        chosen = np.where(counted[owners] & (keys >= 0), wanted.place_of[codes[owners], keys], -1)
-        self._keyed = Keyed(chosen, rows[owners], len(wanted.places), self._length)
+        chosen = np.where(counted[owners] & (keys >= 0), place_of[codes[owners], keys], -1)
+        self._keyed = Keyed(chosen, rows[owners], len(self._places), self._length)
         values = fields.field(1)
         self._numbers, self._texts = values.field(0), self._keyed.texts(values.field(1))
-        owner_codes = codes[owners]
-        of_tokens = (owner_codes == _TOKENS) & counted[owners] if (codes == _TOKENS).any() else None
-        self._tokens = None if of_tokens is None else _Tokens(of_tokens, rows[owners], values.field(2), self._length)
+        of_tokens = None
+        if present[: len(_TOKENS)].any():
+            of_tokens = (codes[owners] >= 0) & (codes[owners] < len(_TOKENS)) & counted[owners]
+        self._tokens = None if of_tokens is None else Tokens(of_tokens, rows[owners], values.field(2), self._length)
 
     def text(self, source: Metadata) -> pa.Array:
         """Strings; empty where there is none."""
-        return self._texts.slice(self._places[source] * self._length, self._length)
+        found = self.find(source)
+        return pa.repeat("", self._length) if found is None else found
+
+    def find(self, source: Metadata) -> pa.Array | None:
+        """The same; None where no entry has anything of that filter."""
+        place = self._places.get(source)
+        return None if place is None else self._texts.slice(place * self._length, self._length)
 
     def claim(self, claim: str) -> pa.Array:
         """A claim of each entry's token; empty where there is none."""
         return pa.repeat("", self._length) if self._tokens is None else self._tokens.texts(claim)
 
+    def claims(self, wanted: Collection[str] | None) -> pa.MapArray:
+        """Some claims of each entry's token, by name; all for None."""
+        return empty_maps(self._length) if self._tokens is None else self._tokens.maps(wanted)
+
     def count(self, source: Metadata) -> pa.Array:
         """Numbers as uint32; null where there is none, or one that is no count."""
-        positions = self._keyed.positions(self._places[source])
+        place = self._places.get(source)
+        if place is None:
+            return pa.nulls(self._length, pa.uint32())
+        positions = self._keyed.positions(place)
         if (positions < 0).all():
             return pa.nulls(self._length, pa.uint32())
         values = numbers(self._numbers.take(pa.array(positions, mask=positions < 0)))  # null is NaN
         good = (values >= 0) & (values < 2**32)
         return pa.array(np.where(good, values, 0).astype(np.uint32), mask=~good)
-
-
-class _Tokens:
-    """The payload of the token of each entry; each distinct one is read once."""
-
-    def __init__(self, chosen: Mask, rows: Indices, structs: pa.Array, length: int) -> None:
-        positions = np.flatnonzero(chosen & numbers(structs.is_valid()))
-        encoded = structs.take(pa.array(positions)).dictionary_encode()
-        self._payloads = [_claims(value) for value in encoded.dictionary.to_pylist()]
-        good = np.array([ISSUER in payload for payload in self._payloads], dtype=np.bool_)
-        kinds: Indices = numbers(encoded.indices).astype(np.int64)
-        kept = np.flatnonzero(good[kinds])[::-1] if len(kinds) else kinds  # the last one set is an entry's first
-        self._of_row = np.full(length, -1, dtype=np.int64)
-        self._of_row[rows[positions[kept]]] = kinds[kept]
-
-    def texts(self, claim: str) -> pa.Array:
-        texts = pa.array([*(claim_text(payload, claim) for payload in self._payloads), ""], pa.string())
-        return texts.take(pa.array(np.where(self._of_row < 0, len(self._payloads), self._of_row)))
-
-
-def _claims(value: bytes) -> Mapping[str, struct_pb2.Value]:
-    """The fields of a Struct; none where it is malformed."""
-    try:
-        return struct_pb2.Struct.FromString(value).fields
-    except DecodeError:
-        return {}
 
 
 class FilterState:

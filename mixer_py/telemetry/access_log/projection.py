@@ -25,6 +25,7 @@ from mixer_py.telemetry.column import (
     Field,
     Metadata,
     Named,
+    NamedClaims,
     NamedHeader,
     NamedParameters,
     Party,
@@ -62,7 +63,7 @@ def paths_of(table: TableOfColumns) -> tuple[str, ...]:
                 paths.update((path, otherwise))
             case Party(paths=below):
                 paths.update(below)
-            case Token():
+            case Token() | NamedClaims():
                 paths.add(METADATA)
             case Tag():
                 paths.add(CUSTOM_TAGS)

@@ -19,7 +19,7 @@ from google.protobuf.message import DecodeError
 from mixer_py.telemetry.access_log.derivation import COMMON, Slice, instants, is_empty, named, text_or
 from mixer_py.telemetry.access_log.entries import GRPC_STATS
 from mixer_py.telemetry.column import Metadata
-from mixer_py.telemetry.columns import EXT_AUTHZ
+from mixer_py.telemetry.columns import EXT_AUTHZ, RBAC
 
 _VERDICT: Final = Metadata(EXT_AUTHZ, "mixer_verdict")
 _METHODS: Final = pa.array(
@@ -33,6 +33,8 @@ _NOT_IN_SVC: Final = r"^[^.]+\.([^.]+)\.svc(?:\.(?s:.*))?$"
 
 class RequestSlice(Slice):
     """One slice of HTTPAccessLogEntry."""
+
+    RBAC = RBAC
 
     @cached_property
     def authority_host(self) -> pa.DictionaryArray:
@@ -130,6 +132,13 @@ class RequestSlice(Slice):
         total, last = COMMON + "duration", COMMON + "time_to_last_downstream_tx_byte"
         micros = np.where(self.entries.present(total), self.micros(total), self.micros(last))
         return pa.array(micros.astype(np.uint64))
+
+    def response_time(self) -> pa.Array:
+        """When the first byte came from upstream, else was sent; the epoch where neither was."""
+        upstream, sent = (COMMON + f"time_to_first_{which}_byte" for which in ("upstream_rx", "downstream_tx"))
+        answered = self.entries.present(upstream)
+        micros = np.where(answered, self.micros(upstream), self.micros(sent))
+        return instants(np.where(answered | self.entries.present(sent), self.moments(micros), 0))
 
     def request_messages(self) -> pa.Array:
         """Of gRPC, by the client."""
