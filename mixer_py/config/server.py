@@ -119,6 +119,9 @@ class ServerSettings(Settings):
     """After SIGTERM, how long calls in flight may take."""
     flush_timeout: Duration = 10.0
     """After the last call, how long rows that wait may take to be written."""
+    max_hang: Duration = 10.0
+    """How long the loop of a process of mixer's may stand still, except while it loads; above it the process is
+    replaced. More where a machine is so busy that processes wait that long for their turn."""
 
     @field_validator("listeners")
     @classmethod
@@ -161,6 +164,13 @@ class ServerSettings(Settings):
                     " name one, or leave it at 1"
                 )
         return workers
+
+    @field_validator("max_hang")
+    @classmethod
+    def _hang_fits(cls, seconds: float) -> float:
+        if seconds < 1.0:  # a loop shows that it turns five times a second
+            raise ValueError("must be at least 1s")
+        return seconds
 
     @field_validator("max_connection_age", "max_connection_age_grace")
     @classmethod

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Protocol
@@ -22,8 +23,6 @@ _MOST_RETIRED = 3
 """Children that were succeeded and have connections left; beyond that the oldest is ended before its time."""
 TAKEN = "another has its place by now"
 """Why a child that was to fill a role is ended."""
-_HEARTBEAT_TIMEOUT = 10.0
-"""Seconds that a child's loop may stand still, outside a load, before it counts as hung."""
 
 
 class Examined(Protocol):
@@ -50,7 +49,8 @@ class Role:
         clock: Clock,
         *,
         welcome: Callable[[Child], Awaitable[None]],
-        max_stall: Callable[[], float] = lambda: float("inf"),
+        max_stall: Callable[[], float] = lambda: math.inf,
+        max_hang: float = math.inf,
         pulse: Callable[[Child], Examined] | None = None,
     ) -> None:
         """Prepares a role; `run` fills it.
@@ -63,6 +63,7 @@ class Role:
             clock: for heartbeats and back-off.
             welcome: makes a started child ready; whatever it raises ends the child.
             max_stall: seconds of CPU that one evaluation may take, by the settings in force.
+            max_hang: seconds that its loop may stand still, outside a load.
             pulse: what a child is examined by; by default its vital signs.
         """
         self._program = program
@@ -70,7 +71,7 @@ class Role:
         self._metrics = metrics
         self._clock = clock
         self._welcome = welcome
-        self._pulse = pulse or (lambda child: Pulse(child.pid, child.reader, max_stall, _HEARTBEAT_TIMEOUT))
+        self._pulse = pulse or (lambda child: Pulse(child.pid, child.reader, max_stall, max_hang))
         self._restarts = registry.counter(
             "mixer_worker_restarts_total", "Children that were replaced.", ("process", "reason")
         )

@@ -200,6 +200,7 @@ class ShadowRole:
         role = Role(
             program, self._folder, self._metrics, self._registry, self._clock,
             welcome=self._welcome, max_stall=lambda: self._configuration.policy.max_stall,
+            max_hang=self._configuration.server.max_hang,
         )  # fmt: skip
         self._deployed = wanted
         try:

@@ -26,6 +26,7 @@ class StoreRole:
         target: EmbeddedTarget,
         retention: Mapping[str, int],
         log: LogSettings,
+        max_hang: float,
         folder: Path,
         metrics: ProcessMetrics,
         registry: Registry,
@@ -34,7 +35,7 @@ class StoreRole:
         self.socket = folder / "store.sock"
         arguments = ("--directory", str(target.directory), "--database", target.database, "--socket", str(self.socket))
         program = ChildProgram("store", "mixer_py.runtime.store", arguments)
-        self._role = Role(program, folder, metrics, registry, clock, welcome=self._welcome)
+        self._role = Role(program, folder, metrics, registry, clock, welcome=self._welcome, max_hang=max_hang)
         self._retention = dict(retention)
         self._log = log
         self._watching: asyncio.Task[None] | None = None
@@ -49,7 +50,14 @@ class StoreRole:
         if not isinstance(target, EmbeddedTarget):
             return None
         return cls(
-            target, configuration.telemetry.layout.retention, configuration.log, folder, metrics, registry, clock
+            target,
+            configuration.telemetry.layout.retention,
+            configuration.log,
+            configuration.server.max_hang,
+            folder,
+            metrics,
+            registry,
+            clock,
         )
 
     async def start(self) -> None:

@@ -46,7 +46,7 @@ from mixer_py.telemetry.user_metrics_settings import Forms
 
 FIXED = ("workers", "admin", "socket", "admin_token", "max_message_bytes", "max_in_flight",
          "max_streams", "max_metadata_bytes", "max_waiting", "max_connection_age",
-         "max_connection_age_grace")  # fmt: skip
+         "max_connection_age_grace", "max_hang")  # fmt: skip
 """Keys of `server` that hold for the life of a process."""
 _STOP_MARGIN = 5.0
 _LOOK_AGAIN_SECONDS = 10.0

@@ -2,7 +2,8 @@
 
 A stall is one evaluation that takes more CPU than `policy.max_stall`: a counter that is odd while the engine
 evaluates tells the supervisor that the same evaluation still runs, and the kernel tells how much CPU the thread of the
-child's loop took meanwhile. Loading, or a slow machine, is no stall. Showing costs one addition.
+child's loop took meanwhile. Loading, or a slow machine, is no stall. Showing costs one addition. A loop hangs when it
+stands still while the supervisor does not: what was paused together (a container, a machine) goes on together.
 """
 
 from __future__ import annotations
@@ -25,6 +26,8 @@ PRIVATE = frozenset({HEARTBEAT, EVALUATIONS, LOADING, THREAD})
 """Names that are between the processes and not for `/metrics`."""
 
 _HEARTBEAT_INTERVAL = 0.2
+_LONGEST_LOOK = 1.0
+"""Seconds between two looks that count at most; in a longer pause the supervisor did not run either."""
 _NANOSECONDS = 1e9
 
 
@@ -67,24 +70,36 @@ class _Seen:
     since: float
 
 
+@dataclass(slots=True)
+class _StandingStill:
+    beat: float | None = None
+    looked: float = 0.0
+    seconds: float = 0.0
+
+    def look(self, beat: float, now: float, *, excused: bool) -> None:
+        same = beat == self.beat and not excused
+        self.seconds = self.seconds + min(now - self.looked, _LONGEST_LOOK) if same else 0.0
+        self.beat, self.looked = beat, now
+
+
 class Pulse:
     """Reads a child's vital signs and says what is wrong with it."""
 
-    def __init__(self, pid: int, reader: TableReader, max_stall: Callable[[], float], heartbeat_timeout: float) -> None:
+    def __init__(self, pid: int, reader: TableReader, max_stall: Callable[[], float], max_hang: float) -> None:
         """Watches one child.
 
         Args:
             pid: its process id.
             reader: its table.
             max_stall: gives the seconds of CPU that one evaluation may take, by the settings in force.
-            heartbeat_timeout: seconds that the loop may stand still.
+            max_hang: seconds that the loop may stand still while somebody looks.
         """
         self._pid = pid
         self._reader = reader
         self._max_stall = max_stall
-        self._heartbeat_timeout = heartbeat_timeout
+        self._max_hang = max_hang
         self._series: dict[str, SeriesDeclaration | None] = dict.fromkeys(PRIVATE)
-        self._beat: _Seen | None = None
+        self._still = _StandingStill()
         self._evaluation: _Seen | None = None
 
     def examine(self, now: float) -> str | None:
@@ -98,10 +113,8 @@ class Pulse:
         """
         if self._evaluation_stalled():
             return "stalled"
-        beat = self._value(HEARTBEAT)
-        if self._beat is None or beat != self._beat.value or self._value(LOADING):
-            self._beat = _Seen(beat, now)
-        return "hung" if now - self._beat.since > self._heartbeat_timeout else None
+        self._still.look(self._value(HEARTBEAT), now, excused=bool(self._value(LOADING)))
+        return "hung" if self._still.seconds > self._max_hang else None
 
     def _evaluation_stalled(self) -> bool:
         evaluation = self._value(EVALUATIONS)

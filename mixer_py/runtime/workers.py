@@ -81,6 +81,7 @@ class Workers:
             Role(
                 program, folder, metrics, registry, clock, welcome=partial(self._welcome, index),
                 max_stall=lambda: self.deployed.configuration.policy.max_stall,
+                max_hang=configuration.server.max_hang,
             )
             for index in range(configuration.server.workers)
         ]  # fmt: skip

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
-import signal
 from typing import Any
 
 import pytest
 
 from tests.parts.grpc_client import check_request, connect
 from tests.parts.mixer_process import Mixer, eventually
+from tests.parts.rows_sent import PATIENT, hanging_store
 
 pytestmark = pytest.mark.chdb
 
@@ -84,34 +83,46 @@ def test_rows_show_the_input_without_secrets(make_mixer):
     eventually(lambda: dropped(mixer, "policy") == 1, "the health check dropped by the policy")
 
 
-def test_a_log_that_is_full_denies_or_blocks_as_it_is_told(make_mixer):
-    queue = {"queue": {"rows": 3, "block_rows": 1, "block_interval": "1ms"}}
-    mixer = make_mixer(AUTHZ, telemetry=queue)
-    plain = (mixer.folder / "mixer.yaml").read_text()
-    mixer.write("mixer.yaml", plain + "decision_log: {when_full: deny}\n")
-    mixer.start()
+@pytest.fixture
+def full(make_mixer) -> Mixer:
+    """A mixer with room for three decisions, not yet started."""
+    mixer: Mixer = make_mixer(
+        AUTHZ, telemetry={"queue": {"rows": 3, "block_rows": 1, "block_interval": "1ms"}}, server=PATIENT
+    )
+    return mixer
+
+
+def have_left(mixer: Mixer, count: int) -> None:
+    """Waits until so many decisions are written and, what comes later than their rows, make room for others."""
+    decisions(mixer, count)
+    eventually(lambda: mixer.metric("mixer_queue_rows", table="decisions") == 0, "that no row has a place in the queue")
+
+
+def test_a_log_that_is_full_denies_or_blocks_as_it_is_told(full: Mixer):
+    plain = (full.folder / "mixer.yaml").read_text()
+    full.write("mixer.yaml", plain + "decision_log: {when_full: deny}\n")
+    full.start()
     headers = {"authorization": "Bearer hidden"}
-    with connect(mixer.address) as client:
+    with connect(full.address) as client:
         assert client.check(check_request(headers=headers)).status.code == 0
-        decisions(mixer, 1)
-        eventually(lambda: mixer.metric("mixer_queue_rows", table="decisions") == 0, "that its row has left the queue")
-        store = mixer.store()
-        os.kill(store, signal.SIGSTOP)
-        try:
+        have_left(full, 1)
+        with hanging_store(full):
             answers = [client.check(check_request(headers=headers)) for _ in range(8)]
-            passed = [answer for answer in answers if answer.status.code == 0]
-            refused = answers[len(passed) :]
-            assert len(passed) == 3
-            assert {answer.status.code for answer in refused} == {7}
-            assert {answer.dynamic_metadata["mixer_reasons"] for answer in refused} == {"the decision log is full"}
             assert client.check(check_request()).denied_response.status.code == 0, "a plain denial of the policy"
-            assert dropped(mixer, "log_full") == len(refused) + 1
-            mixer.reload(lambda: mixer.write("mixer.yaml", plain + "decision_log: {when_full: block, block: 20ms}\n"))
-            assert client.check(check_request(headers=headers)).status.code == 0
-            assert mixer.metric("mixer_decision_log_full_total", outcome="dropped") == 2
-            assert mixer.metric("mixer_decision_log_full_total", outcome="refused") == len(refused)
-        finally:
-            os.kill(store, signal.SIGCONT)
-    rows = decisions(mixer, 1 + len(passed))
-    issued = {answer.dynamic_metadata["decision_id"] for answer in passed}
-    assert issued <= {row["decision_id"] for row in rows}, "what was let through has its row"
+        passed, refused = answers[:3], answers[3:]
+        assert {answer.status.code for answer in passed} == {0}
+        assert {answer.status.code for answer in refused} == {7}
+        assert {answer.dynamic_metadata["mixer_reasons"] for answer in refused} == {"the decision log is full"}
+        assert dropped(full, "log_full") == len(refused) + 1
+        have_left(full, 4)
+        full.reload(lambda: full.write("mixer.yaml", plain + "decision_log: {when_full: block, block: 20ms}\n"))
+        with hanging_store(full):
+            passed += [client.check(check_request(headers=headers)) for _ in range(4)]
+        assert {answer.status.code for answer in passed} == {0}
+        assert full.metric("mixer_decision_log_full_total", outcome="dropped") == 2
+        assert full.metric("mixer_decision_log_full_total", outcome="refused") == len(refused)
+    *with_rows, without = passed
+    issued = {answer.dynamic_metadata["decision_id"] for answer in with_rows}
+    kept = {row["decision_id"] for row in decisions(full, 7)}
+    assert issued <= kept, "what was let through has its row"
+    assert without.dynamic_metadata["decision_id"] not in kept, "except where there was no room even after a while"

@@ -11,7 +11,7 @@ import pytest
 
 from tests.parts.disks import FaultyDisk, SmallDisk
 from tests.parts.mixer_process import Mixer, eventually
-from tests.parts.rows_sent import QUEUE, all_are_booked, balance, booked, books_of, hanging_store, send, stored
+from tests.parts.rows_sent import PATIENT, QUEUE, all_are_booked, balance, booked, books_of, hanging_store, send, stored
 
 pytestmark = [pytest.mark.chdb]
 
@@ -32,7 +32,7 @@ def small_disk(tmp_path: Path) -> Iterator[Callable[[str], SmallDisk]]:
 
 
 def start(make_mixer, mode: str = "overflow", **further) -> Mixer:
-    mixer: Mixer = make_mixer(telemetry={"queue": QUEUE, "spool": {**SPOOL, "mode": mode}, **further})
+    mixer: Mixer = make_mixer(telemetry={"queue": QUEUE, "spool": {**SPOOL, "mode": mode}, **further}, server=PATIENT)
     mixer.start()
     return mixer
 
@@ -94,7 +94,7 @@ def test_a_spool_that_cannot_be_written_costs_what_memory_has_no_room_for(
     make_mixer, tmp_path: Path, error: int
 ) -> None:
     disk = FaultyDisk(tmp_path)
-    mixer = make_mixer(telemetry={"queue": QUEUE, "spool": SPOOL})
+    mixer = make_mixer(telemetry={"queue": QUEUE, "spool": SPOOL}, server=PATIENT)
     mixer.start(environment=disk.environment)
     with hanging_store(mixer):
         send(mixer, 0, 1000)
@@ -115,7 +115,7 @@ def test_a_spool_that_cannot_be_written_costs_what_memory_has_no_room_for(
 @pytest.mark.parametrize("error", [errno.ENOSPC, errno.EIO], ids=["full", "broken"])
 def test_rows_that_chdb_loses_without_a_word_are_written_again(make_mixer, tmp_path: Path, error: int) -> None:
     disk = FaultyDisk(tmp_path)
-    mixer = make_mixer(telemetry={"queue": QUEUE, "spool": SPOOL})
+    mixer = make_mixer(telemetry={"queue": QUEUE, "spool": SPOOL}, server=PATIENT)
     mixer.start(environment=disk.environment)
     send(mixer, 0, 100)
     eventually(lambda: all_are_booked(mixer, 100), "rows before anything fails")

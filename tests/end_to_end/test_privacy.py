@@ -7,9 +7,7 @@ show. What was asked for is there, or this would show nothing.
 from __future__ import annotations
 
 import json
-import os
 import secrets
-import signal
 import subprocess
 from pathlib import Path
 
@@ -19,6 +17,7 @@ from mixer_py.demo.processes import own_environment
 from tests.parts.envoy_proxy import Bootstrap, EnvoyProxy, manager
 from tests.parts.grpc_client import connect
 from tests.parts.mixer_process import MIXER, Mixer, eventually
+from tests.parts.rows_sent import PATIENT, hanging_store
 
 pytestmark = [pytest.mark.envoy, pytest.mark.chdb]
 
@@ -85,7 +84,10 @@ def log_everything(bootstrap: Bootstrap) -> None:
 @pytest.fixture(scope="module")
 def mixer(make_module_mixer) -> Mixer:
     mixer: Mixer = make_module_mixer(
-        AUTHZ, telemetry=TELEMETRY, decision_log={"mask": {"headers": ["x-account"], "query": ["patient"]}}
+        AUTHZ,
+        telemetry=TELEMETRY,
+        decision_log={"mask": {"headers": ["x-account"], "query": ["patient"]}},
+        server=PATIENT,
     )
     mixer.start()
     return mixer
@@ -101,9 +103,7 @@ def envoy(make_module_envoy, mixer: Mixer) -> EnvoyProxy:
 @pytest.fixture(scope="module")
 def spooled(mixer: Mixer, envoy: EnvoyProxy) -> bytes:
     """The bytes of the spool while ClickHouse hangs, with rows of both tables in it; afterwards they are written."""
-    store = mixer.store()
-    os.kill(store, signal.SIGSTOP)
-    try:
+    with hanging_store(mixer):
         for path in (f"/open/token={SECRET}", "/shut", "/shape", "/call", "/conflict"):
             envoy.request(path + QUERY, headers=HEADERS)
         assert envoy.request("/open" + QUERY + "&%zz", headers=HEADERS).status == 400
@@ -113,8 +113,6 @@ def spooled(mixer: Mixer, envoy: EnvoyProxy) -> bytes:
         for table in ("requests", "decisions"):
             eventually(lambda table=table: mixer.metric("mixer_spool_rows", table=table) >= 6, f"{table} in the spool")
         found = contents(mixer.folder / "spool")
-    finally:
-        os.kill(store, signal.SIGCONT)
     eventually(lambda: len(mixer.rows("SELECT 1 FROM requests")) >= 6, "rows in the table")
     eventually(lambda: len(mixer.rows("SELECT 1 FROM decisions")) >= 6, "decisions in the table")
     return found

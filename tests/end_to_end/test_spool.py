@@ -8,13 +8,14 @@ import signal
 import pytest
 
 from tests.parts.mixer_process import Mixer, eventually
-from tests.parts.rows_sent import QUEUE, all_are_booked, booked, hanging_store, send, stored
+from tests.parts.rows_sent import PATIENT, QUEUE, all_are_booked, booked, hanging_store, send, stored
 
 pytestmark = pytest.mark.chdb
 
 
 def make(make_mixer, mode: str) -> Mixer:
-    mixer: Mixer = make_mixer(telemetry={"queue": QUEUE, "spool": {"directory": "spool", "mode": mode}})
+    rows = {"queue": QUEUE, "spool": {"directory": "spool", "mode": mode}}
+    mixer: Mixer = make_mixer(telemetry=rows, server=PATIENT)
     mixer.start()
     return mixer
 

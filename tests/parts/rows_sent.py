@@ -6,13 +6,15 @@ import os
 import signal
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 from envoy.service.accesslog.v3 import als_pb2
 
 from tests.parts.grpc_client import connect
 from tests.parts.mixer_process import Mixer
 
+PATIENT = {"max_hang": "1h"}
+"""Settings of the server with which nothing is replaced because a test lets it hang."""
 QUEUE = {"rows": 500, "block_rows": 100, "block_interval": "10ms"}
 
 
@@ -36,13 +38,17 @@ def send(mixer: Mixer, first: int, count: int) -> None:
 
 @contextmanager
 def hanging_store(mixer: Mixer) -> Iterator[None]:
-    """ClickHouse that answers nothing, for as long as the block takes or until it is replaced."""
+    """ClickHouse that answers nothing for as long as the block takes.
+
+    A mixer that is not given `PATIENT` replaces it meanwhile.
+    """
     store = mixer.store()
     os.kill(store, signal.SIGSTOP)
     try:
         yield
     finally:
-        os.kill(store, signal.SIGCONT)
+        with suppress(ProcessLookupError):  # a mixer that was killed takes it along
+            os.kill(store, signal.SIGCONT)
 
 
 def booked(mixer: Mixer, state: str) -> float:

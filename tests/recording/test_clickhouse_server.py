@@ -20,6 +20,7 @@ from mixer_py.telemetry.layout import Layout
 from mixer_py.telemetry.recorder import Recorder
 from mixer_py.telemetry.settings import QueueSettings, ServerTarget
 from mixer_py.telemetry.sinks.clickhouse import SEND_RECEIVE_SECONDS, ClickHouseSink
+from tests.parts.books import until_written
 from tests.parts.clickhouse_server import ClickHouseServer
 
 pytestmark = pytest.mark.clickhouse
@@ -108,17 +109,12 @@ async def test_a_wrong_password_and_a_wrong_port_are_told_apart_from_rows_that_d
 
 
 async def test_a_server_that_hangs_does_not_hold_the_end(server: ClickHouseServer) -> None:
-    recorder = Recorder(
-        QueueSettings(block_interval="1ms"),
-        Registry(),
-        SystemClock(),
-        ClickHouseSink(server.target, "word", LAYOUT, STATEMENTS),
-    )
+    registry = Registry()
+    sink = ClickHouseSink(server.target, "word", LAYOUT, STATEMENTS)
+    recorder = Recorder(QueueSettings(block_interval="1ms"), registry, SystemClock(), sink)
     recorder.start()
     recorder.put("decisions", rows(1, request_id="before it hangs"))
-    for _ in range(500):
-        if await read(server, "SELECT 1 FROM decisions WHERE request_id = 'before it hangs'"):
-            break
+    await until_written(registry, 1)
     server.signal(signal.SIGSTOP)
     try:
         recorder.put("decisions", rows(5, request_id="while it hangs"))
@@ -130,17 +126,12 @@ async def test_a_server_that_hangs_does_not_hold_the_end(server: ClickHouseServe
 
 
 async def test_rows_wait_while_the_server_is_away_and_arrive_when_it_is_back(server: ClickHouseServer) -> None:
-    recorder = Recorder(
-        QueueSettings(block_interval="10ms"),
-        Registry(),
-        SystemClock(),
-        ClickHouseSink(server.target, "word", LAYOUT, STATEMENTS),
-    )
+    registry = Registry()
+    sink = ClickHouseSink(server.target, "word", LAYOUT, STATEMENTS)
+    recorder = Recorder(QueueSettings(block_interval="10ms"), registry, SystemClock(), sink)
     recorder.start()
     recorder.put("decisions", rows(5, request_id="before"))
-    for _ in range(500):
-        if await read(server, "SELECT 1 FROM decisions WHERE request_id = 'before'"):
-            break
+    await until_written(registry, 5)
     server.kill()
     recorder.put("decisions", rows(5, request_id="while away"))
     server.start()

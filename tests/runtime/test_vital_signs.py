@@ -4,7 +4,11 @@ import os
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
+
+import pytest
 
 from mixer_py.instruments import Registry, Table, TableReader
 from mixer_py.runtime.vital_signs import Pulse, VitalSigns, thread_cpu_seconds
@@ -32,7 +36,7 @@ def watch(tmp_path: Path, burn: float, after: str, seconds: float) -> list[str |
     process = subprocess.Popen([sys.executable, "-c", BURN.replace("{after}", after), str(table), str(burn)])
     try:
         reader = TableReader(table)
-        pulse = Pulse(process.pid, reader, lambda: 0.3, heartbeat_timeout=1000)
+        pulse = Pulse(process.pid, reader, lambda: 0.3, max_hang=1000)
         seen: list[str | None] = []
         until = time.monotonic() + seconds
         while time.monotonic() < until and "stalled" not in seen:
@@ -63,23 +67,37 @@ def test_many_short_evaluations_are_none(tmp_path: Path) -> None:
     assert set(watch(tmp_path, burn=0.01, after=after, seconds=2)) == {None}
 
 
-def test_a_loop_that_stands_still_is_hung_unless_it_loads(tmp_path: Path) -> None:
-    table = Table(tmp_path / "t")
-    signs, reader = VitalSigns(Registry(table)), TableReader(tmp_path / "t")
-    pulse = Pulse(os.getpid(), reader, lambda: 1.0, 10.0)
-    assert pulse.examine(0) is None
-    assert pulse.examine(9) is None
+@pytest.fixture
+def shown(tmp_path: Path) -> Iterator[tuple[VitalSigns, Pulse]]:
+    """What this process shows, and what is seen of it; its loop may stand still for ten seconds."""
+    with closing(Table(tmp_path / "t")) as table, closing(TableReader(tmp_path / "t")) as reader:
+        yield VitalSigns(Registry(table)), Pulse(os.getpid(), reader, lambda: 1.0, 10.0)
+
+
+def looked_at(pulse: Pulse, begin: int, end: int) -> set[str | None]:
+    """What it says at one look a second."""
+    return {pulse.examine(now) for now in range(begin, end + 1)}
+
+
+def test_a_loop_that_stands_still_is_hung_unless_it_loads(shown: tuple[VitalSigns, Pulse]) -> None:
+    signs, pulse = shown
+    assert looked_at(pulse, 0, 9) == {None}
     signs.beat()
-    assert pulse.examine(11) is None
-    assert pulse.examine(20) is None
-    assert pulse.examine(22) == "hung"
+    assert looked_at(pulse, 10, 20) == {None}
+    assert pulse.examine(21) == "hung"
     signs.loading(now=True)
-    assert pulse.examine(1000) is None
+    assert looked_at(pulse, 22, 50) == {None}
     signs.loading(now=False)
-    assert pulse.examine(1009) is None
-    assert pulse.examine(1011) == "hung"
-    reader.close()
-    table.close()
+    assert looked_at(pulse, 51, 60) == {None}
+    assert pulse.examine(61) == "hung"
+
+
+def test_a_loop_that_was_paused_together_with_who_looks_is_not_hung(shown: tuple[VitalSigns, Pulse]) -> None:
+    _, pulse = shown
+    assert pulse.examine(0) is None
+    assert pulse.examine(3600) is None
+    assert looked_at(pulse, 3601, 3609) == {None}
+    assert pulse.examine(3610) == "hung"
 
 
 def test_cpu_of_the_main_thread_is_what_the_kernel_says() -> None:

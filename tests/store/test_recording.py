@@ -12,6 +12,7 @@ from mixer_py.instruments import Registry, SystemClock
 from mixer_py.telemetry.recorder import Recorder
 from mixer_py.telemetry.settings import QueueSettings
 from mixer_py.telemetry.store import StoreClient
+from tests.parts.books import booked, until_written
 from tests.store.store_process import PATIENCE, StoreProcess, rows
 
 pytestmark = pytest.mark.chdb
@@ -31,24 +32,10 @@ async def recorder(running: StoreProcess, registry: Registry) -> AsyncIterator[R
     await writing.drain(0.1)
 
 
-def booked(registry: Registry, name: str, **labels: str) -> float:
-    return sum(
-        values[0]
-        for series, values in registry.read()
-        if series.name == name and labels.items() <= dict(series.labels).items()
-    )
-
-
 async def put(recorder: Recorder, turns: range) -> None:
     for turn in turns:
         recorder.put("decisions", rows(100, f"r-{turn}"))
         await asyncio.sleep(0.005)
-
-
-async def until_written(registry: Registry, count: int) -> None:
-    async with asyncio.timeout(PATIENCE):
-        while booked(registry, "mixer_rows_total", table="decisions", state="written") < count:
-            await asyncio.sleep(0.01)
 
 
 async def test_rows_arrive_once_though_the_store_is_killed(

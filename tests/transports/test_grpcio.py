@@ -15,6 +15,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
 from mixer_py.calls import Call
+from mixer_py.demo.processes import Ports
 from mixer_py.errors import EvaluationError, ProcessError
 from mixer_py.instruments import FakeClock, Registry, SystemClock
 from mixer_py.transports import Admission, Forwarder, GrpcioServer, HandlerTable, ServerLimits
@@ -253,15 +254,12 @@ async def tell_caller(_message: bytes, call: Call) -> bytes:
     return b"authenticated" if call.authenticated else b"anybody"
 
 
-async def test_a_caller_is_authenticated_on_a_unix_socket_only(tmp_path: Path) -> None:
+async def test_a_caller_is_authenticated_on_a_unix_socket_only(tmp_path: Path, ports: Ports) -> None:
     clock = SystemClock()
     admission = Admission(10, clock, Registry())
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
     servers = [
         GrpcioServer(address, HandlerTable({CHECK: tell_caller}), LIMITS, admission, clock)
-        for address in (f"unix://{tmp_path / 's'}", f"127.0.0.1:{port}")
+        for address in (f"unix://{tmp_path / 's'}", f"127.0.0.1:{ports.take()}")
     ]
     said = []
     for server in servers:
