@@ -6,7 +6,8 @@ SHELL := /bin/bash
 # The Python to build .venv with; when it is older than 3.11, python3.13, python3.12 and python3.11 are looked for.
 PYTHON ?= python3
 BIN := .venv/bin
-# Processes that share the tests; a module's tests stay together, with the programs that they share.
+# Processes that share the tests; a module's tests stay together, with the programs that they share. Long modules are
+# begun first (the marker `long`): xdist would begin with those of many tests, and leave one process alone at the end.
 PROCESSES ?= 2
 STAMP := .venv/.installed
 # Go's tools of scripts/install-servers are found by tests through PATH.
@@ -32,7 +33,7 @@ demo: $(STAMP) ## the main job on a real Envoy, on this machine; ONCE=1 ends by 
 
 .PHONY: test
 test: $(STAMP) servers lint types ## everything CI runs; ARGS="-k name" selects tests
-	$(BIN)/python -m pytest -n $(PROCESSES) --dist loadfile $(ARGS)
+	$(BIN)/python -m pytest -n $(PROCESSES) --dist loadfile --no-loadscope-reorder $(ARGS)
 
 .PHONY: lint
 lint: $(STAMP) ## style, and the arrows between rooms

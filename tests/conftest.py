@@ -25,6 +25,16 @@ def pytest_configure(config: pytest.Config) -> None:
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     skip_what_is_missing(items)
+    begin_with_long_modules(items)
+
+
+def begin_with_long_modules(items: list[pytest.Item]) -> None:
+    """Else processes that share the tests would not end together."""
+    minutes = dict.fromkeys((item.path for item in items), 0.0)
+    for item in items:
+        for mark in item.iter_markers("long"):
+            minutes[item.path] = max(minutes[item.path], *mark.args)
+    items.sort(key=lambda item: -minutes[item.path])
 
 
 def pytest_make_parametrize_id(val: object, argname: str) -> str | None:

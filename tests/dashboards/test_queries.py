@@ -17,7 +17,7 @@ from tests.parts.echo import Echo
 from tests.parts.programs import Programs
 from tests.parts.upstream import Upstream
 
-pytestmark = [pytest.mark.prometheus, pytest.mark.envoy, pytest.mark.chdb, pytest.mark.valkey]
+pytestmark = [pytest.mark.prometheus, pytest.mark.envoy, pytest.mark.chdb, pytest.mark.valkey, pytest.mark.long(2)]
 
 REPORTERS = ["source", "destination", "(destination|source)"]
 """What $qrep of Istio's dashboards can be set to; the last is both."""

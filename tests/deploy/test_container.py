@@ -46,6 +46,7 @@ def image(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Image]:
         yield made
 
 
+@pytest.mark.long(1)
 @pytest.mark.buildah
 def test_it_starts_is_healthy_answers_and_drains(image: Image, programs: Programs, tmp_path: Path):
     etc = tmp_path / "etc"

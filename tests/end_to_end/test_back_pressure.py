@@ -9,7 +9,7 @@ import pytest
 from tests.parts.envoy_proxy import Bootstrap, EnvoyProxy, manager
 from tests.parts.mixer_process import Mixer, eventually
 
-pytestmark = [pytest.mark.envoy, pytest.mark.chdb]
+pytestmark = [pytest.mark.envoy, pytest.mark.chdb, pytest.mark.long(1)]
 
 SLOW = {"rows": 20, "block_rows": 4, "block_interval": "1ms"}
 """A part for every four rows takes chDB far longer than Envoy needs for four requests."""

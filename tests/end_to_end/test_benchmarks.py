@@ -29,6 +29,7 @@ def reports(tmp_path_factory) -> Path:
     return folder
 
 
+@pytest.mark.long(5)
 @pytest.mark.envoy
 @pytest.mark.chdb
 @pytest.mark.valkey

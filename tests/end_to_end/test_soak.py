@@ -10,7 +10,7 @@ import pytest
 from mixer_py.demo.processes import own_environment
 from tests.parts.presence import ROOT
 
-pytestmark = pytest.mark.chdb
+pytestmark = [pytest.mark.chdb, pytest.mark.long(1)]
 
 
 def test_every_request_is_in_every_book_and_memory_stays_flat(tmp_path):

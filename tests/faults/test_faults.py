@@ -19,6 +19,7 @@ def test_the_page_tells_of_each_and_every_promise_was_kept():
     assert told == {fault.name: "yes" for fault in FAULTS}
 
 
+@pytest.mark.long(2)
 @pytest.mark.envoy
 @pytest.mark.chdb
 @pytest.mark.valkey

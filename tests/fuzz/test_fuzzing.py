@@ -24,6 +24,7 @@ def test_a_case_that_was_found_is_no_trouble_any_more(name: str, case: str) -> N
     load(name).check((CORPUS / name / case).read_bytes())
 
 
+@pytest.mark.long(1)
 @pytest.mark.parametrize("name", names())
 def test_a_short_run_finds_nothing(name: str, monkeypatch, tmp_path: Path) -> None:
     monkeypatch.setattr(run, "INPUTS", tmp_path)

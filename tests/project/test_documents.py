@@ -139,6 +139,7 @@ def run_command(workplace: Workplace, place: str, command: list[str]) -> None:
     assert done.returncode == 0, f"{place}: {' '.join(command)}\n{done.stdout}{done.stderr}"
 
 
+@pytest.mark.long(5)
 @pytest.mark.envoy
 @pytest.mark.chdb
 @pytest.mark.parametrize("document", DOCUMENTS, ids=name_of)
