@@ -28,6 +28,7 @@ _PREFIX_BYTES = 5
 _MOST_BYTES = 4 << 20
 _MOST_STREAMS = 1000
 _MOST_METADATA = 16 << 10
+_MOST_WAITING = 10_000
 
 
 def _framed(message: bytes) -> bytes:
@@ -67,7 +68,7 @@ async def _serve(host: EnvoyHost, stop: asyncio.Event) -> int:
             name,
             [tcp(ip, int(port), both_families=False)],
             application,
-            Manners(_MOST_BYTES, 0, _MOST_STREAMS, _MOST_METADATA),
+            Manners(_MOST_BYTES, 0, _MOST_STREAMS, _MOST_METADATA, _MOST_WAITING),
         ),
     )
     await stop.wait()

@@ -104,8 +104,9 @@ class ServerSettings(Settings):
     max_in_flight: Annotated[int, Ge(1)] = 1000
     """Calls that a worker holds at once; above it a call fails at once with UNAVAILABLE."""
     max_waiting: Annotated[int, Ge(1), Le(_INT32)] = 256
-    """Calls that may wait for a worker, on the transport grpcio; one more fails at once with CANCELLED. The last of
-    256 is answered after about 80 ms, at 0.3 ms each; that has to be less than callers wait."""
+    """Calls that may wait for a worker; on the transport envoy those that it works on count, too. One more fails at
+    once, with CANCELLED on grpcio and UNAVAILABLE on envoy. The last of 256 is answered after about 80 ms, at 0.3 ms
+    each; that has to be less than callers wait."""
     max_streams: Annotated[int, Ge(1), Le(_INT32)] = 1000
     """Calls that a connection may have open at once, log streams among them. A client is told so and waits, or connects
     once more; a call above it is reset (REFUSED_STREAM)."""

@@ -38,6 +38,7 @@ def envoy_server(
             (str(place[0]), address.port, family is socket.AF_INET6 and place[0] == "::") for family, place in found
         ]
     manners = Manners(
-        limits.max_message_bytes, limits.max_connection_age, limits.max_streams, limits.max_metadata_bytes
-    )
+        limits.max_message_bytes, limits.max_connection_age, limits.max_streams, limits.max_metadata_bytes,
+        limits.max_waiting,
+    )  # fmt: skip
     return EnvoyServer(str(address), places, table, manners, admission, clock, host, sharers=sharers, tls=tls)

@@ -20,8 +20,9 @@ async def _serve(host: EnvoyHost, stop: asyncio.Event) -> int:
     address = os.environ[ADDRESS]
     name, _, port = address.rpartition(":")
     manners = Manners(
-        LIMITS.max_message_bytes, LIMITS.max_connection_age, LIMITS.max_streams, LIMITS.max_metadata_bytes
-    )
+        LIMITS.max_message_bytes, LIMITS.max_connection_age, LIMITS.max_streams, LIMITS.max_metadata_bytes,
+        LIMITS.max_waiting,
+    )  # fmt: skip
     table = HandlerTable(faulty.table.unary)
     server = EnvoyServer(address, [(name, int(port), False)], table, manners, faulty.admission, faulty.clock, host)
     await server.start()

@@ -24,7 +24,7 @@ from mixer_py.transports.handlers import HandlerTable
 
 METHOD = "/test.Service/Method"
 FOLDER, PORT, LIVES = "TEST_FOLDER", "TEST_PORT", "TEST_LIVES"
-MOST_BYTES, MOST_CALLS, GRACE = 3_000_000, 20, 20.0
+MOST_BYTES, MOST_CALLS, MOST_WAITING, GRACE = 3_000_000, 20, 60, 20.0
 
 
 class Panic(BaseException):
@@ -44,8 +44,9 @@ FAILURES = {
 class Handler:
     """Does what a message says; keeps a book of what became of the slow ones."""
 
-    def __init__(self) -> None:
+    def __init__(self, registry: Registry) -> None:
         self._book: list[str] = []
+        self._refused = registry.counter("mixer_calls_refused_total", "Of Admission.", ("reason",)).labels("waiting")
 
     async def __call__(self, message: bytes, call: Call) -> bytes | None:
         word, _, argument = message[:100].decode("latin-1").partition(" ")
@@ -60,6 +61,8 @@ class Handler:
             await asyncio.sleep(60)
         if word == "book":
             return " ".join(self._book).encode()
+        if word == "refused":
+            return b"%d" % self._refused.value
         if word == "call":
             return f"{call.deadline is not None} {call.authenticated}".encode()
         return {"nothing": None, "text": "text"}.get(word, message)  # type: ignore[return-value]  # those are faults
@@ -82,14 +85,14 @@ def _die() -> None:
 
 async def serve(host: EnvoyHost, stop: asyncio.Event) -> int:
     """Listens until SIGTERM, and drains."""
-    clock, port = SystemClock(), int(os.environ[PORT])
-    table = HandlerTable({METHOD: Handler()}, reflection=False)  # type: ignore[dict-item]  # it gives what is no bytes
+    clock, port, registry = SystemClock(), int(os.environ[PORT]), Registry()
+    table = HandlerTable({METHOD: Handler(registry)}, reflection=False)  # type: ignore[dict-item]  # it gives what is no bytes
     server = EnvoyServer(
         f"127.0.0.1:{port}",
         [("127.0.0.1", port, False)],
         table,
-        Manners(MOST_BYTES, 600, 1000, 16 << 10),
-        Admission(MOST_CALLS, clock, Registry()),
+        Manners(MOST_BYTES, 600, 1000, 16 << 10, MOST_WAITING),
+        Admission(MOST_CALLS, clock, registry),
         clock,
         host,
     )

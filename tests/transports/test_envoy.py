@@ -17,11 +17,13 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from mixer_py.demo.processes import Program, accepts
 from tests.parts.mixer_process import eventually
 from tests.parts.presence import ROOT
-from tests.transports.in_envoy import METHOD, MOST_BYTES, MOST_CALLS
+from tests.parts.raw_grpc import raw
+from tests.transports.in_envoy import METHOD, MOST_BYTES, MOST_CALLS, MOST_WAITING
 
 pytestmark = pytest.mark.envoy
 
 SECONDS = 60.0
+UNAVAILABLE = grpc.StatusCode.UNAVAILABLE.value[0]
 READY = grpc.ChannelConnectivity.READY
 Caller = Callable[..., bytes]
 
@@ -144,6 +146,18 @@ def test_above_max_in_flight_calls_are_unavailable_at_once(call):
             assert "max_in_flight" in one.details()
         one.cancel()
     eventually(lambda: call.future(b"x", timeout=SECONDS).code() == grpc.StatusCode.OK, "room again")
+
+
+def test_above_max_waiting_envoy_itself_refuses_counts_and_goes_on_to_answer_health(channel, call, port: int):
+    before = int(call(b"refused"))
+    with raw(f"127.0.0.1:{port}") as connection:
+        held = [connection.open(METHOD) for _ in range(MOST_WAITING + 5)]  # each waits for its message
+        connection.until(lambda: sum(connection.replies[stream].is_over for stream in held) == 5)
+        refused = [connection.replies[stream] for stream in held if connection.replies[stream].is_over]
+        assert {reply.status for reply in refused} == {UNAVAILABLE}
+        assert health_pb2_grpc.HealthStub(channel).Check(health_pb2.HealthCheckRequest(), timeout=SECONDS).status == 1
+    eventually(lambda: call.future(b"x", timeout=SECONDS).code() == grpc.StatusCode.OK, "room again")
+    eventually(lambda: int(call(b"refused")) - before >= len(refused), "the count of those that were refused")
 
 
 def test_it_speaks_http2_only(port: int):

@@ -24,6 +24,9 @@ Asgi = Callable[[Event, Receive, Send], Awaitable[None]]
 _START_SECONDS: Final = 60.0
 _PAUSE_SECONDS: Final = 0.02
 _ASK_SECONDS: Final = 10.0
+_LOOK_SECONDS: Final = 1.0
+_REFUSED: Final = "http.calls.adaptive_concurrency.gradient_controller.rq_blocked"
+"""Calls of all listeners that Envoy has refused by itself (`resources`)."""
 
 
 class EnvoyHost:
@@ -47,6 +50,8 @@ class EnvoyHost:
         self._applications: dict[str, Asgi] = {NOBODY: _answer_nobody}
         self._version = 0
         self._named = 0
+        self._refused = 0
+        self._looking: asyncio.Task[None] | None = None
 
     def find(self, name: str) -> Asgi:
         """What answers at a listener, by the name that `take` gave it; for pyvoy.
@@ -92,6 +97,19 @@ class EnvoyHost:
     def hurry(self) -> None:
         """Asks the clients of idle connections to go, too."""
         self.files.write_hurry(now=True)
+
+    def tell_refused(self, count: Callable[[int], None]) -> None:
+        """From now on tells every second how many calls Envoy has refused by itself since it told last."""
+        if self._looking is None:
+            self._looking = asyncio.create_task(self._tell_refused(count))
+
+    async def _tell_refused(self, count: Callable[[int], None]) -> None:
+        while True:
+            await asyncio.sleep(_LOOK_SECONDS)
+            with contextlib.suppress(ProcessError):  # it is asked again, and the number only grows
+                refused = await self.count(_REFUSED)
+                count(refused - self._refused)
+                self._refused = refused
 
     async def count(self, statistic: str) -> int:
         """One of Envoy's numbers, by its whole name.

@@ -13,12 +13,17 @@ from pathlib import Path
 from typing import Any, Final
 
 from mixer_py.transports.envoy.files import HostFiles
+from mixer_py.transports.envoy.health import METHOD
 
 Resource = Mapping[str, Any]
 
 _TYPE: Final = "type.googleapis.com/"
 _MANAGER: Final = "envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager"
 _MODULE_FILTER: Final = "envoy.extensions.filters.http.dynamic_modules.v3.DynamicModuleFilter"
+_CONCURRENCY: Final = "envoy.extensions.filters.http.adaptive_concurrency.v3.AdaptiveConcurrency"
+_BOUND: Final = "bound"
+"""Name of the filter that refuses what is too much."""
+_NOT_FOR_THIS: Final = "envoy.config.route.v3.FilterConfig"
 _MUTATION: Final = "envoy.extensions.filters.http.header_mutation.v3.HeaderMutation"
 _INTERNAL_LISTENER: Final = "envoy.extensions.bootstrap.internal_listener.v3.InternalListener"
 _PRESSURE: Final = "envoy.extensions.resource_monitors.injected_resource.v3.InjectedResourceConfig"
@@ -35,6 +40,7 @@ _MOST_HEADERS_KIB: Final = 8192
 """More Envoy does not let a listener take."""
 _OWNER_ONLY: Final = 0o600
 _IDLE: Final = "3600s"
+_RARELY: Final = "3600s"
 _STREAM_IDLE: Final = "300s"
 _GOAWAY_PAUSE: Final = "1s"
 """Between the GOAWAY that lets calls on their way still come, and the one that ends the connection."""
@@ -69,12 +75,14 @@ class Manners:
         max_connection_age: seconds after which a connection gets GOAWAY.
         max_streams: calls that a connection may have open at once; one more is reset.
         max_metadata_bytes: of the headers of a call.
+        max_waiting: calls that were handed to Python and have no answer yet; Envoy refuses one more with UNAVAILABLE.
     """
 
     max_message_bytes: int
     max_connection_age: float
     max_streams: int
     max_metadata_bytes: int
+    max_waiting: int
 
 
 def bootstrap(files: HostFiles, application: Application, node: str) -> Resource:
@@ -88,7 +96,7 @@ def bootstrap(files: HostFiles, application: Application, node: str) -> Resource
     host = {
         "name": NOBODY,
         "internal_listener": {},
-        "filter_chains": [{"filters": [_manager(application.beside(NOBODY), Manners(0, 0.0, 1, _KIB))]}],
+        "filter_chains": [{"filters": [_manager(application.beside(NOBODY), Manners(0, 0.0, 1, _KIB, 1))]}],
     }
     return {
         "node": {"id": node, "cluster": "mixer"},
@@ -193,10 +201,38 @@ def _manager(application: Application, manners: Manners) -> Resource:
         "max_request_headers_kb": min(-(-manners.max_metadata_bytes // _KIB), _MOST_HEADERS_KIB),
         "stream_idle_timeout": _STREAM_IDLE,
         "drain_timeout": _GOAWAY_PAUSE,
-        "route_config": {"virtual_hosts": [{"name": "all", "domains": ["*"]}]},
-        "http_filters": [_headers(), _python(application)],
+        "route_config": {"virtual_hosts": [{"name": "all", "domains": ["*"], "routes": [_health()]}]},
+        "http_filters": [_bound(manners.max_waiting), _headers(), _python(application)],
     }
     return {"name": "envoy.filters.network.http_connection_manager", "typed_config": config}
+
+
+def _bound(most: int) -> Resource:
+    """Refuses calls above so many at once, by Envoy itself: in Python a refusal costs most of what an answer does.
+
+    The filter is made to find such a number by itself, from latencies. Here it stays: what is least and most is one.
+    """
+    return {
+        "name": _BOUND,
+        "typed_config": {
+            "@type": _TYPE + _CONCURRENCY,
+            "gradient_controller_config": {
+                "sample_aggregate_percentile": {"value": 50},
+                "concurrency_limit_params": {"max_concurrency_limit": most, "concurrency_update_interval": _RARELY},
+                "min_rtt_calc_params": {"min_concurrency": most, "fixed_value": _RARELY},
+            },
+        },
+    }
+
+
+def _health() -> Resource:
+    """Whoever asks for health is no load, and has to learn that this is alive. A route decides nothing else here."""
+    exempt = {"@type": _TYPE + _NOT_FOR_THIS, "disabled": True}
+    return {
+        "match": {"path": METHOD},
+        "non_forwarding_action": {},
+        "typed_per_filter_config": {_BOUND: exempt},
+    }
 
 
 def _headers() -> Resource:

@@ -102,6 +102,7 @@ class EnvoyServer:
             await self._host.add(self._name, self._listener)
         except ProcessError as error:
             raise ProcessError(f"cannot listen on {self.address}: {error}") from error
+        self._host.tell_refused(self._admission.count_untaken)
         self._place.publish()
         if self._handshakes is not None:
             self._watching = asyncio.create_task(self._handshakes.watch())
