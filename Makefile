@@ -97,6 +97,10 @@ bench-workers: $(STAMP) ## measure a request with more and more workers, over 16
 bench-transports: $(STAMP) ## measure both transports, each against its own floor (some minutes)
 	$(BIN)/python benchmarks/transports.py $(ARGS)
 
+.PHONY: bench-overload
+bench-overload: $(STAMP) ## measure what is left of the capacity when two and three times as much arrives (some minutes)
+	$(BIN)/python benchmarks/overload.py $(ARGS)
+
 .PHONY: bench-compare
 bench-compare: $(STAMP) ## what changed between two runs beyond noise: A=before.json B=after.json
 	$(BIN)/python benchmarks/compare.py $(A) $(B)

@@ -63,6 +63,7 @@ BENCHMARKS: Final = (
     ),
     Benchmark("transports", "transports.py", "bench-transports", ("--rounds", "1", "--calls", "200")),
     Benchmark("telemetry", "telemetry.py", "bench-telemetry", ("--short",)),
+    Benchmark("overload", "overload.py", "bench-overload", ("--short",)),
     Benchmark("workers", "workers.py", "bench-workers", ("--rounds", "1", "--calls", "200", "--workers", "1", "2")),
 )  # fmt: skip
 """In the order in which they run."""
@@ -101,6 +102,9 @@ BUDGETS: Final = (
     Budget("a log entry, to Prometheus and to ClickHouse's block", "main-job", "entry.floors", 0.08,
            "OpenTelemetry's receiver: 0.35 to 0.45 grpcio floors, receiving only"),
     Budget("memory of a worker without chDB, at rest", "main-job", "memory.worker.idle", 143, "OPA: 49 MiB"),
+    Budget("capacity lost at three times the load, on grpcio", "overload", "grpcio.alone.3.lost", 0.2),
+    Budget("the same where callers stop by themselves", "overload", "grpcio.breaker.3.lost", 0.2),
+    Budget("the same on envoy", "overload", "envoy.breaker.3.lost", 0.2),
     Budget("CPU of a check with two workers, as part of that with one", "workers", "check-64.2.ratio", 1.1),
 )  # fmt: skip
 """150 MB are 143 MiB. Those of requests for quota are in envoy floors; on grpcio they are held against its own."""
@@ -114,6 +118,7 @@ GROWTH: Final = (
     ("label sets", "telemetry-label-sets.svg"),
     ("workers", "workers.svg"),
     ("requests a second", "fixed-rates.svg"),
+    ("calls above the capacity", "overload.svg"),
 )
 """What grows, and its chart."""
 

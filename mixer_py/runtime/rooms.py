@@ -23,6 +23,7 @@ from mixer_py.runtime.snapshot import Snapshot
 from mixer_py.services import access_log, ext_authz, rate_limit
 from mixer_py.services.access_log import AccessLogService
 from mixer_py.services.ext_authz import Authorization, AuthorizationService
+from mixer_py.services.precedence import Precedence
 from mixer_py.services.rate_limit import RateLimitService
 from mixer_py.services.shadow_feed import ShadowFeed
 from mixer_py.telemetry.access_log.decoding import AccessLogDecoder
@@ -51,7 +52,13 @@ class Rooms:
     """
 
     def __init__(
-        self, snapshot: Snapshot, registry: Registry, clock: Clock, store_socket: Path | None, folder: Path
+        self,
+        snapshot: Snapshot,
+        registry: Registry,
+        clock: Clock,
+        store_socket: Path | None,
+        folder: Path,
+        precedence: Precedence,
     ) -> None:
         """Composes what answers.
 
@@ -62,6 +69,7 @@ class Rooms:
             store_socket: where the store process answers; None without one.
             folder: the private one, where the process of a candidate policy and the embedded Valkey listen, when there
                 are any.
+            precedence: of calls over log streams.
         """
         self._registry = registry
         self._clock = clock
@@ -98,12 +106,9 @@ class Rooms:
         self._user_metrics = UserMetrics(registry, prometheus.metrics)
         self._decoder = AccessLogDecoder(clock, settings.telemetry.privacy, mask)
         self._access_log = AccessLogService(
-            self._decoder,
-            (IstioMetrics(registry, prometheus), self._user_metrics),
-            self._recorder,
-            registry,
-            clock,
-        )
+            self._decoder, (IstioMetrics(registry, prometheus), self._user_metrics), self._recorder, registry, clock,
+            precedence,
+        )  # fmt: skip
 
     def start(self) -> None:
         """Begins to write rows and to connect, and looks for the candidate."""

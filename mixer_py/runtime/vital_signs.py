@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import os
 import threading
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -131,6 +132,20 @@ class Pulse:
         if series is None:
             series = self._series[name] = self._reader.find(name)
         return 0.0 if series is None else self._reader.value(series)
+
+
+def wanted_seconds() -> Callable[[], float]:
+    """Tells for how long the calling thread has run, or was ready to run, until now (proc(5): schedstat).
+
+    On a kernel that keeps no scheduler statistics: for how long it has run.
+    """
+    statistics = Path(f"/proc/self/task/{threading.get_native_id()}/schedstat")
+
+    def read() -> float:
+        running, ready, _ = statistics.read_text(encoding="ascii").split()
+        return (int(running) + int(ready)) / _NANOSECONDS
+
+    return read if statistics.exists() else time.thread_time
 
 
 def thread_cpu_seconds(pid: int, thread: int = 0) -> float:

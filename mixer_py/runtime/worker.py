@@ -40,8 +40,9 @@ from mixer_py.runtime.orders import TlsOrder, WorkerOrder, read_private, write_p
 from mixer_py.runtime.rooms import UNARY, Rooms
 from mixer_py.runtime.snapshot import Snapshot, Sources, build, read
 from mixer_py.runtime.succession import hand_on, hand_on_rest, inherit
-from mixer_py.runtime.vital_signs import VitalSigns
+from mixer_py.runtime.vital_signs import VitalSigns, wanted_seconds
 from mixer_py.runtime.weight import HEAVY_CONNECTION_AGE, is_costly
+from mixer_py.services.precedence import Precedence
 from mixer_py.transports import (
     Admission,
     EnvoyHost,
@@ -74,6 +75,7 @@ class Worker:
         self._tls: dict[str, ListenerTls] = {}
         self._credentials: Mapping[str, Credentials] = {}
         self._rooms: Rooms | None = None
+        self._admission: Admission
         self._prepared: Snapshot | None = None
         self._configuration = Configuration()
         self._folder = Path()
@@ -161,7 +163,9 @@ class Worker:
         configure_logs(configuration.log, "worker")
         await load_engine(configuration.policy)
         snapshot, reply = self._build(order, path.parent)
-        self._rooms = Rooms(snapshot, self._registry, self._clock, order.store_socket, path.parent)
+        self._admission = Admission(configuration.server.max_in_flight, self._clock, self._registry)
+        precedence = Precedence(wanted_seconds(), lambda: self._admission.arrived, self._clock, self._registry)
+        self._rooms = Rooms(snapshot, self._registry, self._clock, order.store_socket, path.parent, precedence)
         self._folder = path.parent
         self._max_age = configuration.server.max_connection_age
         if is_costly(float(str(reply["cost"]))):
@@ -204,7 +208,7 @@ class Worker:
             settings.max_metadata_bytes,
             settings.max_waiting,
         )
-        admission = Admission(limits.max_in_flight, self._clock, self._registry)
+        admission = self._admission
         for listener in settings.listeners:
             address, services = str(listener.address), listener.service_names
             server = self._server(listener, rooms.table(services), limits, admission)

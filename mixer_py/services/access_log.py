@@ -20,6 +20,7 @@ from mixer_py.calls import Call
 from mixer_py.errors import InvalidRequestError
 from mixer_py.instruments import Clock, Registry
 from mixer_py.instruments.stages import stage_durations
+from mixer_py.services.precedence import Precedence
 from mixer_py.telemetry.access_log.decoding import AccessLogDecoder, DecodedLogs, StreamIdentity, parse_identity
 from mixer_py.telemetry.access_log.wire import pieces
 from mixer_py.telemetry.booking import MALFORMED
@@ -92,11 +93,23 @@ class AccessLogService:
         rows: RowTaker,
         registry: Registry,
         clock: Clock,
+        precedence: Precedence | None = None,
     ) -> None:
+        """Composes it.
+
+        Args:
+            decoder: makes rows of messages.
+            counters: what is computed over the rows besides.
+            rows: where they go.
+            registry: of what is counted.
+            clock: of everything that waits.
+            precedence: of calls over log streams; None where nothing else is answered.
+        """
         self._decoder = decoder
         self._counters = counters
         self._rows = rows
         self._clock = clock
+        self._precedence = precedence
         self._log = structlog.get_logger("access_log")
         self._pending: list[tuple[bytes, StreamIdentity]] = []
         self._pending_bytes = 0
@@ -147,11 +160,16 @@ class AccessLogService:
                 if first or message.startswith(_IDENTIFIER_TAG):
                     identity, first = _identity(message, identity), False
                 stream.last_message = self._clock.monotonic()
+                if self._precedence is not None:
+                    self._precedence.used()
                 if len(message) > _LARGE_BYTES:
                     await self._take_large(message, identity)
                 else:
                     self._take(message, identity)
                 await self._find_room()
+                if self._precedence is not None and self._precedence.holds:
+                    await self._precedence.give_way()
+                    stream.last_message = self._clock.monotonic()  # what came meanwhile is unread
             self._streams.discard(stream)
             if not self._draining:
                 self.flush()
@@ -211,6 +229,9 @@ class AccessLogService:
         Envoy never half-closes on its own, so waiting for it would take for ever; what it sent before is read first.
         """
         self._draining = True
+        if self._precedence is not None:
+            self._precedence.release()
+            await asyncio.sleep(0)  # those that were held go on first
         deadline = self._clock.monotonic() + min(grace, _BUSY_SECONDS)
         while self._streams:
             now = self._clock.monotonic()
@@ -245,7 +266,14 @@ class AccessLogService:
         if self._pending_bytes >= _SLICE_BYTES:
             self.flush()
         elif self._timer is None:
-            self._timer = asyncio.get_running_loop().call_later(_SLICE_SECONDS, self.flush)
+            self._timer = asyncio.get_running_loop().call_later(_SLICE_SECONDS, self._flush_in_turn)
+
+    def _flush_in_turn(self) -> None:
+        """Decodes what is gathered, unless calls come first; what is gathered is less than a slice."""
+        if self._precedence is not None and self._precedence.holds:
+            self._timer = asyncio.get_running_loop().call_later(_SLICE_SECONDS, self._flush_in_turn)
+        else:
+            self.flush()
 
 
 def _identity(message: bytes, current: StreamIdentity) -> StreamIdentity:

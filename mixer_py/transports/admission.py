@@ -45,6 +45,11 @@ class Admission:
         """Calls that wait or are worked on."""
         return self._in_flight
 
+    @property
+    def arrived(self) -> int:
+        """Calls that came here until now, those that were refused among them."""
+        return self._arrived
+
     async def run(self, handler: UnaryHandler, message: bytes, call: Call) -> bytes:
         """Runs a handler, if there is room and its caller still waits.
 

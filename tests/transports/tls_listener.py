@@ -25,7 +25,7 @@ from mixer_py.transports.envoy.process import become_envoy
 from mixer_py.transports.envoy.resources import Manners
 
 LIMITS = ServerLimits(1000, 10, 600, 5, max_streams=100, max_metadata_bytes=8192, max_waiting=100)
-MANNERS = Manners(LIMITS.max_message_bytes, 600, LIMITS.max_streams, LIMITS.max_metadata_bytes)
+MANNERS = Manners(LIMITS.max_message_bytes, 600, LIMITS.max_streams, LIMITS.max_metadata_bytes, LIMITS.max_waiting)
 CHECK = "/envoy.service.auth.v3.Authorization/Check"
 LIMIT = "/envoy.service.ratelimit.v3.RateLimitService/ShouldRateLimit"
 STREAM = "/envoy.service.accesslog.v3.AccessLogService/StreamAccessLogs"
