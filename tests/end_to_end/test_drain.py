@@ -72,7 +72,7 @@ def test_calls_that_have_arrived_are_answered_before_the_end(make_mixer):
         client.check(check_request())
         busy = [client.check_later(check_request("/slow")) for _ in range(3)]
         waiting = [client.check_later(check_request()) for _ in range(10)]
-        time.sleep(0.2)  # until they have arrived; the worker is busy for longer
+        time.sleep(1)  # until they have arrived; the worker is busy for longer
         mixer.running.signal(signal.SIGTERM)
         codes = [call.code() for call in (*busy, *waiting)]
     assert mixer.running.wait(60) == 0

@@ -32,7 +32,7 @@ def everywhere(limits: int) -> dict[str, int]:
 def make(programs, ports, folder, valkey: Valkey, **settings: object) -> Mixer:
     mixer = Mixer(programs, ports, folder)
     mixer.write("limits.yaml", RULES)
-    mixer.configure({"rate_limit": {"config": ["limits.yaml"], "store": valkey.uri, **settings}})
+    mixer.configure({"rate_limit": {"config": ["limits.yaml"], "store": valkey.uri, "timeout": "10s", **settings}})
     mixer.start()
     return mixer
 
@@ -51,7 +51,7 @@ def test_a_store_that_is_away_makes_limits_not_serving_where_that_is_set(program
     eventually(lambda: mixer.get("/healthz/ready").status == 200, "ready again")
     valkey.kill()
     eventually(lambda: told(mixer) == everywhere(NOT_SERVING), "NOT_SERVING once more")
-    without = {"config": ["limits.yaml"], "store": valkey.uri, "unhealthy_without_store": False}
+    without = {"config": ["limits.yaml"], "store": valkey.uri, "timeout": "10s", "unhealthy_without_store": False}
     mixer.reload(lambda: mixer.configure({"rate_limit": without}))
     eventually(lambda: told(mixer) == everywhere(SERVING), "SERVING where the store does not matter")
 

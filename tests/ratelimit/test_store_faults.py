@@ -80,7 +80,7 @@ async def healed(store: CounterStore, seconds: float = 60) -> int:
 
 
 async def test_killed_it_fails_at_once_and_heals_when_it_is_back(open_at, valkey, registry) -> None:
-    store, node = open_at(valkey.uri), f"127.0.0.1:{valkey.port}"
+    store, node = open_at(valkey.uri, timeout="10s"), f"127.0.0.1:{valkey.port}"
     assert await healed(store) == 999
     valkey.kill()
     begun = time.monotonic()
@@ -97,7 +97,7 @@ async def test_killed_it_fails_at_once_and_heals_when_it_is_back(open_at, valkey
 
 async def test_away_from_the_start_it_fails_at_once_and_heals(open_at, valkey, registry) -> None:
     valkey.kill()
-    store = open_at(valkey.uri)
+    store = open_at(valkey.uri, timeout="10s")
     await failure(store)
     assert opened(registry, f"127.0.0.1:{valkey.port}", "refused") == 1
     valkey.start()
@@ -105,14 +105,14 @@ async def test_away_from_the_start_it_fails_at_once_and_heals(open_at, valkey, r
 
 
 async def test_hung_it_fails_within_the_timeout_then_at_once_and_nothing_is_charged_twice(open_at, valkey, registry):
-    store, node = open_at(valkey.uri), f"127.0.0.1:{valkey.port}"
+    store, node = open_at(valkey.uri, timeout="1s"), f"127.0.0.1:{valkey.port}"
     assert await healed(store) == 999
     valkey.hang()
     begun = time.monotonic()
     waiting = await asyncio.gather(*(store.charge([charge()]) for _ in range(50)), return_exceptions=True)
-    assert 0.3 <= time.monotonic() - begun < 0.3 + SLACK
+    assert 1.0 <= time.monotonic() - begun < 1.0 + SLACK
     assert {type(one) for one in waiting} == {CounterStoreError}
-    assert "no answer within 300 ms" in str(waiting[0])
+    assert "no answer within 1000 ms" in str(waiting[0])
     assert (errors(registry, "timeout"), opened(registry, node, "timeout")) == (50, 1)
     begun = time.monotonic()
     for _ in range(1000):
@@ -124,10 +124,10 @@ async def test_hung_it_fails_within_the_timeout_then_at_once_and_nothing_is_char
 
 async def test_slow_it_is_as_if_it_hung(open_at, valkey, registry) -> None:
     with SlowProxy(valkey.port) as proxy:
-        store = open_at(f"redis://127.0.0.1:{proxy.port}")
+        store = open_at(f"redis://127.0.0.1:{proxy.port}", timeout="1s")
         assert await healed(store) == 999
-        proxy.delay = 2.0
-        assert "no answer within 300 ms" in await failure(store)
+        proxy.delay = 4.0
+        assert "no answer within 1000 ms" in await failure(store)
         proxy.delay = 0.0
         assert await healed(store) == 997
 
@@ -227,8 +227,9 @@ async def test_nonsense_is_a_store_that_is_away(open_at, registry, answer: bytes
             await store.charge([charge()])
         else:
             await failure(store)
-        await asyncio.sleep(0.05)
-        assert opened(registry, node, "nonsense") >= 1
+        async with asyncio.timeout(60):
+            while not opened(registry, node, "nonsense"):
+                await asyncio.sleep(0.01)
 
 
 @pytest.mark.parametrize(
