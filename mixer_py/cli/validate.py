@@ -31,6 +31,7 @@ from mixer_py.ratelimit.rules import Rules
 from mixer_py.ratelimit.stores.opening import check_store
 from mixer_py.runtime.certificate_files import read_all
 from mixer_py.runtime.counters import require_valkey
+from mixer_py.runtime.data_plane import read_data_plane
 
 EXAMPLES = ("mixer validate -c mixer.yaml", "mixer validate --format json")
 
@@ -82,6 +83,7 @@ def validate(arguments: argparse.Namespace) -> Report:
     loads.append(partial(Rules.load, configuration.rate_limit))
     loads.append(partial(check_store, configuration.rate_limit))
     loads.append(partial(require_valkey, configuration))
+    loads.append(partial(read_data_plane, configuration.server))
     for load_one in loads:
         try:
             load_one()

@@ -1,4 +1,4 @@
-"""Where something listens: `host:port`, `[::1]:9091` or `unix:///path`, parsed once.
+"""Where something listens: `host:port`, `[::1]:9091`, `unix:///path` or `internal://name`, parsed once.
 
 Not for: binding, or asking DNS; a name is kept as it is written.
 """
@@ -15,6 +15,8 @@ from pydantic import PlainSerializer, PlainValidator, WithJsonSchema
 _MAX_UNIX_PATH = 102  # bytes of sockaddr_un.sun_path on Linux, without its final zero and a successor's mark
 _HOST_AND_PORT = re.compile(r"(?:\[([0-9A-Fa-f:.%a-z]+)\]|([^:\[\]/\s]*)):(\d{1,5})")
 _UNIX = "unix://"
+_INTERNAL = "internal://"
+_INTERNAL_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,62}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,14 +24,21 @@ class Address:
     """One address to listen on or to connect to.
 
     Attributes:
-        host: name or IP address without brackets; empty for a unix socket.
-        port: 0 to 65535, where 0 lets the system choose; 0 for a unix socket.
-        path: absolute path of a unix socket; empty for TCP.
+        host: name or IP address without brackets; empty unless it is TCP.
+        port: 0 to 65535, where 0 lets the system choose; 0 unless it is TCP.
+        path: absolute path of a unix socket; else empty.
+        internal: name of an internal listener of the Envoy that mixer is in; else empty.
     """
 
     host: str = ""
     port: int = 0
     path: str = ""
+    internal: str = ""
+
+    @property
+    def is_tcp(self) -> bool:
+        """Whether this is an address of the network."""
+        return not self.path and not self.internal
 
     @property
     def is_unix(self) -> bool:
@@ -39,7 +48,7 @@ class Address:
     @property
     def is_loopback(self) -> bool:
         """Whether only this machine can reach it; a name other than `localhost` counts as reachable."""
-        if self.path or self.host == "localhost":
+        if not self.is_tcp or self.host == "localhost":
             return True
         try:
             return ipaddress.ip_address(self.host).is_loopback
@@ -50,6 +59,8 @@ class Address:
         """The text that `parse_address` reads back; also a gRPC target."""
         if self.path:
             return f"{_UNIX}{self.path}"
+        if self.internal:
+            return f"{_INTERNAL}{self.internal}"
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
 
 
@@ -63,6 +74,8 @@ def parse_address(value: object) -> Address:
         return value
     if not isinstance(value, str):
         raise ValueError(f"{value!r} is not an address; write host:port as in 127.0.0.1:9091")  # noqa: TRY004 (pydantic)
+    if value.startswith("internal:"):
+        return _parse_internal(value)
     return _parse_unix(value) if value.startswith("unix:") else _parse_tcp(value)
 
 
@@ -73,6 +86,15 @@ def _parse_unix(text: str) -> Address:
     if "\0" in path or len(path.encode()) > _MAX_UNIX_PATH:
         raise ValueError(f"{text!r} is too long for a unix socket: at most {_MAX_UNIX_PATH} bytes of path")
     return Address(path=path)
+
+
+def _parse_internal(text: str) -> Address:
+    name = text.removeprefix(_INTERNAL)
+    if name == text or _INTERNAL_NAME.fullmatch(name) is None:
+        raise ValueError(
+            f"{text!r} is not an internal listener; write a name of letters, digits, _ and -, as in internal://mixer"
+        )
+    return Address(internal=name)
 
 
 def _parse_tcp(text: str) -> Address:

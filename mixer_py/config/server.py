@@ -8,6 +8,7 @@ from annotated_types import Ge, Le
 from pydantic import ValidationInfo, field_validator, model_validator
 
 from mixer_py.config.address import Address, ListenAddress
+from mixer_py.config.data_plane import DataPlaneSettings
 from mixer_py.config.tls import ServiceName, TlsSettings
 from mixer_py.envoy_parts import find_parts
 from mixer_py.errors import ProcessError
@@ -28,7 +29,8 @@ class ListenerSettings(Settings):
     """One address that Envoy calls."""
 
     address: ListenAddress = Address("127.0.0.1", 9091)
-    """Where to listen: `host:port`, `[::1]:9091` or `unix:///path`."""
+    """Where to listen: `host:port`, `[::1]:9091` or `unix:///path`; `internal://name` is an internal listener of the
+    Envoy of `server.data_plane`."""
     transport: Literal["grpcio", "envoy"] = "grpcio"
     """What carries the calls. `envoy` is Envoy itself with mixer inside: a single call takes less CPU, and there are no
     streams; it needs `mixer-py[envoy]`. See transports.md."""
@@ -36,7 +38,7 @@ class ListenerSettings(Settings):
     """What is answered there; `all` is every service that the transport carries."""
     tls: TlsSettings | None = None
     """TLS here; what it leaves out is taken from `server.tls`. A unix socket has none: its file says who may
-    connect."""
+    connect; nor has an internal listener, which only its own Envoy can reach."""
 
     @field_validator("services")
     @classmethod
@@ -55,6 +57,8 @@ class ListenerSettings(Settings):
         address: Address | None = info.data.get("address")
         if tls is not None and address is not None and address.is_unix:
             raise ValueError(f"{address} is a unix socket, whose file says who may connect; leave tls out")
+        if tls is not None and address is not None and address.internal:
+            raise ValueError(f"{address} is within one process; leave tls out")
         answered = info.data.get("services", ())
         for name in tls.services if tls is not None else ():
             if answered and not {name, "all"}.intersection(answered):
@@ -65,6 +69,8 @@ class ListenerSettings(Settings):
 
     @model_validator(mode="after")
     def _transport_is_here(self) -> ListenerSettings:
+        if self.address.internal and self.transport != "envoy":
+            raise ValueError(f"{self.address} is within an Envoy; add transport: envoy")
         if self.transport == "envoy":
             try:
                 find_parts()
@@ -88,6 +94,8 @@ class ServerSettings(Settings):
     be without, write `tls` at the others."""
     listeners: tuple[ListenerSettings, ...] = (ListenerSettings(),)
     """The addresses that Envoy calls."""
+    data_plane: DataPlaneSettings | None = None
+    """The Envoy that carries your traffic, started by mixer with its worker inside; see transports.md."""
     workers: Annotated[int, Ge(1), Le(256)] = 1
     """Processes that answer, all at the same addresses: as many as there are cores for them. A connection stays with
     one of them, so clients need several connections for each; see operations.md. With more than one, `memory://` as
@@ -143,10 +151,25 @@ class ServerSettings(Settings):
             raise ValueError("without a listener nothing is answered; leave the key out for 127.0.0.1:9091")
         seen: set[Address] = set()
         for listener in listeners:
-            if listener.address in seen and (listener.address.is_unix or listener.address.port):
+            if listener.address in seen and (not listener.address.is_tcp or listener.address.port):
                 raise ValueError(f"two listeners have the address {listener.address}; name its services in one")
             seen.add(listener.address)
         return listeners
+
+    @field_validator("data_plane")
+    @classmethod
+    def _data_plane_is_asked(
+        cls, data_plane: DataPlaneSettings | None, info: ValidationInfo
+    ) -> DataPlaneSettings | None:
+        listeners: tuple[ListenerSettings, ...] = info.data.get("listeners", ())
+        internal = [listener.address for listener in listeners if listener.address.internal]
+        if data_plane is None and internal:
+            raise ValueError(f"{internal[0]} is an internal listener of an Envoy that is not named; name its bootstrap")
+        if data_plane is not None and listeners and not internal:
+            raise ValueError(
+                "no listener is inside it; add one as {address: internal://mixer, transport: envoy}, or leave it out"
+            )
+        return data_plane
 
     @field_validator("workers")
     @classmethod
@@ -159,7 +182,7 @@ class ServerSettings(Settings):
                     f"{workers} workers cannot share {listener.address}: the kernel spreads connections over processes"
                     " on TCP ports only; listen on a loopback address instead, as 127.0.0.1:9091, or leave it at 1"
                 )
-            if not listener.address.port:
+            if listener.address.is_tcp and not listener.address.port:
                 raise ValueError(
                     f"{workers} workers cannot share {listener.address}: the system would choose another port for each;"
                     " name one, or leave it at 1"
@@ -200,7 +223,7 @@ class ServerSettings(Settings):
     @field_validator("admin")
     @classmethod
     def _admin_is_tcp(cls, admin: Address, info: ValidationInfo) -> Address:
-        if admin.is_unix:
+        if not admin.is_tcp:
             raise ValueError("is host:port; the unix socket of the same pages is server.socket")
         listeners: tuple[ListenerSettings, ...] = info.data.get("listeners", ())
         if admin.port and any(listener.address == admin for listener in listeners):
@@ -209,6 +232,6 @@ class ServerSettings(Settings):
 
 
 def _tls_of(listener: ListenerSettings, defaults: TlsSettings | None) -> TlsSettings | None:
-    if listener.address.is_unix:
+    if not listener.address.is_tcp:
         return None
     return defaults if listener.tls is None else listener.tls.over(defaults)

@@ -188,7 +188,7 @@ def _addresses(
 ) -> Iterator[Finding]:
     """Whether an endpoint is an address of ours, and spoken to as that wants; on other machines that cannot be told."""
     server = configuration.server
-    listeners = {one.address.port: one for one in server.listeners if not one.address.is_unix}
+    listeners = {one.address.port: one for one in server.listeners if one.address.is_tcp}
     named = {inside(one, "endpoint", "address", "socket_address", "port_value") for one in endpoints} - {None}
     ours = [listeners[port] for port in named & listeners.keys()]
     if named and listeners and not ours:

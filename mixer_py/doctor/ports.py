@@ -45,7 +45,7 @@ def examine_ports(configuration: Configuration, running: AbstractSet[str]) -> It
 
 def _who(address: Address) -> str:
     """Who listens there, where that can be told: other users' processes show it to root only."""
-    if address.is_unix:
+    if not address.is_tcp:
         return ""
     inodes = {
         fields[9]

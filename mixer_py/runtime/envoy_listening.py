@@ -28,7 +28,7 @@ def envoy_server(
         ProcessError: a name has no address.
     """
     places = []
-    if not address.is_unix:
+    if address.is_tcp:
         try:
             found = bindable(address)
         except OSError as error:
@@ -41,4 +41,7 @@ def envoy_server(
         limits.max_message_bytes, limits.max_connection_age, limits.max_streams, limits.max_metadata_bytes,
         limits.max_waiting,
     )  # fmt: skip
-    return EnvoyServer(str(address), places, table, manners, admission, clock, host, sharers=sharers, tls=tls)
+    return EnvoyServer(
+        str(address), places, table, manners, admission, clock, host, internal=address.internal, sharers=sharers,
+        tls=tls,
+    )  # fmt: skip

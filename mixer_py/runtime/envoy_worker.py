@@ -13,6 +13,8 @@ from pathlib import Path
 
 from mixer_py.errors import ProcessError
 from mixer_py.runtime.control import die_with_parent
+from mixer_py.runtime.orders import read_private
+from mixer_py.transports.envoy.data_plane import DataPlane
 from mixer_py.transports.envoy.files import HostFiles
 from mixer_py.transports.envoy.process import become_envoy
 
@@ -27,11 +29,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="mixer_py.runtime.envoy_worker")
     parser.add_argument("--control-fd", type=int, required=True)
     parser.add_argument("--table", type=Path, required=True)
+    parser.add_argument("--data-plane", type=Path, help="file with what else this Envoy carries")
     options = parser.parse_args(arguments)
     files = HostFiles(options.table.with_suffix(".files"))
     environment = {CONTROL: str(options.control_fd), TABLE: str(options.table)}
     try:
-        become_envoy(files, INSIDE, "mixer_py.runtime.worker", environment)
+        data_plane = None if options.data_plane is None else read_private(options.data_plane, DataPlane)
+        become_envoy(files, INSIDE, "mixer_py.runtime.worker", environment, data_plane)
     except ProcessError as error:
         print(f"mixer: {error}", file=sys.stderr)  # noqa: T201 (the last word of a process that has no log yet)
         return 1

@@ -30,6 +30,7 @@ from mixer_py.instruments import Registry, SystemClock
 from mixer_py.queries import open_reader
 from mixer_py.runtime.certificates import Certificates
 from mixer_py.runtime.counters import whereabouts
+from mixer_py.runtime.data_plane import ports_of, read_data_plane
 from mixer_py.runtime.fetching import Fetching
 from mixer_py.runtime.health import UNHEALTHY
 from mixer_py.runtime.limits_page import LimitsPage
@@ -43,8 +44,9 @@ from mixer_py.runtime.transport import describe_transport
 from mixer_py.runtime.valkey_role import ValkeyRole
 from mixer_py.runtime.workers import Workers
 from mixer_py.telemetry.user_metrics_settings import Forms
+from mixer_py.transports import DataPlane
 
-FIXED = ("workers", "admin", "socket", "admin_token", "max_message_bytes", "max_in_flight",
+FIXED = ("workers", "data_plane", "admin", "socket", "admin_token", "max_message_bytes", "max_in_flight",
          "max_streams", "max_metadata_bytes", "max_waiting", "max_connection_age",
          "max_connection_age_grace", "max_hang")  # fmt: skip
 """Keys of `server` that hold for the life of a process."""
@@ -55,7 +57,14 @@ _LOOK_AGAIN_SECONDS = 10.0
 class Supervisor:
     """One mixer."""
 
-    def __init__(self, path: Path | None, overrides: Sequence[str], configuration: Configuration, folder: Path) -> None:
+    def __init__(
+        self,
+        path: Path | None,
+        overrides: Sequence[str],
+        configuration: Configuration,
+        folder: Path,
+        data_plane: DataPlane | None = None,
+    ) -> None:
         self._path = path
         self._overrides = overrides
         self._clock = SystemClock()
@@ -72,8 +81,9 @@ class Supervisor:
         self._reader = open_reader(telemetry.clickhouse, socket) if telemetry.clickhouse else None
         self._certificates = Certificates(configuration.server, self._registry, self._clock)
         self._workers = Workers(
-            configuration, self._certificates.credentials, socket, folder, self._metrics, self._registry, self._clock
-        )
+            configuration, self._certificates.credentials, socket, folder, self._metrics, self._registry, self._clock,
+            data_plane,
+        )  # fmt: skip
         self._limits = LimitsPage(self._workers)
         self._valkey = ValkeyRole(folder, self._metrics, self._registry, self._clock)
         self._shadow = ShadowRole(folder, self._metrics, self._registry, self._clock)
@@ -369,9 +379,10 @@ async def _serve(path: Path | None, overrides: Sequence[str]) -> None:
     configure_logs(configuration.log, "supervisor")
     for exposure in exposures(configuration.server):
         structlog.get_logger("runtime").warning(exposure.message, way_out=exposure.way_out)
-    addresses = [listener.address for listener in configuration.server.listeners]
+    data_plane = read_data_plane(configuration.server)
+    addresses = [*(listener.address for listener in configuration.server.listeners), *ports_of(data_plane)]
     with private_folder() as folder, held(addresses):
-        await Supervisor(path, overrides, configuration, folder).run()
+        await Supervisor(path, overrides, configuration, folder, data_plane).run()
 
 
 def serve(path: Path | None, overrides: Sequence[str] = ()) -> int:

@@ -11,7 +11,9 @@ def describe_transport(listener: ListenerSettings) -> Mapping[str, object]:
     """Where it listens, by which transport, for what, and the reason."""
     services = listener.service_names
     streams = [name for name in services if name in STREAMING]
-    if listener.transport == "envoy":
+    if listener.address.internal:
+        why = "it is inside the Envoy that carries the traffic, so no call leaves the process"
+    elif listener.transport == "envoy":
         why = "the settings say so; a single call costs less CPU, and nothing here is a stream"
     elif streams:
         why = f"{' and '.join(streams)} speak in streams, which only grpcio carries"

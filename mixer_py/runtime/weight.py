@@ -24,7 +24,7 @@ def is_heavy(configuration: Configuration, last_cost: float, fetched: Iterable[P
         last_cost: seconds of CPU that the revision in force took.
         fetched: files that belong to it besides those that the configuration names.
     """
-    if any(not listener.address.is_unix and not listener.address.port for listener in configuration.server.listeners):
+    if any(listener.address.is_tcp and not listener.address.port for listener in configuration.server.listeners):
         return False  # nobody else could listen on a port that the system chose
     return is_costly(last_cost) or _weigh_over(
         [*map(Path, (*configuration.policy.bundles, *configuration.rate_limit.config)), *fetched], _HEAVY_BYTES

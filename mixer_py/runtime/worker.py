@@ -45,6 +45,7 @@ from mixer_py.runtime.weight import HEAVY_CONNECTION_AGE, is_costly
 from mixer_py.services.precedence import Precedence
 from mixer_py.transports import (
     Admission,
+    DataPlaneListeners,
     EnvoyHost,
     Forwarder,
     GrpcioServer,
@@ -72,6 +73,7 @@ class Worker:
         self._clock = SystemClock()
         self._vital_signs = VitalSigns(registry)
         self._servers: list[Server] = []
+        self._data_plane: DataPlaneListeners | None = None
         self._tls: dict[str, ListenerTls] = {}
         self._credentials: Mapping[str, Credentials] = {}
         self._rooms: Rooms | None = None
@@ -224,7 +226,18 @@ class Worker:
         await server.start()
         self._servers.append(server)
         self._watching = asyncio.create_task(watch_health(rooms.unhealthy, self._servers, self._registry))
+        await self._let_traffic_in()
         return {"event": "listening", "address": own}
+
+    async def _let_traffic_in(self) -> None:
+        """Where this process carries traffic as well: now, for from here on there is an answer to every check."""
+        settings = self._configuration.server
+        if settings.data_plane is None or self._host is None:
+            return
+        listeners = DataPlaneListeners(self._host, settings.workers * settings.data_plane.threads)
+        await listeners.start()
+        self._data_plane = listeners
+        self._log.info("the data plane carries traffic", listeners=[one["name"] for one in self._host.data_plane])
 
     def _server(
         self, listener: ListenerSettings, table: HandlerTable, limits: ServerLimits, admission: Admission
@@ -274,6 +287,8 @@ class Worker:
         for server in self._servers:
             server.forward(forwarder)
             server.stop_listening()
+        if self._data_plane is not None:
+            self._data_plane.stop_listening()
         before, self._forwarder = self._forwarder, forwarder
         if before is not None:
             self._closing = asyncio.create_task(before.close(self._configuration.server.drain_timeout))
@@ -324,6 +339,8 @@ class Worker:
             return
         self._drained = True
         settings = self._configuration.server
+        if self._data_plane is not None:  # first, for its requests ask those that stop next
+            await self._data_plane.stop(settings.drain_timeout)
         for server in self._servers:
             await server.refuse_new()
         if self._rooms is not None:

@@ -22,6 +22,7 @@ from mixer_py.runtime.orders import TlsOrder, WorkerOrder, write_private
 from mixer_py.runtime.role import TAKEN, Role
 from mixer_py.runtime.succession import empty_bequest
 from mixer_py.runtime.weight import is_heavy
+from mixer_py.transports import DataPlane
 
 _ANSWER_SECONDS = 600.0
 """How long a worker may take to answer: as long as it may load. That it still lives, its heartbeat tells."""
@@ -69,6 +70,7 @@ class Workers:
         metrics: ProcessMetrics,
         registry: Registry,
         clock: Clock,
+        data_plane: DataPlane | None = None,
     ) -> None:
         self.deployed = Deployed(configuration)
         self._credentials = credentials
@@ -76,7 +78,10 @@ class Workers:
         self._folder = folder
         self._turn = asyncio.Lock()
         self._log = structlog.get_logger("runtime")
-        program = ChildProgram("worker", worker_module(configuration.server))
+        arguments = []
+        if data_plane is not None:  # as it is now: what replaces a worker must not fail by what was written since
+            arguments = ["--data-plane", str(write_private(data_plane, folder, "data-plane"))]
+        program = ChildProgram("worker", worker_module(configuration.server), arguments)
         self._roles = [
             Role(
                 program, folder, metrics, registry, clock, welcome=partial(self._welcome, index),

@@ -49,11 +49,14 @@ def test_there_are_some():
     assert {path.parent.name for path in VALUES} >= {"istio", "envoy-gateway", "clickhouse-cluster", "valkey-cluster"}
 
 
+@pytest.mark.envoy
 @pytest.mark.parametrize("path", FILES, ids=name_of)
 def test_mixer_accepts_the_file(tmp_path: Path, path: Path):
     shutil.copytree(ROOT / "policies" / "rbac" / "bundle", tmp_path / "policies")
     (tmp_path / "limits").mkdir()
     (tmp_path / "limits" / "limits.yaml").write_text("domain: mesh\ndescriptors: [{key: tenant}]\n")
+    for beside in path.parent.glob("envoy.yaml"):
+        shutil.copy(beside, tmp_path)
     file = tmp_path / "mixer.yaml"
     file.write_text(with_secrets(path.read_text(encoding="utf-8"), tmp_path))
     finished = validate(file)

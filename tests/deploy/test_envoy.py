@@ -1,4 +1,7 @@
-"""deploy/envoy/envoy.yaml: nothing that matters is left to a default, and its lines for TLS are what Envoy takes."""
+"""deploy/envoy: nothing that matters is left to a default, and its lines for TLS are what Envoy takes.
+
+deploy/envoy-inside is the same but for where mixer is.
+"""
 
 from __future__ import annotations
 
@@ -13,6 +16,7 @@ from mixer_py.envoy_parts import find_envoy
 from tests.deploy.shipped_tls import with_tls
 from tests.parts.certificates import make_certificate
 from tests.parts.envoy_proxy import SHIPPED, http_filter, manager
+from tests.parts.inside import FOLDER as INSIDE
 
 
 def shipped() -> dict[str, Any]:
@@ -56,6 +60,26 @@ def test_a_check_is_tried_at_as_many_endpoints_as_one_mixer_has():
     endpoints = mixer["load_assignment"]["endpoints"][0]["lb_endpoints"]
     assert len(endpoints) == 8
     assert http_filter(shipped(), "ext_authz")["grpc_service"]["retry_policy"]["num_retries"] >= len(endpoints)
+
+
+@pytest.mark.envoy
+def test_envoy_takes_the_file_for_mixer_inside_as_it_stands():
+    command = (find_envoy(), "--mode", "validate", "--config-path", INSIDE / "envoy.yaml")
+    finished = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert finished.returncode == 0, finished.stderr
+
+
+def test_mixer_inside_is_asked_as_mixer_beside_is():
+    """But for where it is, and whom else a check could ask."""
+    beside, inside = shipped(), envoy.read_bootstrap(INSIDE / "envoy.yaml")
+    asks = http_filter(beside, "ext_authz")["grpc_service"]
+    del asks["retry_policy"]
+    logged = manager(inside)["access_log"][0]["typed_config"]["common_config"]["grpc_service"]["envoy_grpc"]
+    assert logged.pop("cluster_name") == "mixer-logs"
+    logged["cluster_name"] = "mixer"
+    assert manager(inside) == manager(beside)
+    services = [one for one in inside["static_resources"]["clusters"] if not one["name"].startswith("mixer")]
+    assert services == [one for one in beside["static_resources"]["clusters"] if one["name"] != "mixer"]
 
 
 @pytest.mark.envoy

@@ -106,6 +106,8 @@ def put_in(bootstrap: Bootstrap, pieces: dict[str, Any]) -> Bootstrap:
             manager(whole)[name] = value
         elif name == "routes":
             manager(whole)["route_config"]["virtual_hosts"][0][name] = value
+        elif name == "bootstrap_extensions":
+            whole[name] = value
         else:
             pytest.fail(f"`{name}` is no piece of an Envoy configuration that this test knows")
     return whole

@@ -39,8 +39,17 @@ class HostFiles:
         """The socket of its admin pages."""
         return self.folder / "admin"
 
-    def make(self, bootstrap: Mapping[str, Any]) -> None:
+    @property
+    def data_plane(self) -> Path:
+        """What of a data plane is left to the Python inside; not there without one."""
+        return self.folder / "data-plane.json"
+
+    def make(self, bootstrap: Mapping[str, Any], data_plane: Mapping[str, Any] | None = None) -> None:
         """Makes the folder, with all that Envoy reads at its start.
+
+        Args:
+            bootstrap: of this Envoy.
+            data_plane: for `read_data_plane`.
 
         Raises:
             OSError: it cannot be made.
@@ -49,6 +58,15 @@ class HostFiles:
         write(self.bootstrap, json.dumps(bootstrap))
         self.write_listeners((), 0)
         self.write_hurry(now=False)
+        if data_plane is not None:
+            write(self.data_plane, json.dumps(data_plane))
+
+    def read_data_plane(self) -> Mapping[str, Any]:
+        """What `make` was given of a data plane; nothing without one."""
+        if not self.data_plane.exists():
+            return {}
+        found: Mapping[str, Any] = json.loads(self.data_plane.read_text(encoding="utf-8"))
+        return found
 
     def write_listeners(self, listeners: Sequence[Mapping[str, Any]], version: int) -> None:
         """From now on Envoy is to have these listeners."""

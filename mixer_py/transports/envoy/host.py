@@ -9,7 +9,7 @@ import asyncio
 import contextlib
 import json
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 from urllib.parse import quote
@@ -21,6 +21,8 @@ from mixer_py.transports.envoy.resources import NOBODY, Application, Resource
 
 Asgi = Callable[[Event, Receive, Send], Awaitable[None]]
 
+OWN: Final = "mixer_listener_"
+"""What the names of listeners begin with that are mixer's own."""
 _START_SECONDS: Final = 60.0
 _PAUSE_SECONDS: Final = 0.02
 _ASK_SECONDS: Final = 10.0
@@ -34,6 +36,7 @@ class EnvoyHost:
 
     Attributes:
         files: between it and us.
+        data_plane: listeners of the data plane that this Envoy is; none when it is mixer's alone.
     """
 
     def __init__(self, files: HostFiles, module: Path, applications: str) -> None:
@@ -45,6 +48,9 @@ class EnvoyHost:
             applications: name of the Python module that pyvoy looks for them in.
         """
         self.files = files
+        told = files.read_data_plane()
+        self.data_plane: Sequence[Resource] = told.get("listeners", ())
+        self._admin: Resource = told.get("admin") or {"pipe": {"path": str(files.admin)}}
         self._application = Application(module, f"{applications}:{NOBODY}")
         self._listeners: dict[str, Resource] = {}
         self._applications: dict[str, Asgi] = {NOBODY: _answer_nobody}
@@ -61,10 +67,11 @@ class EnvoyHost:
         """
         return self._applications[name]
 
-    def take(self, application: Asgi) -> tuple[str, Application]:
-        """A name for a listener, and what its filter calls."""
-        self._named += 1
-        name = f"listener_{self._named}"
+    def take(self, application: Asgi, name: str = "") -> tuple[str, Application]:
+        """A name for a listener unless it has one, and what its filter calls."""
+        if not name:
+            self._named += 1
+            name = f"{OWN}{self._named}"
         self._applications[name] = application
         return name, self._application.beside(name)
 
@@ -145,7 +152,11 @@ class EnvoyHost:
             raise ProcessError(f"Envoy's admin socket does not answer: {error!r}") from error
 
     async def _get(self, path: str) -> bytes:
-        reader, writer = await asyncio.open_unix_connection(str(self.files.admin))
+        if "pipe" in self._admin:
+            reader, writer = await asyncio.open_unix_connection(self._admin["pipe"]["path"])
+        else:
+            place = self._admin["socket_address"]
+            reader, writer = await asyncio.open_connection(place["address"], place["port_value"])
         with contextlib.closing(writer):
             writer.write(f"GET {path} HTTP/1.1\r\nhost: envoy\r\nconnection: close\r\n\r\n".encode())
             head = await reader.readuntil(b"\r\n\r\n")

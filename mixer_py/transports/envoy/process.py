@@ -14,6 +14,7 @@ from typing import NoReturn
 
 from mixer_py.envoy_parts import find_parts
 from mixer_py.errors import ProcessError
+from mixer_py.transports.envoy.data_plane import DataPlane, joined
 from mixer_py.transports.envoy.files import HostFiles
 from mixer_py.transports.envoy.resources import NOBODY, Application, bootstrap
 
@@ -21,7 +22,13 @@ _OWN = ("PYTHONPATH", "PYTHONHOME", "LD_PRELOAD")
 _BEFORE = "MIXER_BEFORE_"
 
 
-def become_envoy(files: HostFiles, applications: str, node: str, environment: Mapping[str, str]) -> NoReturn:
+def become_envoy(
+    files: HostFiles,
+    applications: str,
+    node: str,
+    environment: Mapping[str, str],
+    data_plane: DataPlane | None = None,
+) -> NoReturn:
     """Goes on as Envoy. Nothing secret stands on its command line or in its environment.
 
     Args:
@@ -29,16 +36,21 @@ def become_envoy(files: HostFiles, applications: str, node: str, environment: Ma
         applications: name of the Python module that it loads.
         node: what it is called, also on its command line.
         environment: for that module, besides what this process has.
+        data_plane: traffic that this Envoy carries as well.
 
     Raises:
         ProcessError: a part is missing, or the configuration cannot be written.
     """
     parts = find_parts()
     try:
-        files.make(bootstrap(files, Application(parts.module, f"{applications}:{NOBODY}"), node))
+        own = bootstrap(files, Application(parts.module, f"{applications}:{NOBODY}"), node)
+        if data_plane is None:
+            files.make(own)
+        else:
+            files.make(joined(own, data_plane.bootstrap), data_plane.left_to_python)
     except OSError as error:
         raise ProcessError(f"no folder for Envoy's configuration: {error}") from error
-    own = {
+    variables = {
         "PYTHONPATH": os.pathsep.join((str(_stand_in()), *filter(None, sys.path))),
         "PYTHONHOME": f"{sys.base_prefix}{os.pathsep}{sys.base_exec_prefix}",
         "LD_PRELOAD": str(parts.python),
@@ -46,10 +58,20 @@ def become_envoy(files: HostFiles, applications: str, node: str, environment: Ma
     os.chdir(files.folder)  # pyvoy puts the current folder before all others that modules are taken from
     before = {f"{_BEFORE}{name}": os.environ[name] for name in _OWN if name in os.environ}
     arguments = [
-        "envoy", "--config-path", str(files.bootstrap), "--service-node", node, "--concurrency", "1",
-        "--disable-hot-restart", "--log-level", "error", "--drain-strategy", "immediate",
+        "envoy", "--config-path", str(files.bootstrap), "--disable-hot-restart", "--drain-strategy", "immediate",
+        *(_alone(node) if data_plane is None else _with_traffic(node, data_plane)),
     ]  # fmt: skip
-    os.execve(parts.binary, arguments, {**os.environ, **before, **own, **environment})  # noqa: S606 (as itself)
+    os.execve(parts.binary, arguments, {**os.environ, **before, **variables, **environment})  # noqa: S606 (as itself)
+
+
+def _alone(node: str) -> list[str]:
+    return ["--service-node", node, "--concurrency", "1", "--log-level", "error"]
+
+
+def _with_traffic(node: str, data_plane: DataPlane) -> list[str]:
+    # --service-node would take the place of the node that the bootstrap names. The socket of hot restarts, which there
+    # are none of, is where `ps` shows whose process this is.
+    return ["--socket-path", node, "--concurrency", str(data_plane.threads), "--log-level", "warning"]
 
 
 def restore_environment() -> None:

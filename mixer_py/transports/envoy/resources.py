@@ -18,6 +18,7 @@ from mixer_py.transports.envoy.health import METHOD
 Resource = Mapping[str, Any]
 
 _TYPE: Final = "type.googleapis.com/"
+LISTENER: Final = f"{_TYPE}envoy.config.listener.v3.Listener"
 _MANAGER: Final = "envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager"
 _MODULE_FILTER: Final = "envoy.extensions.filters.http.dynamic_modules.v3.DynamicModuleFilter"
 _CONCURRENCY: Final = "envoy.extensions.filters.http.adaptive_concurrency.v3.AdaptiveConcurrency"
@@ -35,6 +36,8 @@ BEGUN: Final = "mixer-begun"
 _START: Final = "%START_TIME(%s.%6f)%"
 NOBODY: Final = "nobody"
 """The application of a listener that nobody can reach; it only makes Envoy load Python."""
+INTERNAL_STATISTICS: Final = "mixer_inside"
+"""What Envoy's numbers of internal listeners begin with, after `listener.`."""
 _KIB: Final = 1 << 10
 _MOST_HEADERS_KIB: Final = 8192
 """More Envoy does not let a listener take."""
@@ -147,7 +150,7 @@ def listener(
 
     Args:
         name: of the listener.
-        places: its addresses, from `tcp` or `unix`.
+        places: its addresses, from `tcp` or `unix`; none for an internal listener, found by its name.
         application: what answers there.
         manners: of the listener.
         transport_socket: how it speaks TLS; None for plaintext.
@@ -157,14 +160,16 @@ def listener(
         if transport_socket is None
         else {"transport_socket": transport_socket, "transport_socket_connect_timeout": _HANDSHAKE}
     )
+    where: Resource = {"stat_prefix": INTERNAL_STATISTICS, "internal_listener": {}}
+    if places:
+        more = [{"address": place} for place in places[1:]]
+        where = {"stat_prefix": name, "address": places[0], "additional_addresses": more}
     return {
-        "@type": f"{_TYPE}envoy.config.listener.v3.Listener",
+        "@type": LISTENER,
         "name": name,
-        "stat_prefix": name,
-        "address": places[0],
-        "additional_addresses": [{"address": place} for place in places[1:]],
+        **where,
         "per_connection_buffer_limit_bytes": manners.max_message_bytes + _ROOM_FOR_FRAMES,
-        "filter_chains": [{"filters": [_manager(application, manners)], **speaks}],
+        "filter_chains": [{"filters": [_manager(application, manners, lasting=not places)], **speaks}],
     }
 
 
@@ -182,15 +187,16 @@ def _pipe(path: Path) -> Resource:
     return {"pipe": {"path": str(path), "mode": _OWNER_ONLY}}
 
 
-def _manager(application: Application, manners: Manners) -> Resource:
+def _manager(application: Application, manners: Manners, *, lasting: bool = False) -> Resource:
+    """What carries calls; connections from within the same Envoy are `lasting`, for nothing is gained by their end."""
     age = {"max_connection_duration": f"{manners.max_connection_age:.3f}s"} if manners.max_connection_age else {}
     config = {
         "@type": _TYPE + _MANAGER,
-        "stat_prefix": "calls",
+        "stat_prefix": "inside" if lasting else "calls",
         "codec_type": "HTTP2",
         "generate_request_id": False,
         "server_header_transformation": "PASS_THROUGH",
-        "common_http_protocol_options": {"idle_timeout": _IDLE, **age},
+        "common_http_protocol_options": {"idle_timeout": "0s" if lasting else _IDLE, **({} if lasting else age)},
         "http2_protocol_options": {
             "max_concurrent_streams": manners.max_streams,
             "override_stream_error_on_invalid_http_message": True,  # a bad call is no reason to end the others

@@ -42,25 +42,28 @@ class EnvoyServer:
         clock: Clock,
         host: EnvoyHost,
         *,
+        internal: str = "",
         sharers: int = 1,
         tls: ListenerTls | None = None,
     ) -> None:
         """Prepares a listener; nothing is bound before `start`.
 
         Args:
-            address: `host:port` or `unix:///path`.
-            places: what a TCP address stands for; none for a unix socket.
+            address: `host:port`, `unix:///path` or `internal://name`.
+            places: what a TCP address stands for; else none.
             table: what it answers; it has no streams.
             manners: of the listener.
             admission: shared by all listeners of a process.
             clock: for deadlines.
             host: the Envoy around.
+            internal: name of the internal listener, which only the data plane in this process can reach; else empty.
             sharers: how many processes listen at the address at a time, but for takeovers.
             tls: what is spoken there; None for plaintext.
         """
         self.address = address
         self._host = host
-        self._place = Place(address, sharers)
+        self._internal = bool(internal)
+        self._place = None if internal else Place(address, sharers)
         self._admission = admission
         self._health = Health(("", *table.service_names(), *table.health_names))
         self._leaving = False
@@ -71,15 +74,13 @@ class EnvoyServer:
             admission,
             clock,
             names={health.METHOD: "health", **table.names},
-            authenticated=address.startswith(UNIX),
+            authenticated=self._internal or address.startswith(UNIX),
             tls=tls,
         )
-        self._name, application = host.take(self._answering)
-        bound = (
-            [unix(self._place.bound.removeprefix(UNIX))]
-            if address.startswith(UNIX)
-            else [tcp(ip, port, both_families=both) for ip, port, both in places]
-        )
+        self._name, application = host.take(self._answering, internal)
+        bound = [tcp(ip, port, both_families=both) for ip, port, both in places]
+        if self._place is not None and address.startswith(UNIX):
+            bound = [unix(self._place.bound.removeprefix(UNIX))]
         self._tls = tls
         self._handshakes: Handshakes | None = None
         self._watching: asyncio.Task[None] | None = None
@@ -103,7 +104,8 @@ class EnvoyServer:
         except ProcessError as error:
             raise ProcessError(f"cannot listen on {self.address}: {error}") from error
         self._host.tell_refused(self._admission.count_untaken)
-        self._place.publish()
+        if self._place is not None:
+            self._place.publish()
         if self._handshakes is not None:
             self._watching = asyncio.create_task(self._handshakes.watch())
 
@@ -115,7 +117,12 @@ class EnvoyServer:
         self._answering.forward(forwarder)
 
     def stop_listening(self) -> None:
-        """Takes no new connections, and asks the clients of those that there are to connect anew."""
+        """Takes no new connections, and asks the clients of those that there are to connect anew.
+
+        Not within one process: what the data plane has in hand asks here to its end.
+        """
+        if self._internal:
+            return
         self._host.remove(self._name)
         self._host.hurry()
 
@@ -139,10 +146,13 @@ class EnvoyServer:
         end = loop.time() + grace
         while await self._is_busy() and loop.time() < end:  # noqa: ASYNC110 (Envoy does not tell by itself)
             await asyncio.sleep(_PAUSE_SECONDS)
-        self._place.leave()
+        if self._place is not None:
+            self._place.leave()
         if self._watching is not None and self._handshakes is not None:
             self._watching.cancel()
             await self._handshakes.look()
 
     async def _is_busy(self) -> bool:
-        return self._answering.in_flight > 0 or await self._host.count(_CONNECTIONS) > 0
+        if self._answering.in_flight > 0:
+            return True
+        return not self._internal and await self._host.count(_CONNECTIONS) > 0

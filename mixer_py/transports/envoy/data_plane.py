@@ -1,0 +1,122 @@
+"""An Envoy that carries other people's traffic, with mixer inside: its bootstrap, and its listeners.
+
+What a person wrote stays as it is, but that the listeners come to Envoy when there is something to decide with, and go
+before it ends. Not for: reading the file (`runtime/data_plane.py`), or what answers inside (`server`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+from mixer_py.errors import ProcessError
+from mixer_py.transports.envoy.host import OWN, EnvoyHost
+from mixer_py.transports.envoy.resources import INTERNAL_STATISTICS, LISTENER, Resource
+from mixer_py.transports.places import Place
+
+_PAUSE_SECONDS: Final = 0.05
+_LOG_SECONDS: Final = 1.2
+"""Envoy keeps log entries for up to a second before it sends them, unless it is told otherwise."""
+_CONNECTIONS: Final = r"listener\..*\.downstream_cx_active"
+_NOT_ITS: Final = (f"listener.{INTERNAL_STATISTICS}.", f"listener.{OWN}", "listener.admin.")
+
+
+@dataclass(frozen=True, slots=True)
+class DataPlane:
+    """What a person wrote.
+
+    Attributes:
+        bootstrap: of Envoy, but for its listeners.
+        listeners: each with a name.
+        threads: Envoy's worker threads.
+    """
+
+    bootstrap: Mapping[str, Any]
+    listeners: tuple[Mapping[str, Any], ...]
+    threads: int
+
+    @property
+    def left_to_python(self) -> Mapping[str, Any]:
+        """What the Python inside has to know, for `HostFiles.make`."""
+        listeners = [{"@type": LISTENER, **one} for one in self.listeners]
+        return {"listeners": listeners, "admin": (self.bootstrap.get("admin") or {}).get("address")}
+
+
+def joined(own: Resource, theirs: Mapping[str, Any]) -> Resource:
+    """A bootstrap with what mixer needs and what a person wrote, whose word counts where both say something.
+
+    Args:
+        own: as `resources.bootstrap` makes it.
+        theirs: `DataPlane.bootstrap`.
+    """
+    whole = {**own, **theirs}
+    whole["node"] = {**own["node"], **theirs.get("node", {})}
+    whole["admin"] = theirs.get("admin") or own["admin"]
+    resources = theirs.get("static_resources", {})
+    whole["static_resources"] = {**resources, "listeners": own["static_resources"]["listeners"]}
+    whole["dynamic_resources"] = {**theirs.get("dynamic_resources", {}), **own["dynamic_resources"]}
+    extensions = theirs.get("bootstrap_extensions", [])
+    named = {one["name"] for one in extensions}
+    whole["bootstrap_extensions"] = [*extensions, *(o for o in own["bootstrap_extensions"] if o["name"] not in named)]
+    manager = theirs.get("overload_manager", {})
+    acting = {one["name"] for one in manager.get("actions", [])}
+    whole["overload_manager"] = {
+        **own["overload_manager"],
+        **manager,
+        "resource_monitors": [*manager.get("resource_monitors", []), *own["overload_manager"]["resource_monitors"]],
+        "actions": [
+            *manager.get("actions", []),
+            *(one for one in own["overload_manager"]["actions"] if one["name"] not in acting),
+        ],
+    }
+    return whole
+
+
+class DataPlaneListeners:
+    """Those through which traffic comes."""
+
+    def __init__(self, host: EnvoyHost, sharers: int) -> None:
+        """Prepares them; nothing is bound before `start`.
+
+        Args:
+            host: the Envoy around, which knows them.
+            sharers: how many sockets listen at an address at a time, but for takeovers.
+        """
+        self._host = host
+        self._sharers = sharers
+
+    async def start(self) -> None:
+        """Lets traffic in.
+
+        Raises:
+            ProcessError: Envoy does not take a listener, and why.
+        """
+        for listener in self._host.data_plane:
+            try:
+                await self._host.add(listener["name"], listener)
+            except ProcessError as error:
+                raise ProcessError(f"the data plane's listener {listener['name']} does not start: {error}") from error
+            address = listener.get("address", {}).get("socket_address", {})
+            if address.get("port_value"):
+                Place(f"{address['address']}:{address['port_value']}", self._sharers).publish()
+
+    def stop_listening(self) -> None:
+        """Takes no new connections, and lets those that there are end: each with its next answer, idle ones at once."""
+        for listener in self._host.data_plane:
+            self._host.remove(listener["name"])
+        self._host.hurry()
+
+    async def stop(self, grace: float) -> None:
+        """Lets requests in flight and their connections end for up to `grace` seconds, and what is logged be sent."""
+        self.stop_listening()
+        loop = asyncio.get_running_loop()
+        end = loop.time() + grace
+        while await self._is_busy() and loop.time() < end:  # noqa: ASYNC110 (Envoy does not tell by itself)
+            await asyncio.sleep(_PAUSE_SECONDS)
+        await asyncio.sleep(_LOG_SECONDS)
+
+    async def _is_busy(self) -> bool:
+        numbers = await self._host.counts(_CONNECTIONS)
+        return any(count for name, count in numbers.items() if not name.startswith(_NOT_ITS))

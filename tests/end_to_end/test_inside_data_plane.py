@@ -1,0 +1,141 @@
+"""mixer inside the Envoy that carries the traffic, with the files of deploy/envoy-inside: decisions, limits and rows
+without a call that leaves the process; and what becomes of traffic when the worker, and so that Envoy, goes."""
+
+from __future__ import annotations
+
+import os
+import signal
+import stat
+import threading
+from pathlib import Path
+
+import pytest
+
+from mixer_py.demo.processes import Ports
+from tests.end_to_end.conftest import settings
+from tests.parts.inside import Inside
+from tests.parts.mixer_process import command_line, eventually, sockets_of
+from tests.parts.upstream import Upstream
+
+pytestmark = [pytest.mark.envoy, pytest.mark.chdb]
+
+POLICY = """
+package envoy.authz
+
+allow := {
+    "allowed": input.attributes.request.http.method == "GET",
+    "http_status": 409,
+    "body": "only GET passes here",
+    "reasons": ["reads only"],
+}
+"""
+
+
+@pytest.fixture(scope="module")
+def inside(make_module_mixer, ports: Ports, upstream: Upstream) -> Inside:
+    mixer = make_module_mixer(POLICY)
+    inside = Inside(mixer, ports, upstream)
+    inside.write_bootstrap()
+    mixer.configure(settings(mixer.folder, server=inside.server))
+    mixer.start()
+    return inside
+
+
+def listening_ports(pid: int) -> set[int]:
+    """TCP ports at which a process listens (proc(5))."""
+    own, found = sockets_of(pid), set()
+    for table in ("tcp", "tcp6"):
+        for line in Path("/proc/net", table).read_text(encoding="ascii").splitlines()[1:]:
+            fields = line.split()
+            if fields[3] == "0A" and f"socket:[{fields[9]}]" in own:
+                found.add(int(fields[1].rpartition(":")[2], 16))
+    return found
+
+
+def test_an_allowed_request_reaches_the_service_and_its_row_has_verdict_and_outcome(inside: Inside):
+    response = inside.request()
+    assert response.status == 200
+    row = inside.mixer.row(str(response.header("x-request-id")))
+    assert (row["verdict"], row["response_code"], row["destination_service_name"]) == ("allow", 200, "reviews")
+    joined = f"SELECT decision FROM decisions WHERE decision_id = '{row['decision_id']}'"
+    eventually(lambda: inside.mixer.rows(joined), "the decision's own row")
+
+
+def test_a_denied_request_gets_the_policys_status_and_body(inside: Inside):
+    response = inside.request(method="POST")
+    assert (response.status, response.body) == (409, b"only GET passes here")
+    row = inside.mixer.row(str(response.header("x-request-id")))
+    assert (row["verdict"], row["reasons"]) == ("deny", "reads only")
+
+
+def test_a_request_over_its_limit_gets_429(inside: Inside):
+    assert [inside.request(tenant="umbrella").status for _ in range(3)] == [200, 429, 429]
+    row = inside.mixer.row(str(inside.request(tenant="umbrella").header("x-request-id")))
+    assert (row["limit_code"], row["response_code"]) == ("OVER_LIMIT", 429)
+
+
+def test_a_changed_policy_decides_without_a_new_envoy(inside: Inside):
+    pid = inside.mixer.worker()
+    assert inside.request().status == 200
+    inside.mixer.reload(lambda: inside.mixer.write("policy/policy.rego", POLICY.replace("GET", "PUT")))
+    status = inside.request().status
+    inside.mixer.reload(lambda: inside.mixer.write("policy/policy.rego", POLICY))
+    assert status == 409
+    assert inside.request().status == 200
+    assert inside.mixer.worker() == pid
+
+
+def test_nobody_else_can_ask_it_for_decisions_or_reach_its_admin_pages(inside: Inside):
+    assert listening_ports(inside.mixer.worker()) == {inside.port, inside.logs}
+
+
+def test_nothing_of_the_bootstrap_stands_on_the_command_line_and_its_copy_is_its_owners(inside: Inside):
+    arguments = command_line(inside.mixer.worker())
+    assert arguments[0] == "envoy"
+    assert not [word for word in arguments if "{" in word or word.endswith("yaml")]
+    copy = Path(arguments[arguments.index("--config-path") + 1])
+    assert stat.S_IMODE(copy.stat().st_mode) == 0o600
+    assert stat.S_IMODE(copy.parent.stat().st_mode) == 0o700
+
+
+def test_a_second_mixer_does_not_share_its_ports_in_silence(
+    inside: Inside, make_mixer, ports: Ports, upstream: Upstream
+):
+    mixer = make_mixer(POLICY)
+    second = Inside(mixer, ports, upstream)
+    second.port = inside.port
+    second.write_bootstrap()
+    mixer.configure({"server": second.server})
+    program = mixer.start(ready=False)
+    assert program.wait(60) == 1
+    assert f"cannot listen on 127.0.0.1:{inside.port}" in program.tail()
+
+
+@pytest.mark.valkey
+def test_when_a_worker_is_killed_the_other_carries_on_and_sigterm_lets_requests_end(
+    make_mixer, ports: Ports, upstream: Upstream
+):
+    mixer = make_mixer(POLICY)
+    inside = Inside(mixer, ports, upstream)
+    inside.write_bootstrap()
+    mixer.configure(settings(mixer.folder, server={**inside.server, "workers": 2}, rate_limit={"timeout": "10s"}))
+    mixer.start()
+    killed = mixer.workers(2)[0]
+    assert inside.request(tenant="umbrella").status == 200
+    os.kill(killed, signal.SIGKILL)
+    # With its last thread: until then its sockets take connections.
+    eventually(lambda: not Path(f"/proc/{killed}").exists(), "the end of a worker")
+    assert {inside.request().status for _ in range(20)} == {200}, "new connections go to the one that is left"
+    assert inside.request(tenant="umbrella").status == 429, "and it knows what the other has counted"
+    eventually(lambda: killed not in mixer.workers(2), "another worker")
+    eventually(lambda: mixer.get("/healthz/ready").status == 200, "a ready mixer")
+
+    checks = mixer.metric("mixer_checks_total")
+    answers: list[int] = []
+    slow = threading.Thread(target=lambda: answers.append(inside.request("/slow").status))
+    slow.start()
+    eventually(lambda: mixer.metric("mixer_checks_total") > checks, "the decision on a request that takes long")
+    mixer.running.signal(signal.SIGTERM)
+    slow.join()
+    assert answers == [200], "what was in flight is answered"
+    assert mixer.running.wait(60) == 0
