@@ -33,7 +33,7 @@ from mixer_py.policy.policy import load_engine
 from mixer_py.ratelimit.explaining.descriptors import WrittenEntry
 from mixer_py.runtime import arrow  # noqa: F401 (before any row is handled)
 from mixer_py.runtime.control import ControlChannel, Message, die_with_parent, refused
-from mixer_py.runtime.envoy_listening import envoy_server
+from mixer_py.runtime.envoy_listening import envoy_server, let_traffic_in
 from mixer_py.runtime.health import watch_health
 from mixer_py.runtime.logs import configure_logs
 from mixer_py.runtime.orders import TlsOrder, WorkerOrder, read_private, write_private
@@ -226,18 +226,8 @@ class Worker:
         await server.start()
         self._servers.append(server)
         self._watching = asyncio.create_task(watch_health(rooms.unhealthy, self._servers, self._registry))
-        await self._let_traffic_in()
+        self._data_plane = await let_traffic_in(settings, self._host)
         return {"event": "listening", "address": own}
-
-    async def _let_traffic_in(self) -> None:
-        """Where this process carries traffic as well: now, for from here on there is an answer to every check."""
-        settings = self._configuration.server
-        if settings.data_plane is None or self._host is None:
-            return
-        listeners = DataPlaneListeners(self._host, settings.workers * settings.data_plane.threads)
-        await listeners.start()
-        self._data_plane = listeners
-        self._log.info("the data plane carries traffic", listeners=[one["name"] for one in self._host.data_plane])
 
     def _server(
         self, listener: ListenerSettings, table: HandlerTable, limits: ServerLimits, admission: Admission
