@@ -70,7 +70,7 @@ bench-index: $(STAMP) ## write that page and the README's figures anew from the 
 	$(BIN)/python benchmarks/everything.py --index
 
 .PHONY: bench-envoy
-bench-envoy: $(STAMP) ## measure what mixer adds to requests through a real Envoy at fixed rates (some minutes)
+bench-envoy: $(STAMP) ## measure what mixer adds to requests through a real Envoy, beside it and inside, at fixed rates (5 minutes)
 	$(BIN)/python benchmarks/fixed_rates.py $(ARGS)
 
 .PHONY: bench-main-job

@@ -51,7 +51,7 @@ class Benchmark:
 
 
 BENCHMARKS: Final = (
-    Benchmark("fixed-rates", "fixed_rates.py", "bench-envoy", ("--rounds", "1", "--seconds", "1", "--rates", "40")),
+    Benchmark("fixed-rates", "fixed_rates.py", "bench-envoy", ("--short",)),
     Benchmark("main-job", "main_job.py", "bench-main-job", ("--rounds", "1", "--calls", "200", "--messages", "10")),
     Benchmark(
         "authorization", "authorization.py", "bench-authorization",

@@ -1,6 +1,7 @@
 """`make bench-envoy`: what mixer adds to requests through a real Envoy at fixed rates, in time and in CPU.
 
-The same Envoy without mixer, with it, and with it and ClickHouse, in turn in one run. An open loop: a request is sent
+The same Envoy without mixer, with it on either transport, with it inside, and with rows kept in ClickHouse, in turn in
+one run (`ways.py`). An open loop: a request is sent
 at its moment, whatever became of those before, and its latency counts from that moment (`open_loop.py`).
 Writes benchmarks/reports/fixed-rates.md and its chart. Loopback only; ends by itself.
 Not for: how many requests a machine takes at most.
@@ -30,22 +31,18 @@ from circumstances import circumstances
 from figures import Figure, figure
 from load import PERCENTILES
 from open_loop import find_vegeta, send
-from proxies import Envoy, proxy, service
-from servers import HERE, Mixer, Server, cpu_seconds
+from proxies import service
+from servers import HERE, cpu_seconds
+from ways import ENVOY, SETUPS, Way, start
 
 from mixer_py.envoy_parts import find_envoy
 
 REPORT = HERE / "reports" / "fixed-rates.md"
-RATES: Final = (250, 1000, 1250)
+RATES: Final = (250, 1000)
 NAMED_RATE: Final = 1000
 """The rate that the index and the README name, where it was measured."""
-SETUPS: Final = {
-    "without": "without mixer",
-    "with": "with mixer",
-    "recorded": "with mixer, every request and decision kept in ClickHouse",
-}
-"""What is measured, and what to call it."""
 TENANTS: Final = 1000
+_SHORT_RATES: Final = (40,)
 _WARM_UP_SECONDS: Final = 3.0
 _WARM_UP_RATE: Final = 300
 _SETTLE_SECONDS: Final = 2.0
@@ -99,40 +96,29 @@ def run(rates: tuple[int, ...], rounds: int, seconds: float) -> Measured:
         limits = Path(name) / "limits.yaml"
         limits.write_text(_LIMITS, encoding="utf-8")
         behind = stack.enter_context(service())
-        setups: dict[str, tuple[Envoy, tuple[Server, ...]]] = {}
-        for setup in SETUPS:
-            mixers: tuple[Server, ...] = ()
-            if setup != "without":
-                # A row a request and one a decision, as the shipped configuration has them.
-                mixer = Mixer("mixer", clickhouse=setup == "recorded", rate_limit={"config": [str(limits)]})
-                mixers = (stack.enter_context(mixer),)
-            front = proxy(f"envoy {setup}", behind.address, mixers[0].address if mixers else None)
-            setups[setup] = (stack.enter_context(front), mixers)
-        for front, _ in setups.values():
-            send(vegeta, front.address, asked, _WARM_UP_RATE, min(_WARM_UP_SECONDS, seconds))
+        ways = {setup: start(setup, behind.address, limits, stack) for setup in SETUPS}
+        for way in ways.values():
+            send(vegeta, way.address, asked, _WARM_UP_RATE, min(_WARM_UP_SECONDS, seconds))
         for number in range(rounds):
             for rate in rates:
                 print(f"round {number + 1} of {rounds}, {rate} requests a second", flush=True)
-                for setup, (front, mixers) in setups.items():
-                    _measure(found[rate, setup], vegeta, front, mixers, asked, rate, seconds)
+                for setup, way in ways.items():
+                    _measure(found[rate, setup], vegeta, way, asked, rate, seconds)
     return found
 
 
 def _measure(
     series: Series,
     vegeta: Path,
-    front: Envoy,
-    mixers: tuple[Server, ...],
+    way: Way,
     asked: list[dict[str, str]],
     rate: int,
     seconds: float,
 ) -> None:
-    processes = {"envoy": front.pid}
-    for one in mixers:
-        processes |= one.processes()
+    processes = way.processes()
     before = {name: cpu_seconds(pid) for name, pid in processes.items()}
-    sent = send(vegeta, front.address, asked, rate, seconds)
-    if mixers:
+    sent = send(vegeta, way.address, asked, rate, seconds)
+    if len(processes) > 1:
         time.sleep(_SETTLE_SECONDS)
     series.sent += sent.requests
     series.failed += sent.failed
@@ -166,48 +152,61 @@ def rows(measured: Measured, rate: int) -> str:
             gained = added(measured, rate, setup, "p99")
             more = f"{statistics.median(gained):.2f} ({min(gained):.2f} to {max(gained):.2f})"
         spent = {name: statistics.median(values) for name, values in series.cpu.items()}
-        mixer = sum(cost for name, cost in spent.items() if name not in ("envoy", "store"))
-        cells = (*latencies, more, f"{spent['envoy']:.0f}", f"{mixer:.0f}" if mixer else "-",
-                 f"{spent['store']:.0f}" if "store" in spent else "-")  # fmt: skip
+        mixer = sum(cost for name, cost in spent.items() if name not in (ENVOY, "store"))
+        cells = (*latencies, more, f"{spent[ENVOY]:.0f}", f"{mixer:.0f}" if len(spent) > 1 else "-",
+                 f"{spent['store']:.0f}" if "store" in spent else "-", failures(series))  # fmt: skip
         lines.append(f"| {title} | " + " | ".join(cells) + " |")
     return "\n".join(lines)
+
+
+def failures(series: Series) -> str:
+    """How many requests were not answered with 200, by their status."""
+    said = ", ".join(f"{count} with {why}" for why, count in series.failed.most_common())
+    return f"{series.failed.total()} of {series.sent:,}" + (f": {said}" if said else "")
 
 
 def tables(measured: Measured) -> str:
     """A table for each rate."""
     head = (
         "| through Envoy | p50 ms | p95 ms | p99 ms | p99.9 ms | added to p99 (rounds) | Envoy, CPU µs a request | "
-        "mixer, CPU µs | store, CPU µs |\n|---|---|---|---|---|---|---|---|---|"
+        "mixer, CPU µs | store, CPU µs | failed |\n|---|---|---|---|---|---|---|---|---|---|"
     )
     parts = []
     for rate in dict.fromkeys(rate for rate, _ in measured):
         own = [measured[rate, setup] for setup in SETUPS]
         late = max(max(series.client) for series in own)
-        failed = sum((series.failed for series in own), Counter())
-        said = ", ".join(f"{count} with {why}" for why, count in failed.items()) or "none"
         parts.append(
             f"### {rate:,} requests a second\n\n{head}\n{rows(measured, rate)}\n\n"
-            f"Failed of {sum(series.sent for series in own):,} requests: {said}. The client itself came late to send, "
-            f"by {late:.2f} ms at p99 of its worst run; that is in its line."
+            f"The client itself came late to send, by {late:.2f} ms at p99 of its worst run; that is in its line."
         )
     return "\n\n".join(parts)
 
 
 def summary(measured: Measured, rate: int) -> str:
     """The sentences that the README repeats."""
-    gained, wide = (statistics.median(added(measured, rate, "with", name)) for name in ("p50", "p99"))
-    kept = statistics.median(added(measured, rate, "recorded", "p99"))
     plain = statistics.median(measured[rate, "without"].latency["p99"])
-    own, recorded = (statistics.median(cores(measured, rate, setup)) for setup in ("with", "recorded"))
+    failed = "; ".join(
+        f"{SETUPS[setup]} {failures(measured[rate, setup])}" for setup in SETUPS if measured[rate, setup].failed
+    )
+    costs = {setup: _costs(measured, rate, setup) for setup in SETUPS if setup != "without"}
     text = (
         f"At {rate:,} requests a second through a real Envoy, mixer (for each request a policy decision, a rate limit, "
-        f"and a log entry counted in Istio's metrics) adds {gained:.1f} ms to the median and {wide:.1f} ms to p99 "
-        f"({plain:.1f} ms without it), and takes {own:.2f} processors for each 1,000 requests a second, Envoy's share "
-        f"of asking included. With every request and decision kept in embedded ClickHouse it adds {kept:.1f} ms to "
-        f"p99 and takes {recorded:.2f} processors. An open loop: each request is sent at its moment, and its latency "
-        f"counts from there; client, service, Envoy and mixer share {len(os.sched_getaffinity(0))} processors."
+        f"and a log entry counted in Istio's metrics) adds to p99, which is {plain:.1f} ms without it, and takes of a "
+        f"processor: on the transport grpcio, the default, {costs['grpcio']}; on the transport envoy {costs['envoy']}; "
+        f"inside that very Envoy {costs['inside']}. With every request and decision kept in embedded ClickHouse, on "
+        f"grpcio, {costs['recorded']}. Method: an open loop, each request sent at its moment and its latency "
+        f"counted from there; all ways in turn in one run; rounds: {len(measured[rate, 'without'].client)}, figures "
+        "their medians; Envoy's share of asking is included; client, service, Envoy and mixer share "
+        f"{len(os.sched_getaffinity(0))} processors. Requests that failed: {failed or 'none'}."
     )
     return textwrap.fill(text, 120)
+
+
+def _costs(measured: Measured, rate: int, setup: str) -> str:
+    wide, taken = (
+        statistics.median(one) for one in (added(measured, rate, setup, "p99"), cores(measured, rate, setup))
+    )
+    return f"{wide:.1f} ms and {taken:.2f}"
 
 
 def figures_of(measured: Measured) -> list[Figure]:
@@ -226,7 +225,7 @@ def figures_of(measured: Measured) -> list[Figure]:
 
 def chart(measured: Measured) -> str:
     """SVG: p50 and p99 of each setup as the rate grows."""
-    names = {"without": "without", "with": "mixer", "recorded": "and ClickHouse"}
+    names = {"without": "without", "grpcio": "grpcio", "envoy": "envoy", "inside": "inside", "recorded": "ClickHouse"}
     lines: dict[str, list[tuple[float, float]]] = {}
     for (rate, setup), series in measured.items():
         for name in ("p50", "p99"):
@@ -263,11 +262,18 @@ def values(measured: Measured, rounds: int, seconds: float) -> Mapping[str, obje
 def main() -> None:
     """Measures and writes the report."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument(
+        "--short", action="store_true", help="as little as shows that it runs; the figures tell nothing"
+    )
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--seconds", type=float, default=6.0, help="of each run")
     parser.add_argument("--rates", type=int, nargs="+", default=RATES)
     parser.add_argument("--output", type=Path, default=REPORT)
     options = parser.parse_args()
+    if options.short:
+        if options.output == REPORT:
+            raise SystemExit("--short measures nothing worth keeping: give it another file with --output")
+        options.rounds, options.seconds, options.rates = 1, 1.0, _SHORT_RATES
     measured = run(tuple(options.rates), options.rounds, options.seconds)
     options.output.with_suffix(".svg").write_text(chart(measured), encoding="utf-8")
     template = string.Template((HERE / "fixed-rates.md.template").read_text(encoding="utf-8"))

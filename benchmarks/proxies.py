@@ -1,4 +1,4 @@
-"""Envoys for benchmarks: a service that answers, the shipped configuration before it, and the same without mixer.
+"""Envoys for benchmarks: a service that answers, the shipped configurations before it, and the same without mixer.
 
 Not for: what is sent through them (`fixed_rates.py`).
 """
@@ -16,6 +16,7 @@ from mixer_py.demo import envoy
 from mixer_py.envoy_parts import find_envoy
 
 SHIPPED = HERE.parent / "deploy" / "envoy" / "envoy.yaml"
+SHIPPED_INSIDE = HERE.parent / "deploy" / "envoy-inside" / "envoy.yaml"
 _PATIENCE = "10s"
 """Instead of the shipped timeouts: what takes long is to be measured and not cut off."""
 _ANSWER = (
@@ -47,13 +48,14 @@ def service() -> Envoy:
     return Envoy("service", envoy.relocate(bootstrap, listener=port, clusters={}), port)
 
 
-def proxy(name: str, behind: str, mixer: str | None) -> Envoy:
+def proxy(name: str, behind: str, mixer: str | None, logs: str = "") -> Envoy:
     """An Envoy before the service, as shipped or without mixer.
 
     Args:
         name: for people.
         behind: `host:port` of the service.
         mixer: `host:port` of the mixer that it asks; None for none.
+        logs: `host:port` where that mixer takes log entries, where it is another.
     """
     port, upstream = free_port(), _port(behind)
     bootstrap = _shipped()
@@ -62,15 +64,32 @@ def proxy(name: str, behind: str, mixer: str | None) -> Envoy:
         _without_mixer(bootstrap)
     else:
         clusters["mixer"] = _port(mixer)
+    if logs:
+        clusters["mixer-logs"] = _port(logs)
+        _log_elsewhere(bootstrap, "mixer-logs")
     return Envoy(name, envoy.relocate(bootstrap, listener=port, clusters=clusters), port)
 
 
-def _shipped() -> Bootstrap:
-    bootstrap = copy.deepcopy(envoy.read_bootstrap(SHIPPED))
+def around_mixer(port: int, behind: str, logs: str) -> Bootstrap:
+    """The shipped bootstrap of an Envoy with mixer inside.
+
+    Args:
+        port: where traffic comes in.
+        behind: `host:port` of the service.
+        logs: `host:port` where mixer takes log entries.
+    """
+    clusters = {"reviews": _port(behind), "ratings": _port(behind), "mixer-logs": _port(logs)}
+    return envoy.relocate(_shipped(SHIPPED_INSIDE), listener=port, clusters=clusters)
+
+
+def _shipped(file: Path = SHIPPED) -> Bootstrap:
+    bootstrap = copy.deepcopy(envoy.read_bootstrap(file))
     for one in _manager(bootstrap)["http_filters"]:
         if one["name"] == "envoy.filters.http.ext_authz":
             grpc = one["typed_config"]["grpc_service"]
-            grpc["timeout"] = grpc["retry_policy"]["retry_back_off"]["max_interval"] = _PATIENCE
+            grpc["timeout"] = _PATIENCE
+            if "retry_policy" in grpc:
+                grpc["retry_policy"]["retry_back_off"]["max_interval"] = _PATIENCE
         elif one["name"] == "envoy.filters.http.ratelimit":
             one["typed_config"]["timeout"] = _PATIENCE
     return bootstrap
@@ -85,6 +104,17 @@ def _without_mixer(bootstrap: Bootstrap) -> None:
         route["route"].pop("rate_limits", None)
     resources = bootstrap["static_resources"]
     resources["clusters"] = [one for one in resources["clusters"] if one["name"] != "mixer"]
+
+
+def _log_elsewhere(bootstrap: Bootstrap, name: str) -> None:
+    """Sends log entries to a cluster of their own, which is otherwise that of mixer."""
+    clusters = bootstrap["static_resources"]["clusters"]
+    (mixer,) = [one for one in clusters if one["name"] == "mixer"]
+    logs = copy.deepcopy(mixer)
+    logs["name"] = logs["load_assignment"]["cluster_name"] = name
+    clusters.append(logs)
+    common = _manager(bootstrap)["access_log"][0]["typed_config"]["common_config"]
+    common["grpc_service"]["envoy_grpc"]["cluster_name"] = name
 
 
 def _manager(bootstrap: Bootstrap) -> dict[str, Any]:

@@ -144,13 +144,35 @@ class Mixer(Server):
         telemetry: Mapping[str, object] = NO_LIMITS,
         workers: int = 1,
         transport: str = "grpcio",
+        logs: str = "",
+        data_plane: Mapping[str, object] | None = None,
     ) -> None:
+        """Prepares one.
+
+        Args:
+            name: for people.
+            clickhouse: whether rows are kept.
+            policy: the section of the configuration.
+            rate_limit: the section of the configuration.
+            telemetry: the section of the configuration, but for the store.
+            workers: how many.
+            transport: of what carries checks and limits.
+            logs: `host:port` where grpcio takes log entries besides; empty for none.
+            data_plane: bootstrap of an Envoy that mixer is to be inside of; it is asked there, and not at its address.
+        """
         self._folder = tempfile.TemporaryDirectory(prefix="mixer-bench-")  # ends with this object
         folder = Path(self._folder.name)
         address = f"127.0.0.1:{free_port()}"
         self._admin = f"127.0.0.1:{free_port()}"
-        listeners, socket_file = [{"address": address, "transport": transport}], str(folder / "mixer.sock")
-        server = {"listeners": listeners, "admin": self._admin, "socket": socket_file, "workers": workers}
+        listeners: list[Mapping[str, object]] = [{"address": address, "transport": transport}]
+        server = {"admin": self._admin, "socket": str(folder / "mixer.sock"), "workers": workers}
+        if data_plane is not None:
+            (folder / "envoy.json").write_text(json.dumps(data_plane), encoding="utf-8")
+            server["data_plane"] = {"bootstrap": "envoy.json"}
+            listeners = [{"address": "internal://mixer", "transport": "envoy"}]
+        if logs:
+            listeners.append({"address": logs, "services": ["access_log"]})
+        server["listeners"] = listeners
         lines = [
             f"server: {json.dumps(server)}",
             "log: {level: warning}",

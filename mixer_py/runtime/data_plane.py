@@ -6,6 +6,7 @@ Not for: whether Envoy takes the rest; that `envoy --mode validate` says, and En
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
@@ -14,10 +15,22 @@ import yaml
 from mixer_py.config.address import Address
 from mixer_py.config.server import ServerSettings
 from mixer_py.errors import ConfigurationError, Fault
-from mixer_py.transports import DataPlane
 
 _FIELD: Final = "server.data_plane.bootstrap"
 _OURS: Final = ("admin", "static_resources", "dynamic_resources", "bootstrap_extensions", "overload_manager")
+
+
+@dataclass(frozen=True, slots=True)
+class DataPlane:
+    """The Envoy that is to carry traffic.
+
+    Attributes:
+        bootstrap: as a person wrote it; each of its listeners has a name.
+        threads: Envoy's worker threads.
+    """
+
+    bootstrap: Mapping[str, Any]
+    threads: int
 
 
 def read_data_plane(server: ServerSettings) -> DataPlane | None:
@@ -39,14 +52,12 @@ def read_data_plane(server: ServerSettings) -> DataPlane | None:
     faults = [Fault(message, settings.bootstrap, 0, _FIELD, way_out) for message, way_out in _faults(document, server)]
     if faults:
         raise ConfigurationError(faults)
-    resources = document["static_resources"]
-    rest = {**document, "static_resources": {key: value for key, value in resources.items() if key != "listeners"}}
-    return DataPlane(rest, tuple(resources["listeners"]), settings.threads)
+    return DataPlane(document, settings.threads)
 
 
 def ports_of(data_plane: DataPlane | None) -> Iterator[Address]:
     """Where traffic comes in and other processes may listen, too: to be held against a second mixer."""
-    for listener in data_plane.listeners if data_plane is not None else ():
+    for listener in data_plane.bootstrap["static_resources"]["listeners"] if data_plane is not None else ():
         address = (listener.get("address") or {}).get("socket_address") or {}
         shares = listener.get("enable_reuse_port", True)
         if shares and address.get("port_value") and address.get("protocol", "TCP") == "TCP":

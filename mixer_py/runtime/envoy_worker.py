@@ -13,8 +13,8 @@ from pathlib import Path
 
 from mixer_py.errors import ProcessError
 from mixer_py.runtime.control import die_with_parent
+from mixer_py.runtime.data_plane import DataPlane
 from mixer_py.runtime.orders import read_private
-from mixer_py.transports.envoy.data_plane import DataPlane
 from mixer_py.transports.envoy.files import HostFiles
 from mixer_py.transports.envoy.process import become_envoy
 
@@ -35,7 +35,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     environment = {CONTROL: str(options.control_fd), TABLE: str(options.table)}
     try:
         data_plane = None if options.data_plane is None else read_private(options.data_plane, DataPlane)
-        become_envoy(files, INSIDE, "mixer_py.runtime.worker", environment, data_plane)
+        if data_plane is None:
+            become_envoy(files, INSIDE, "mixer_py.runtime.worker", environment)
+        become_envoy(files, INSIDE, "mixer_py.runtime.worker", environment, data_plane.bootstrap, data_plane.threads)
     except ProcessError as error:
         print(f"mixer: {error}", file=sys.stderr)  # noqa: T201 (the last word of a process that has no log yet)
         return 1

@@ -30,7 +30,7 @@ from mixer_py.instruments import Registry, SystemClock
 from mixer_py.queries import open_reader
 from mixer_py.runtime.certificates import Certificates
 from mixer_py.runtime.counters import whereabouts
-from mixer_py.runtime.data_plane import ports_of, read_data_plane
+from mixer_py.runtime.data_plane import DataPlane, ports_of, read_data_plane
 from mixer_py.runtime.fetching import Fetching
 from mixer_py.runtime.health import UNHEALTHY
 from mixer_py.runtime.limits_page import LimitsPage
@@ -44,7 +44,6 @@ from mixer_py.runtime.transport import describe_transport
 from mixer_py.runtime.valkey_role import ValkeyRole
 from mixer_py.runtime.workers import Workers
 from mixer_py.telemetry.user_metrics_settings import Forms
-from mixer_py.transports import DataPlane
 
 FIXED = ("workers", "data_plane", "admin", "socket", "admin_token", "max_message_bytes", "max_in_flight",
          "max_streams", "max_metadata_bytes", "max_waiting", "max_connection_age",

@@ -17,12 +17,12 @@ from mixer_py.errors import ConfigurationError, ProcessError
 from mixer_py.instruments import Clock, Registry
 from mixer_py.runtime.child import Child, ChildProgram
 from mixer_py.runtime.control import Message, faults_of
+from mixer_py.runtime.data_plane import DataPlane
 from mixer_py.runtime.metrics import ProcessMetrics
 from mixer_py.runtime.orders import TlsOrder, WorkerOrder, write_private
 from mixer_py.runtime.role import TAKEN, Role
 from mixer_py.runtime.succession import empty_bequest
 from mixer_py.runtime.weight import is_heavy
-from mixer_py.transports import DataPlane
 
 _ANSWER_SECONDS = 600.0
 """How long a worker may take to answer: as long as it may load. That it still lives, its heartbeat tells."""

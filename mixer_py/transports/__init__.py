@@ -1,7 +1,7 @@
 """Carry bytes between the network and tables of handlers; knows nothing of what they mean."""
 
 from mixer_py.transports.admission import Admission
-from mixer_py.transports.envoy.data_plane import DataPlane, DataPlaneListeners
+from mixer_py.transports.envoy.data_plane import DataPlaneListeners
 from mixer_py.transports.envoy.host import EnvoyHost
 from mixer_py.transports.envoy.server import EnvoyServer
 from mixer_py.transports.forwarding import Forwarder
@@ -12,7 +12,6 @@ from mixer_py.transports.tls import ListenerTls
 
 __all__ = [
     "Admission",
-    "DataPlane",
     "DataPlaneListeners",
     "EnvoyHost",
     "EnvoyServer",

@@ -68,7 +68,15 @@ class TestShortForm:
 
     def test_no_request_through_envoy_failed(self, reports):
         text = (reports / "fixed-rates.md").read_text()
-        assert re.search(r"Failed of 120 requests: none\.", text), text
+        failed = re.findall(r"^\| (.*?) \|.*\| (\d+) of [\d,]+(?:: (.*))? \|$", text, re.MULTILINE)
+        assert [way for way, _, _ in failed] == [
+            "without mixer",
+            "mixer on grpcio",
+            "mixer on the transport envoy",
+            "mixer inside that Envoy",
+            "mixer on grpcio, every request and decision kept in ClickHouse",
+        ]
+        assert {(count, why) for _, count, why in failed} == {("0", "")}, text
 
 
 def test_a_short_run_does_not_overwrite_what_was_measured():

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any, Final
 
 from mixer_py.errors import ProcessError
@@ -23,33 +22,20 @@ _CONNECTIONS: Final = r"listener\..*\.downstream_cx_active"
 _NOT_ITS: Final = (f"listener.{INTERNAL_STATISTICS}.", f"listener.{OWN}", "listener.admin.")
 
 
-@dataclass(frozen=True, slots=True)
-class DataPlane:
-    """What a person wrote.
-
-    Attributes:
-        bootstrap: of Envoy, but for its listeners.
-        listeners: each with a name.
-        threads: Envoy's worker threads.
-    """
-
-    bootstrap: Mapping[str, Any]
-    listeners: tuple[Mapping[str, Any], ...]
-    threads: int
-
-    @property
-    def left_to_python(self) -> Mapping[str, Any]:
-        """What the Python inside has to know, for `HostFiles.make`."""
-        listeners = [{"@type": LISTENER, **one} for one in self.listeners]
-        return {"listeners": listeners, "admin": (self.bootstrap.get("admin") or {}).get("address")}
+def left_to_python(theirs: Mapping[str, Any]) -> Mapping[str, Any]:
+    """What of a bootstrap the Python inside has to know, for `HostFiles.make`."""
+    listeners = [{"@type": LISTENER, **one} for one in theirs["static_resources"]["listeners"]]
+    return {"listeners": listeners, "admin": (theirs.get("admin") or {}).get("address")}
 
 
 def joined(own: Resource, theirs: Mapping[str, Any]) -> Resource:
     """A bootstrap with what mixer needs and what a person wrote, whose word counts where both say something.
 
+    But for their listeners, which come later.
+
     Args:
         own: as `resources.bootstrap` makes it.
-        theirs: `DataPlane.bootstrap`.
+        theirs: what a person wrote.
     """
     whole = {**own, **theirs}
     whole["node"] = {**own["node"], **theirs.get("node", {})}

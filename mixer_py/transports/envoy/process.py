@@ -10,11 +10,11 @@ import sys
 from collections.abc import Mapping
 from importlib.util import find_spec
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from mixer_py.envoy_parts import find_parts
 from mixer_py.errors import ProcessError
-from mixer_py.transports.envoy.data_plane import DataPlane, joined
+from mixer_py.transports.envoy.data_plane import joined, left_to_python
 from mixer_py.transports.envoy.files import HostFiles
 from mixer_py.transports.envoy.resources import NOBODY, Application, bootstrap
 
@@ -27,7 +27,8 @@ def become_envoy(
     applications: str,
     node: str,
     environment: Mapping[str, str],
-    data_plane: DataPlane | None = None,
+    data_plane: Mapping[str, Any] | None = None,
+    threads: int = 1,
 ) -> NoReturn:
     """Goes on as Envoy. Nothing secret stands on its command line or in its environment.
 
@@ -36,7 +37,8 @@ def become_envoy(
         applications: name of the Python module that it loads.
         node: what it is called, also on its command line.
         environment: for that module, besides what this process has.
-        data_plane: traffic that this Envoy carries as well.
+        data_plane: bootstrap of the traffic that this Envoy carries as well; each of its listeners has a name.
+        threads: Envoy's worker threads.
 
     Raises:
         ProcessError: a part is missing, or the configuration cannot be written.
@@ -47,7 +49,7 @@ def become_envoy(
         if data_plane is None:
             files.make(own)
         else:
-            files.make(joined(own, data_plane.bootstrap), data_plane.left_to_python)
+            files.make(joined(own, data_plane), left_to_python(data_plane))
     except OSError as error:
         raise ProcessError(f"no folder for Envoy's configuration: {error}") from error
     variables = {
@@ -58,20 +60,20 @@ def become_envoy(
     os.chdir(files.folder)  # pyvoy puts the current folder before all others that modules are taken from
     before = {f"{_BEFORE}{name}": os.environ[name] for name in _OWN if name in os.environ}
     arguments = [
-        "envoy", "--config-path", str(files.bootstrap), "--disable-hot-restart", "--drain-strategy", "immediate",
-        *(_alone(node) if data_plane is None else _with_traffic(node, data_plane)),
+        "envoy", "--config-path", str(files.bootstrap), "--concurrency", str(threads), "--disable-hot-restart",
+        "--drain-strategy", "immediate", *(_alone(node) if data_plane is None else _with_traffic(node)),
     ]  # fmt: skip
     os.execve(parts.binary, arguments, {**os.environ, **before, **variables, **environment})  # noqa: S606 (as itself)
 
 
 def _alone(node: str) -> list[str]:
-    return ["--service-node", node, "--concurrency", "1", "--log-level", "error"]
+    return ["--service-node", node, "--log-level", "error"]
 
 
-def _with_traffic(node: str, data_plane: DataPlane) -> list[str]:
+def _with_traffic(node: str) -> list[str]:
     # --service-node would take the place of the node that the bootstrap names. The socket of hot restarts, which there
     # are none of, is where `ps` shows whose process this is.
-    return ["--socket-path", node, "--concurrency", str(data_plane.threads), "--log-level", "warning"]
+    return ["--socket-path", node, "--log-level", "warning"]
 
 
 def restore_environment() -> None:
