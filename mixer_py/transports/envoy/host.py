@@ -27,7 +27,7 @@ _START_SECONDS: Final = 60.0
 _PAUSE_SECONDS: Final = 0.02
 _ASK_SECONDS: Final = 10.0
 _LOOK_SECONDS: Final = 1.0
-_REFUSED: Final = "http.calls.adaptive_concurrency.gradient_controller.rq_blocked"
+_REFUSED: Final = "http.(calls|inside).adaptive_concurrency.gradient_controller.rq_blocked"
 """Calls of all listeners that Envoy has refused by itself (`resources`)."""
 
 
