@@ -23,17 +23,15 @@ from mixer_py.telemetry.access_log.entries import (
     UPSTREAM_PEER,
     Entries,
     Indices,
-    numbers,
-    objects,
 )
-from mixer_py.telemetry.access_log.known_parties import KnownParties
+from mixer_py.telemetry.access_log.known_parties import Facts, KnownParties, Said, SaidNames
 from mixer_py.telemetry.access_log.maps import maps_of
-from mixer_py.telemetry.access_log.parties import Names
+from mixer_py.telemetry.access_log.parties import OF_INSTANCES, SERVICE_NAMES
 from mixer_py.telemetry.access_log.projection import FLAGS
 from mixer_py.telemetry.access_log.streams import SOURCE
 from mixer_py.telemetry.column import Metadata
 from mixer_py.telemetry.columns import SHADOW_KEYS, SHADOW_PREFIXES
-from mixer_py.telemetry.grouping import Alike, numbered
+from mixer_py.telemetry.grouping import Alike
 
 COMMON: Final = "common_properties."
 _TLS: Final = COMMON + "tls_properties."
@@ -57,11 +55,7 @@ RESPONSE_FLAGS: Final[Mapping[str, str]] = {
 """Envoy's short codes of `%RESPONSE_FLAGS%`, by field of ResponseFlags and in its order."""
 
 _NO_FLAGS: Final = "-"
-_COMPLETED: Final = ("destination_service_host", "destination_service_name", "destination_service_namespace")
-"""Columns of `parties.NAMES` that are completed from elsewhere where they are empty."""
 _EMPTY: Final = pa.scalar("")
-_UNSAID: Final = ("", "", "", "", b"", b"")
-"""What stands in the fields of `Names` that no entry says anything of."""
 _TLS_VERSIONS: Final = pa.array(["", "TLSv1", "TLSv1.1", "TLSv1.2", "TLSv1.3"])
 
 
@@ -87,12 +81,6 @@ def named(values: npt.NDArray[np.int64], names: pa.Array) -> pa.Array:
     if (values == first).all():
         return pa.repeat(names[first], len(values))
     return names.take(pa.array(values))
-
-
-def _values(encoded: pa.DictionaryArray, places: Indices) -> list[str | bytes]:
-    """The values at some places; equal ones are one object, so that their hash is worked out once."""
-    distinct = objects(encoded.dictionary)
-    return [distinct[index] for index in numbers(encoded.indices)[places].tolist()]
 
 
 class Slice:
@@ -142,35 +130,27 @@ class Slice:
         return asked if routed is None else text_or(asked, routed)
 
     @cached_property
-    def parties(self) -> dict[str, pa.Array]:
-        """The columns of `parties.NAMES`; one lookup for each distinct combination."""
-        entries = self.entries
+    def _facts(self) -> Facts:
+        """What is known of both sides; one look-up for each distinct fact."""
+        entries, length = self.entries, len(self.entries)
         filter_state = entries.filter_state
-        arrays = (
-            self.cluster, self.peer, self.own, entries.custom_tags.find(PRINCIPAL_TAG),
-            filter_state.peer(DOWNSTREAM_PEER), filter_state.peer(UPSTREAM_PEER),
-        )  # fmt: skip
-        encoded = [None if array is None else array.dictionary_encode() for array in arrays]
-        told = [(numbers(array.indices), len(array.dictionary)) for array in encoded if array is not None]
-        first, group = numbered([(entries.streams, len(entries.identities)), *told], len(entries))
-        names = [
-            [unsaid] * len(first) if array is None else _values(array, first)
-            for array, unsaid in zip(encoded, _UNSAID, strict=True)
-        ]
-        combinations = [
-            (entries.identities[stream], Names(*said))
-            for stream, *said in zip(entries.streams[first].tolist(), *names, strict=True)
-        ]
-        self._grouped = group, len(combinations)
-        return self._known.columns(combinations, group)
+        upstream = entries.custom_tags.find(PRINCIPAL_TAG)
+        texts = (Said(one, length) for one in (self.cluster, self.peer, self.own, upstream))
+        peers = (Said(filter_state.peer(names), length, b"") for names in (DOWNSTREAM_PEER, UPSTREAM_PEER))
+        said = SaidNames(*texts, *peers)
+        return self._known.facts(entries.identities, entries.streams, said)
+
+    @property
+    def parties(self) -> dict[str, pa.Array]:
+        """The columns of `parties.NAMES`."""
+        return self._facts.columns
 
     @property
     def alike(self) -> Alike:
-        """Entries of one group are alike in the columns of `parties.NAMES`, but for those that others complete."""
-        parties = self.parties
-        completed = [name for name in _COMPLETED if pc.any(is_empty(parties[name])).as_py()]
-        groups, count = self._grouped
-        return Alike(parties.keys() - completed, groups.astype(np.int64), count)
+        """Entries of one group are alike in the columns that it names."""
+        parties, facts = self.parties, self._facts
+        completed = [name for name in SERVICE_NAMES if pc.any(is_empty(parties[name])).as_py()]
+        return Alike(parties.keys() - completed - OF_INSTANCES, facts.groups.astype(np.int64), facts.count)
 
     @cached_property
     def _from_source(self) -> pa.Array:

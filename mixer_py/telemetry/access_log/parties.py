@@ -1,4 +1,4 @@
-"""Who called whom: facts about both sides, worked out once for each distinct stream, cluster and pair of names.
+"""Who called whom: facts about both sides, each worked out once for what it follows from.
 
 DESIGN 5: the local workload comes from the node, the remote one from Istio's peer metadata, else from its SPIFFE name,
 the service from the upstream cluster.
@@ -61,12 +61,23 @@ class Parties(NamedTuple):
         )  # fmt: skip
 
 
-NAMES: Final = (
-    "reporter", "context_reporter_uid", "source_principal", *(f"source_{name}" for name in Side._fields),
-    "destination_principal", *(f"destination_{name}" for name in Side._fields),
-    *(f"destination_service_{name}" for name in Service._fields),
-)  # fmt: skip
-"""Columns that `Parties.row` gives. The last three are completed from the authority by `derivation.py`."""
+REPORTER_NAMES: Final = ("reporter", "context_reporter_uid")
+SOURCE_NAMES: Final = ("source_principal", *(f"source_{name}" for name in Side._fields))
+DESTINATION_NAMES: Final = ("destination_principal", *(f"destination_{name}" for name in Side._fields))
+SERVICE_NAMES: Final = tuple(f"destination_service_{name}" for name in Service._fields)
+"""Columns that are completed from the authority by `derivation.py`."""
+NAMES: Final = (*REPORTER_NAMES, *SOURCE_NAMES, *DESTINATION_NAMES, *SERVICE_NAMES)
+"""Columns that `Parties.row` gives."""
+OF_INSTANCES: Final = frozenset(("context_reporter_uid", "source_name", "destination_name"))
+"""Those that tell instances of one workload apart, which metrics do not."""
+
+
+def direction_of(cluster: str) -> int:
+    """A number for what a cluster's name tells of the reporter; entries of one stream with one number have one."""
+    return 1 if cluster.startswith(_INBOUND) else 2 if cluster.startswith(_OUTBOUND) else 0
+
+
+DIRECTIONS: Final = 3
 
 
 def reporter_of(identity: StreamIdentity, cluster: str) -> str:
@@ -127,16 +138,81 @@ def _side(workload: Workload, principal: str) -> Side:
     )  # fmt: skip
 
 
+class ToldReporter(NamedTuple):
+    """What tells the columns of `REPORTER_NAMES`."""
+
+    reporter: str
+    node_id: str
+
+    def row(self) -> tuple[str, ...]:
+        """Their values."""
+        return self
+
+
+class ToldSource(NamedTuple):
+    """What tells the columns of `SOURCE_NAMES`.
+
+    Attributes:
+        local: the workload of the node, where that is on this side; else None.
+        peer: as in `Names`.
+        downstream_peer: idem; empty where the node is on this side.
+    """
+
+    local: Workload | None
+    peer: str
+    downstream_peer: bytes
+
+    def row(self) -> tuple[str, ...]:
+        """Their values."""
+        caller = self.local or peer_of(self.downstream_peer)
+        principal = self.peer or _uri(caller)
+        return (principal, *_side(caller, principal))
+
+
+class ToldDestination(NamedTuple):
+    """What tells the columns of `DESTINATION_NAMES`.
+
+    Attributes:
+        local: the workload of the node, where that is on this side; else None.
+        own: as in `Names`, where the node is on this side; else empty.
+        upstream: as in `Names`, where it is not.
+        upstream_peer: idem.
+    """
+
+    local: Workload | None
+    own: str
+    upstream: str
+    upstream_peer: bytes
+
+    def row(self) -> tuple[str, ...]:
+        """Their values."""
+        if self.local is not None:
+            return (self.own, *_side(self.local, self.own))
+        server = peer_of(self.upstream_peer)
+        principal = self.upstream or _uri(server)
+        return (principal, *_side(server, principal))
+
+
+class ToldService(NamedTuple):
+    """What tells the columns of `SERVICE_NAMES`."""
+
+    cluster: str
+
+    def row(self) -> tuple[str, ...]:
+        """Their values."""
+        return service_of(self.cluster)
+
+
 def parties_of(identity: StreamIdentity, names: Names) -> Parties:
     """The facts of one combination."""
     reporter = reporter_of(identity, names.cluster)
-    caller = identity.local if reporter == SOURCE else peer_of(names.downstream_peer)
-    server = identity.local if reporter == DESTINATION else peer_of(names.upstream_peer)
-    source_principal = names.peer or _uri(caller)
-    destination_principal = names.own if reporter == DESTINATION else names.upstream or _uri(server)
+    caller = identity.local if reporter == SOURCE else None
+    server = identity.local if reporter == DESTINATION else None
+    source_principal, *source = ToldSource(caller, names.peer, names.downstream_peer).row()
+    destination_principal, *destination = ToldDestination(server, names.own, names.upstream, names.upstream_peer).row()
     return Parties(
-        reporter, identity.node_id, source_principal, _side(caller, source_principal), destination_principal,
-        _side(server, destination_principal), service_of(names.cluster),
+        reporter, identity.node_id, source_principal, Side(*source), destination_principal, Side(*destination),
+        service_of(names.cluster),
     )  # fmt: skip
 
 
