@@ -91,7 +91,7 @@ class Supervisor:
         self._fetching = Fetching(folder, self._registry, self._clock, lambda: self._reload.set())  # noqa: PLW0108
         self._stop = asyncio.Event()
         self._reload = asyncio.Event()
-        self._asked = False
+        self._asked = self._untold = False
         self._draining = False
         self._faults: tuple[Fault, ...] = ()
         self._telling: asyncio.Task[None] | None = None
@@ -207,14 +207,14 @@ class Supervisor:
     async def _renew_tls(self) -> None:
         """Lets the workers show what is in the files of certificates now, and let in whom the settings name."""
         server = self._workers.deployed.configuration.server
-        if self._certificates.renew(server):
-            await self._workers.renew_tls(server, self._certificates.credentials)
+        if self._certificates.renew(server) or self._untold:
+            self._untold = not await self._workers.renew_tls(server, self._certificates.credentials)
 
     async def _renew_again(self) -> None:
         """Looks again at files of certificates that were not good: in time one is, or may be read by then."""
         while True:
             await asyncio.sleep(_LOOK_AGAIN_SECONDS)
-            if self._certificates.faults:
+            if self._certificates.faults or self._untold:
                 await self._renew_tls()
 
     async def _reload_once(self) -> None:

@@ -260,11 +260,15 @@ class Worker:
         """Shows other certificates to new connections, and lets in whom other lists name."""
         order = read_private(Path(str(message["order"])), TlsOrder)
         self._credentials = order.credentials
+        faults = []
         for listener in order.server.listeners:
             address = str(listener.address)
             if address in self._tls:
-                self._tls[address].renew(order.credentials[address], order.server.peers_of(listener))
-        return {"event": "renewed"}
+                try:
+                    self._tls[address].renew(order.credentials[address], order.server.peers_of(listener))
+                except ProcessError as error:
+                    faults.append(Fault(f"{address}: {error}"))
+        return refused(faults) if faults else {"event": "renewed"}
 
     def _forward(self, address: str) -> dict[str, object]:
         """Lets the worker at an address answer from now on.

@@ -141,10 +141,13 @@ class Workers:
             else:
                 await self._build_beside(children, wanted)
 
-    async def renew_tls(self, server: ServerSettings, credentials: Mapping[str, Credentials]) -> None:
+    async def renew_tls(self, server: ServerSettings, credentials: Mapping[str, Credentials]) -> bool:
         """Lets every worker show these certificates from now on, and let in whom these settings name.
 
         Those that only have old connections left as well: who calls there is judged there.
+
+        Returns:
+            Whether all of them do.
         """
         async with self._turn:
             self._credentials = credentials
@@ -155,13 +158,14 @@ class Workers:
                 told = await asyncio.gather(*(ask(child, message) for child in children), return_exceptions=True)
             finally:
                 order.unlink()
-        for failure in told:
-            if isinstance(failure, BaseException):  # what replaces it begins with these
-                self._log.error(
-                    "a worker was not given its certificates",
-                    way_out="nothing, where it is being replaced: what replaces it has them; else send SIGHUP",
-                    error=str(failure),
-                )
+        failures = [failure for failure in told if isinstance(failure, BaseException)]
+        for failure in failures:  # what replaces it begins with these
+            self._log.error(
+                "a worker was not given its certificates; it shows those before",
+                way_out="nothing, where it is being replaced; else make room in mixer's folder: it is tried again",
+                error=str(failure),
+            )
+        return not failures
 
     async def _build_beside(self, children: Sequence[Child], deployed: Deployed) -> None:
         try:

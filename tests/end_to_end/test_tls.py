@@ -321,6 +321,31 @@ def test_inside_envoy_failed_handshakes_are_counted_and_only_its_user_can_read_t
         assert client.check(check_request()).status.code == 0
 
 
+@pytest.mark.envoy
+def test_a_certificate_that_cannot_be_handed_to_envoy_is_told_and_tried_again(make_mixer, world):
+    mixer: Mixer = make_mixer()
+    mixer.use_envoy()
+    mixer.configure(settings(mixer.folder, telemetry=NO_ROWS, server={"tls": world.tls}))
+    mixer.start()
+    worker, before = mixer.worker(), shown_by(mixer, world)
+    arguments = command_line(worker)
+    folder = Path(arguments[arguments.index("--config-path") + 1]).parent
+    (file,) = folder.glob("*-own.json")
+    kept = file.rename(file.with_suffix(".kept"))
+    file.mkdir()
+    put(world.authority.issue("renewed"), world.own)
+    words = "a worker was not given its certificates; it shows those before"
+    eventually(lambda: words in mixer.running.tail(200), "a line about it")
+    assert (shown_by(mixer, world), mixer.worker()) == (before, worker)
+    with connect(mixer.address, world.client(world.envoy)) as client:
+        assert client.check(check_request()).status.code == 0
+        file.rmdir()
+        eventually(lambda: shown_by(mixer, world) != before, "what is new")
+        assert client.check(check_request()).status.code == 0
+    assert mixer.worker() == worker
+    kept.unlink()
+
+
 RULES = 3000
 MANY_RULES = "".join(f'\nrule_{number} if input.parsed_path[0] == "path-{number}-of-many"\n' for number in range(RULES))
 
