@@ -84,6 +84,9 @@ class ServerLimits:
             # Between the two, too, chance would decide.
             ("grpc.server.max_pending_requests", self.max_waiting),
             ("grpc.server.max_pending_requests_hard_limit", self.max_waiting),
+            # Without probes of the bandwidth a call's window stays at 64 KiB. With them gRPC takes in megabytes of a
+            # log stream that is not read on for want of room, which no bound of ours sees.
+            ("grpc.http2.bdp_probe", 0),
             ("grpc.so_reuseport", 1),  # workers share a port, and successors listen before predecessors stop: `places`
             # Envoy may keep idle connections alive with pings; the default of 5 minutes would answer those with GOAWAY.
             ("grpc.http2.min_ping_interval_without_data_ms", 5_000),

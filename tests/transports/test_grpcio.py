@@ -114,6 +114,36 @@ async def test_an_unknown_method_is_unimplemented(tmp_path: Path) -> None:
         assert (await status_of(unary(channel, "/a.B/C")(b"")))[0] is grpc.StatusCode.UNIMPLEMENTED
 
 
+async def test_of_a_stream_that_is_not_read_on_little_is_taken_in_and_it_goes_on_when_it_is(ports: Ports) -> None:
+    held = asyncio.Event()
+
+    async def hold(messages: AsyncIterator[bytes], call: Call) -> bytes:
+        sizes = []
+        async for message in messages:
+            sizes.append(len(message))
+            await held.wait()
+        return b"%d" % sum(sizes)
+
+    address = f"127.0.0.1:{ports.take()}"  # not a unix socket, which gRPC measures otherwise
+    clock, limits = SystemClock(), replace(LIMITS, max_message_bytes=1 << 20)
+    admission = Admission(limits.max_in_flight, clock, Registry())
+    server = GrpcioServer(address, HandlerTable({}, {STREAM: hold}), limits, admission, clock)
+    await server.start()
+    message, most, sent = b"x" * 16_384, 32 << 20, 0
+    async with grpc.aio.insecure_channel(address) as channel:
+        call = channel.stream_unary(STREAM)()
+        writing = asyncio.ensure_future(call.write(message))
+        while sent < most and (await asyncio.wait({writing}, timeout=3))[0]:
+            sent += len(message)
+            writing = asyncio.ensure_future(call.write(message))
+        assert sent < 1 << 20, "what was taken in beside the message that is worked on"
+        held.set()
+        await writing
+        await call.done_writing()
+        assert await call == b"%d" % (sent + len(message))
+    await server.stop(0)
+
+
 async def test_a_message_above_the_limit_is_resource_exhausted(tmp_path: Path) -> None:
     async with serving(tmp_path) as (_, channel, _):
         assert await unary(channel)(b"x" * 1000) == b"x" * 1000
