@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import signal
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from types import CoroutineType
 from typing import TYPE_CHECKING, NoReturn
@@ -149,12 +149,13 @@ class GrpcioServer:
         self._leaving = self._stopping = self._broken = False
         self._give_up = give_up
         if self._health is not None:
-            health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
+            asked = _AskedForEach(self._server)
+            health_pb2_grpc.add_HealthServicer_to_server(self._health, asked)  # type: ignore[arg-type]  # all it uses
         if table.reflection:
             names = [*self._services, reflection.SERVICE_NAME]
             names += [health.SERVICE_NAME] if table.health else []
             servicer = GuardedReflection(names, self._admit_to("reflection"))
-            reflection_pb2_grpc.add_ServerReflectionServicer_to_server(servicer, self._server)  # type: ignore[no-untyped-call]  # generated
+            reflection_pb2_grpc.add_ServerReflectionServicer_to_server(servicer, _AskedForEach(self._server))  # type: ignore[no-untyped-call]  # generated
 
     async def start(self) -> None:
         """Binds and accepts.
@@ -320,6 +321,20 @@ class _Methods(grpc.GenericRpcHandler):
         """The handler of the called method."""
         self.taken += 1
         return self.handlers.get(handler_call_details.method)
+
+
+class _AskedForEach:
+    """A server to which generated code adds methods for which `_Methods` is asked, as it is not for registered ones."""
+
+    def __init__(self, server: grpc.aio.Server) -> None:
+        self._server = server
+
+    def add_generic_rpc_handlers(self, handlers: Sequence[grpc.GenericRpcHandler]) -> None:
+        """Adds them behind those that are there."""
+        self._server.add_generic_rpc_handlers(handlers)
+
+    def add_registered_method_handlers(self, service: str, handlers: Mapping[str, object]) -> None:
+        """Leaves them out; they were added as generic ones, too."""
 
 
 async def _only_message(context: Context, call: Call, admission: Admission) -> bytes:

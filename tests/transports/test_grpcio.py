@@ -261,6 +261,17 @@ async def test_reflection_lists_the_services(tmp_path: Path) -> None:
         call.cancel()
 
 
+async def test_calls_of_health_and_reflection_are_not_among_those_that_grpc_refused(tmp_path: Path) -> None:
+    async with serving(tmp_path) as (server, channel, admission):
+        await health_pb2_grpc.HealthStub(channel).Check(health_pb2.HealthCheckRequest())
+        stub = reflection_pb2_grpc.ServerReflectionStub(channel)
+        call = stub.ServerReflectionInfo(iter([reflection_pb2.ServerReflectionRequest(list_services="")]))
+        await call.read()
+        call.cancel()
+        await server._untaken.look()
+        assert admission._untaken.value == 0
+
+
 async def test_an_address_in_use_is_refused_by_name() -> None:
     clock = SystemClock()
     with socket.create_server(("127.0.0.1", 0)) as taken:
