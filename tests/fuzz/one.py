@@ -1,7 +1,7 @@
 """Fuzzes one target in this process: `python -m tests.fuzz.one TARGET --seconds 10 --inputs FOLDER --found FOLDER`.
 
-Guided by the coverage of mixer_py where Atheris is installed, else blindly. Ends with 0 when nothing was found. With
-`--runs 200` it tries that many, always the same ones, however long it takes: so do tests, which explore nothing.
+Guided by the coverage of mixer_py where Atheris is installed and sees it, else blindly. Ends with 0 when nothing was
+found. With `--runs 200` it tries that many, always the same ones, however long it takes: so do tests.
 Not for: rounds over all targets (`run.py`).
 """
 
@@ -11,6 +11,7 @@ import argparse
 import hashlib
 import importlib.util
 import random
+import resource
 import sys
 import time
 from pathlib import Path
@@ -45,11 +46,13 @@ def main() -> int:
 
 
 def guided(name: str, seconds: int, inputs: Path, found: Path, runs: int | None = None) -> int:
-    """With Atheris, which ends the process by itself."""
+    """With Atheris, which ends the process by itself where it has something to go by."""
     import atheris
 
     with atheris.instrument_imports(include=["mixer_py"], enable_loader_override=False):
         target = load(name)
+    if target.is_elsewhere:  # without coverage libFuzzer would keep none of the seeds but the shortest
+        return blind(target, seconds, found, runs)
     plant(target, inputs)
     bounds = (
         [f"-max_total_time={seconds}", f"-timeout={INPUT_SECONDS}"]
@@ -87,6 +90,7 @@ def blind(target: Target, seconds: int, found: Path, runs: int | None = None) ->
             Path(found, f"crash-{name}").write_bytes(data)
             raise
     print(f"stat::number_of_executed_units: {tried}")
+    print(f"stat::peak_rss_mb: {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss >> 10}")
     return 0
 
 

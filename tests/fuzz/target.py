@@ -28,11 +28,13 @@ class Target:
         name: of the module.
         check: tries some bytes; raises AssertionError for a broken invariant, or whatever a crash raises.
         seeds: inputs to begin with.
+        is_elsewhere: what is tried runs in another process, whose coverage nobody sees.
     """
 
     name: str
     check: Callable[[bytes], None]
     seeds: Callable[[], Iterable[bytes]]
+    is_elsewhere: bool = False
 
     def kept(self) -> list[Path]:
         """The cases that were found and are kept."""
@@ -47,7 +49,7 @@ def names() -> list[str]:
 def load(name: str) -> Target:
     """Imports a target, and with it the rooms that it tries."""
     module = importlib.import_module(f"tests.fuzz.targets.{name}")
-    return Target(name, module.check, module.seeds)
+    return Target(name, module.check, module.seeds, getattr(module, "IS_ELSEWHERE", False))
 
 
 _LOOPS: list[asyncio.Runner] = []

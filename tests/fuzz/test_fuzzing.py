@@ -17,15 +17,21 @@ RUNS = 200
 SECONDS = 1200
 """What a turn may take at most, so that a machine that is slow or busy finds no hang."""
 KEPT = [(name, case.name) for name in names() for case in load(name).kept()]
+NEED_ENVOY = {"framing_envoy"}
 
 
-@pytest.mark.parametrize(("name", "case"), KEPT, ids=["-".join(one) for one in KEPT])
+def marks(name: str) -> list[pytest.MarkDecorator]:
+    """What a target needs."""
+    return [pytest.mark.envoy] if name in NEED_ENVOY else []
+
+
+@pytest.mark.parametrize(("name", "case"), [pytest.param(*one, id="-".join(one), marks=marks(one[0])) for one in KEPT])
 def test_a_case_that_was_found_is_no_trouble_any_more(name: str, case: str) -> None:
     load(name).check((CORPUS / name / case).read_bytes())
 
 
 @pytest.mark.long(1)
-@pytest.mark.parametrize("name", names())
+@pytest.mark.parametrize("name", [pytest.param(name, marks=marks(name)) for name in names()])
 def test_a_short_run_finds_nothing(name: str, monkeypatch, tmp_path: Path) -> None:
     monkeypatch.setattr(run, "INPUTS", tmp_path)
     monkeypatch.setattr(run, "CORPUS", tmp_path / "corpus")

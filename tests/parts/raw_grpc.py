@@ -291,7 +291,11 @@ def dial(address: str, *, seconds: float = SECONDS) -> RawConnection:
     if address.startswith("unix://"):
         sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         sock.settimeout(seconds)
-        sock.connect(address.removeprefix("unix://"))
+        try:
+            sock.connect(address.removeprefix("unix://"))
+        except OSError:
+            sock.close()
+            raise
         return RawConnection(sock, "localhost")
     host, _, port = address.rpartition(":")
     sock = socket.create_connection((host, int(port)), timeout=seconds)

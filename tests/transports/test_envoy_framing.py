@@ -54,6 +54,8 @@ def test_compressed_messages_are_held_to_the_same_size(encoding, compress):
     cut = compress(b"abc" * 100)[:-4]
     with pytest.raises(FramingError):
         unframe(b"\1" + frame(cut)[1:], encoding, MOST)
+    with pytest.raises(FramingError, match="more follows"):
+        unframe(b"\1" + frame(compress(b"abc") + b"more")[1:], encoding, MOST)
 
 
 @pytest.mark.parametrize(

@@ -103,6 +103,8 @@ def _decompressed(data: bytes, encoding: bytes, most: int) -> bytes:
         raise MessageTooLargeError(f"the message has over {most} bytes decompressed (server.max_message_bytes)")
     if not inflater.eof:
         raise FramingError("the compressed message is cut off")
+    if inflater.unused_data:
+        raise FramingError("more follows the compressed message")
     return message
 
 

@@ -16,8 +16,9 @@ from tests.fuzz.target import FOLDER, run
 PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 DATA, HEADERS, RESET, SETTINGS, GO_AWAY = 0, 1, 3, 4, 7
 END_STREAM, END_HEADERS, ACK = 1, 4, 1
-PATIENCE = 20.0
-"""Seconds in which an answer, or the end of the connection, has to come."""
+IS_ELSEWHERE = True
+PATIENCE = 120.0
+"""Seconds in which an answer, or the end of the connection, has to come; far above what any takes."""
 
 
 class Server:
@@ -35,9 +36,17 @@ class Server:
         Path(self.path).unlink(missing_ok=True)
         command = [sys.executable, "-m", "tests.fuzz.framing_server", self.path]
         self._process = subprocess.Popen(command, cwd=FOLDER.parents[1], stderr=subprocess.DEVNULL)
-        while not Path(self.path).exists():
+        while not await self._accepts():
             assert self._process.poll() is None, "the listener does not start"
             await asyncio.sleep(0.01)
+
+    async def _accepts(self) -> bool:
+        try:
+            _, writer = await asyncio.open_unix_connection(self.path)
+        except (ConnectionError, FileNotFoundError):
+            return False
+        writer.close()
+        return True
 
     def gave_up(self) -> bool:
         """Whether it has ended because it could take no more calls."""
@@ -153,7 +162,10 @@ async def exchange(path: str, sent: bytes, *, ends: bool) -> bytes:
         sent: everything that is sent.
         ends: close our side behind it.
     """
-    reader, writer = await asyncio.open_unix_connection(path)
+    try:
+        reader, writer = await asyncio.open_unix_connection(path)
+    except ConnectionError:  # it has ended, and is not replaced yet
+        return b""
     content = b""
     try:
         async with asyncio.timeout(PATIENCE):
