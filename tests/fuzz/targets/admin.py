@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -14,7 +15,8 @@ from tests.fuzz.target import joined, run, split
 PRIVATE = "what only those may see who have the token"
 TOKEN = "open sesame"
 QUOTES = ("'", "`", '"')
-REACHING_OUT = ("file(", "url(", "remote(", "outfile", "insert", "settings")
+REACHING_OUT = re.compile(r"\b(?:(?:file|url|remote)\s*\(|(?:outfile|insert|settings)\b)", re.IGNORECASE)
+"""As whole words: there is no function `ffile`."""
 
 
 async def query(sql: str) -> bytes:
@@ -83,7 +85,7 @@ def _check_sql(text: str) -> None:
         return
     assert check_query(allowed, "mesh") == allowed, "what was checked is not what runs"
     if not any(quote in allowed for quote in QUOTES):
-        assert not any(word in allowed.lower() for word in REACHING_OUT), f"this reaches out: {allowed}"
+        assert not REACHING_OUT.search(allowed), f"this reaches out: {allowed}"
 
 
 def seeds() -> Iterator[bytes]:
