@@ -63,7 +63,7 @@ class Role:
             clock: for heartbeats and back-off.
             welcome: makes a started child ready; whatever it raises ends the child.
             max_stall: seconds of CPU that one evaluation may take, by the settings in force.
-            max_hang: seconds that its loop may stand still, outside a load.
+            max_hang: seconds that its loop may stand still; while it starts or loads, that it may take no CPU at all.
             pulse: what a child is examined by; by default its vital signs.
         """
         self._program = program
@@ -72,6 +72,7 @@ class Role:
         self._clock = clock
         self._welcome = welcome
         self._pulse = pulse or (lambda child: Pulse(child.pid, child.reader, max_stall, max_hang))
+        self._attends = pulse is None
         self._restarts = registry.counter(
             "mixer_worker_restarts_total", "Children that were replaced.", ("process", "reason")
         )
@@ -79,6 +80,9 @@ class Role:
         self._stopping = asyncio.Event()
         self._ready = asyncio.Event()
         self._leaving: set[asyncio.Task[None]] = set()
+        self._attending: set[asyncio.Task[None]] = set()
+        self._examined: Child | None = None
+        """The child that `run` watches, until it watches another."""
         self.child: Child | None = None
         self.retired: list[Child] = []
         self._standing: Message | None = None
@@ -137,6 +141,10 @@ class Role:
         """
         child = await Child.start(self._program, self._folder)
         self._metrics.join(child.reader)
+        if self._attends:
+            attending = asyncio.create_task(self._attend(child))
+            self._attending.add(attending)
+            attending.add_done_callback(self._attending.discard)
         if self._standing is not None:
             await child.control.send(self._standing)
         return child
@@ -201,6 +209,27 @@ class Role:
         await asyncio.gather(*self._leaving)
         return code
 
+    async def _attend(self, child: Child) -> None:
+        """Ends a child that hangs before it fills the role, or after: whoever waits for its answer waits no longer."""
+        pulse = self._pulse(child)
+        exited = asyncio.ensure_future(child.exited())
+        while not (await asyncio.wait({exited}, timeout=_EXAMINE_SECONDS))[0]:
+            if self._stopping.is_set() or child is self._examined:
+                continue  # it has a time to end in, or `run` looks at it
+            try:
+                fault = pulse.examine(self._clock.monotonic())
+            except ProcessError:
+                continue  # it has just ended
+            if fault is not None:
+                self._restarts.labels(self._program.name, fault).add()
+                self._log.error(
+                    "child hangs beside its role; it is ended",
+                    way_out="runbook MixerWorkerReplaced",
+                    reason=fault,
+                    pid=child.pid,
+                )
+                await child.replace()
+
     async def _start_child(self) -> Child:
         child = await self.start_successor()
         if self.child is not None:
@@ -230,7 +259,7 @@ class Role:
 
     async def _until_it_ends(self, child: Child) -> str:
         """Waits for the child's end, or brings it about; why it ended, or why it need not be watched any more."""
-        pulse = self._pulse(child)
+        self._examined, pulse = child, self._pulse(child)
         exited = asyncio.ensure_future(child.exited())
         while True:
             with contextlib.suppress(TimeoutError):

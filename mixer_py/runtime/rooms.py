@@ -221,7 +221,11 @@ def _sink(settings: TelemetrySettings, store_socket: Path | None) -> Sink | None
         return None
     target = clickhouse.target
     if isinstance(target, EmbeddedTarget):
-        return None if store_socket is None else StoreClient(store_socket)
+        if store_socket is None:
+            return None
+        import mixer_py.telemetry.store.batches  # noqa: F401, PLC0415 (now: later there may be no descriptor for its file)
+
+        return StoreClient(store_socket)
     from mixer_py.telemetry.sinks.clickhouse import ClickHouseSink  # noqa: PLC0415 (a driver that few processes need)
 
     return ClickHouseSink(target, clickhouse.password.reveal() if clickhouse.password else "", settings.layout)

@@ -31,6 +31,8 @@ from mixer_py.runtime.role import Role
 from mixer_py.runtime.workers import ask
 
 _LOAD_SECONDS: Final = 120.0
+_AGAIN_SECONDS: Final = 5.0
+"""After its process was lost while it started: a fault in what it holds would be told by that process."""
 _LEAVE_SECONDS: Final = 3.0
 """What a process has to answer what it was asked, after SIGTERM."""
 
@@ -106,10 +108,15 @@ class ShadowRole:
         return changed <= own - set(local_paths(policy.bundles))
 
     async def run(self) -> None:
-        """Does what was wanted, until it is cancelled."""
+        """Does what was wanted, until it is cancelled; what a lost process prevented, again after a while."""
+        pause = None
         while True:
-            await self._changed.wait()
+            try:
+                await asyncio.wait_for(self._changed.wait(), pause)
+            except TimeoutError:
+                self._asked = True
             self._changed.clear()
+            pause = None
             try:
                 await self._follow()
             except ConfigurationError as error:
@@ -119,6 +126,15 @@ class ShadowRole:
                     "candidate refused",
                     way_out="mend policy.shadow's bundles; it is tried again when they change",
                     faults=[str(fault) for fault in error.faults],
+                )
+            except ProcessError as error:
+                pause = _AGAIN_SECONDS
+                self.faults = (Fault(str(error), field="policy.shadow"),)
+                self._reloads.labels("failed").add()
+                self._log.error(
+                    "candidate failed to start",
+                    way_out="it is tried again; policies in force are not touched",
+                    error=str(error),
                 )
             except Exception as error:  # noqa: BLE001 (nothing about a candidate may end the supervisor)
                 self.faults = (Fault(str(error) or type(error).__name__, field="policy.shadow"),)

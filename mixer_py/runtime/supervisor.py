@@ -51,6 +51,8 @@ FIXED = ("workers", "data_plane", "admin", "socket", "admin_token", "max_message
 """Keys of `server` that hold for the life of a process."""
 _STOP_MARGIN = 5.0
 _LOOK_AGAIN_SECONDS = 10.0
+_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
+"""What it is told things by."""
 
 
 class Supervisor:
@@ -133,6 +135,9 @@ class Supervisor:
             await self._fetching.stop()
             await self._end_children()
             await self._admin.stop()
+            for number in _SIGNALS:  # the loop would leave them to the kernel, and a late one would end us by itself
+                loop.remove_signal_handler(number)
+                signal.signal(number, signal.SIG_IGN)
 
     async def _until_stopped(self, work: Callable[[], Awaitable[None]]) -> None:
         """Does `work`, unless SIGTERM comes first."""

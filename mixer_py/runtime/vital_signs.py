@@ -3,12 +3,14 @@
 A stall is one evaluation that takes more CPU than `policy.max_stall`: a counter that is odd while the engine
 evaluates tells the supervisor that the same evaluation still runs, and the kernel tells how much CPU the thread of the
 child's loop took meanwhile. Loading, or a slow machine, is no stall. Showing costs one addition. A loop hangs when it
-stands still while the supervisor does not: what was paused together (a container, a machine) goes on together.
+stands still while the supervisor does not: what was paused together (a container, a machine) goes on together. While
+a child starts or loads its loop may stand still as long as it takes CPU.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import threading
 import time
@@ -74,13 +76,15 @@ class _Seen:
 @dataclass(slots=True)
 class _StandingStill:
     beat: float | None = None
+    cpu: float | None = None
     looked: float = 0.0
     seconds: float = 0.0
 
-    def look(self, beat: float, now: float, *, excused: bool) -> None:
-        same = beat == self.beat and not excused
+    def look(self, beat: float, cpu: float | None, now: float) -> None:
+        """`cpu` is given where it counts as well as the beat."""
+        same = beat == self.beat and (cpu is None or cpu == self.cpu)
         self.seconds = self.seconds + min(now - self.looked, _LONGEST_LOOK) if same else 0.0
-        self.beat, self.looked = beat, now
+        self.beat, self.cpu, self.looked = beat, cpu, now
 
 
 class Pulse:
@@ -114,7 +118,11 @@ class Pulse:
         """
         if self._evaluation_stalled():
             return "stalled"
-        self._still.look(self._value(HEARTBEAT), now, excused=bool(self._value(LOADING)))
+        beat = self._value(HEARTBEAT)
+        at_work = not beat or self._value(
+            LOADING
+        )  # it starts, or loads: then its loop stands still as long as it takes
+        self._still.look(beat, process_cpu_seconds(self._pid) if at_work else None, now)
         return "hung" if self._still.seconds > self._max_hang else None
 
     def _evaluation_stalled(self) -> bool:
@@ -146,6 +154,23 @@ def wanted_seconds() -> Callable[[], float]:
         return (int(running) + int(ready)) / _NANOSECONDS
 
     return read if statistics.exists() else time.thread_time
+
+
+def process_cpu_seconds(pid: int) -> float:
+    """CPU that the threads of a process that still live have taken.
+
+    Raises:
+        ProcessError: there is no such process.
+    """
+    try:
+        threads = [int(task.name) for task in Path(f"/proc/{pid}/task").iterdir()]
+    except OSError as error:
+        raise ProcessError(f"no process {pid}: {error}") from error
+    taken = 0.0
+    for thread in threads:
+        with contextlib.suppress(ProcessError):  # it has just ended
+            taken += thread_cpu_seconds(pid, thread)
+    return taken
 
 
 def thread_cpu_seconds(pid: int, thread: int = 0) -> float:

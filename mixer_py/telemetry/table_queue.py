@@ -328,6 +328,8 @@ class TableQueue:
             await sink.write(self._table, block.rows, block.token)
         except SinkError as error:
             return error
+        except (OSError, MemoryError) as error:  # nothing is wrong with the rows: this process lacks something
+            return SinkError(f"{type(error).__name__}: {error}", "resources")
         except Exception as error:  # noqa: BLE001 (a fault of a sink costs its block, never all that come later)
             self._log.exception("a sink failed as it never should", way_out="report it with this line")
             return SinkError(f"{type(error).__name__}: {error}", _UNEXPECTED)

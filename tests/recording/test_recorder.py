@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import random
 from collections import Counter
 
@@ -240,14 +241,15 @@ async def test_draining_waits_for_no_more_rows() -> None:
 class Odd(Shelf):
     """A sink that fails as no sink should, so many times."""
 
-    def __init__(self, times: int) -> None:
+    def __init__(self, times: int, fault: Exception | None = None) -> None:
         super().__init__()
         self.times = times
+        self.fault = fault or ZeroDivisionError("odd")
 
     async def write(self, table: str, batch: pa.RecordBatch, token: str) -> None:
         self.times -= 1
         if self.times >= 0:
-            raise ZeroDivisionError("odd")
+            raise self.fault
         await super().write(table, batch, token)
 
 
@@ -270,6 +272,20 @@ async def test_a_block_that_no_sink_can_take_costs_itself(monkeypatch: pytest.Mo
     assert await recorder.drain(10) == 0
     assert booked(registry) == {"received": 15, "written": 5, "dropped:invalid": 10}
     assert shelf.kept == [str(index) for index in range(10, 15)]
+
+
+@pytest.mark.parametrize(
+    "fault", [OSError(errno.EMFILE, "Too many open files"), MemoryError()], ids=["files", "memory"]
+)
+async def test_what_this_process_lacks_costs_no_rows_however_long(monkeypatch: pytest.MonkeyPatch, fault) -> None:
+    monkeypatch.setattr("mixer_py.telemetry.table_queue._LONGEST_RETRY", 0.001)
+    registry, shelf = Registry(), Odd(20, fault)
+    recorder = Recorder(QUICK, registry, SystemClock(), shelf)
+    recorder.start()
+    recorder.put("decisions", rows(5))
+    assert await recorder.drain(60) == 0
+    assert booked(registry) == {"received": 5, "written": 5}
+    assert registry.counter("mixer_store_errors_total", "", ("reason",)).labels("resources").value == 20
 
 
 async def test_rows_of_a_wrong_shape_never_reach_a_database() -> None:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -11,7 +12,8 @@ from pathlib import Path
 import pytest
 
 from mixer_py.instruments import Registry, Table, TableReader
-from mixer_py.runtime.vital_signs import Pulse, VitalSigns, thread_cpu_seconds
+from mixer_py.runtime.vital_signs import Pulse, VitalSigns, process_cpu_seconds, thread_cpu_seconds
+from tests.parts.mixer_process import eventually
 
 BURN = """
 import sys, time
@@ -81,6 +83,7 @@ def looked_at(pulse: Pulse, begin: int, end: int) -> set[str | None]:
 
 def test_a_loop_that_stands_still_is_hung_unless_it_loads(shown: tuple[VitalSigns, Pulse]) -> None:
     signs, pulse = shown
+    signs.beat()
     assert looked_at(pulse, 0, 9) == {None}
     signs.beat()
     assert looked_at(pulse, 10, 20) == {None}
@@ -93,11 +96,36 @@ def test_a_loop_that_stands_still_is_hung_unless_it_loads(shown: tuple[VitalSign
 
 
 def test_a_loop_that_was_paused_together_with_who_looks_is_not_hung(shown: tuple[VitalSigns, Pulse]) -> None:
-    _, pulse = shown
+    signs, pulse = shown
+    signs.beat()
     assert pulse.examine(0) is None
     assert pulse.examine(3600) is None
     assert looked_at(pulse, 3601, 3609) == {None}
     assert pulse.examine(3610) == "hung"
+
+
+@pytest.mark.parametrize("stage", ["it starts", "it loads"])
+def test_a_child_that_starts_or_loads_is_hung_when_it_takes_no_cpu_at_all(tmp_path: Path, stage: str) -> None:
+    with closing(Table(tmp_path / "t")) as table, closing(TableReader(tmp_path / "t")) as reader:
+        signs = VitalSigns(Registry(table))
+        if stage == "it loads":
+            signs.beat()
+            signs.loading(now=True)
+        process = subprocess.Popen([sys.executable, "-c", "while True: pass"])
+        try:
+            pulse = Pulse(process.pid, reader, lambda: 1.0, 10.0)
+            for now in range(20):
+                before = process_cpu_seconds(process.pid)
+                eventually(lambda before=before: process_cpu_seconds(process.pid) > before, "work")
+                assert pulse.examine(now) is None
+            process.send_signal(signal.SIGSTOP)
+            state = Path(f"/proc/{process.pid}/stat")
+            eventually(lambda: state.read_text().rpartition(")")[2].split()[0] == "T", "a process that is stopped")
+            assert looked_at(pulse, 20, 30) == {None}
+            assert pulse.examine(31) == "hung"
+        finally:
+            process.kill()
+            process.wait()
 
 
 def test_cpu_of_the_main_thread_is_what_the_kernel_says() -> None:
