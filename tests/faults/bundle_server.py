@@ -16,7 +16,8 @@ class BundleServer:
     """Serves what is in a folder as a bundle archive.
 
     Attributes:
-        behaviour: `good`, `error` (500), `hang`, `nonsense` (a page), or `cut` (half of it).
+        behaviour: `good`, `error` (500), `hang`, `slow` (a byte in a tenth of a second), `nonsense` (a page), `cut`
+            (half of it), or `endless`.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -37,9 +38,9 @@ class BundleServer:
         self._thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.05})
 
     @property
-    def url(self) -> str:
-        """Of the bundle."""
-        return f"http://127.0.0.1:{self._server.server_port}/bundle.tar.gz"
+    def port(self) -> int:
+        """Where it listens."""
+        return int(self._server.server_port)
 
     def answer(self, handler: Any) -> None:
         """Answers one look."""
@@ -49,10 +50,28 @@ class BundleServer:
             return
         content = b"<html>log in</html>" if behaviour == "nonsense" else self._archive()
         handler.send_response(500 if behaviour == "error" else 200)
-        handler.send_header("content-length", str(len(content)))
+        if behaviour != "endless":
+            handler.send_header("content-length", str(len(content)))
         handler.end_headers()
         with suppress(OSError):  # whoever asked may have given up
-            handler.wfile.write(content[: len(content) // 2] if behaviour == "cut" else content)
+            if behaviour in {"slow", "endless"}:
+                self._drag_on(handler, content, behaviour)
+            else:
+                handler.wfile.write(content[: len(content) // 2] if behaviour == "cut" else content)
+
+    def _drag_on(self, handler: Any, content: bytes, behaviour: str) -> None:
+        """Sends byte by byte, or block after block, as long as it is to and somebody reads."""
+        for position in range(len(content)):
+            if self.behaviour != behaviour:
+                return
+            if behaviour == "endless":
+                handler.wfile.write(content * 64)
+                handler.wfile.flush()
+                time.sleep(0.001)
+            else:
+                handler.wfile.write(content[position : position + 1])
+                handler.wfile.flush()
+                time.sleep(0.1)
 
     def _archive(self) -> bytes:
         held = io.BytesIO()

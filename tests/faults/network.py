@@ -5,13 +5,15 @@ from __future__ import annotations
 import os
 import socket
 import struct
+import threading
 import time
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager, suppress
 
 import grpc
 
-from tests.faults.fault import Fault
+from tests.faults.fault import Fault, Lasting, lasting
 from tests.faults.processes import ONE
 from tests.faults.scene import Scene
 from tests.parts.grpc_client import check_request, connect
@@ -41,14 +43,15 @@ def _garbage_frames(scene: Scene) -> None:
         time.sleep(1.0)
 
 
-def _left_open(scene: Scene) -> None:
+@contextmanager
+def _left_open(scene: Scene) -> Iterator[None]:
     with ExitStack() as stack:
         for number, connection in enumerate(_sockets(scene, 200, stack)):
             if number % 2:
                 connection.sendall(_PREFACE + _SETTINGS)
             else:
                 connection.shutdown(socket.SHUT_WR)
-        time.sleep(2.0)
+        yield
 
 
 def _reset(scene: Scene) -> None:
@@ -60,24 +63,44 @@ def _reset(scene: Scene) -> None:
         time.sleep(0.1)
 
 
-def _slow_reader(scene: Scene) -> None:
+@contextmanager
+def _slow_readers(scene: Scene) -> Iterator[None]:
     """Streams without room for an answer: SETTINGS_INITIAL_WINDOW_SIZE 0, and pings without end."""
     no_window = b"\0\0\6\4\0\0\0\0\0" + struct.pack(">HI", 4, 0)
     ping = b"\0\0\x08\6\0\0\0\0\0" + b"12345678"
+    over = threading.Event()
     with ExitStack() as stack:
         connections = _sockets(scene, 20, stack)
         for connection in connections:
             connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1024)
             connection.setblocking(False)
             connection.send(_PREFACE + no_window)
-        end = time.monotonic() + 2.0
-        while time.monotonic() < end:
-            for connection in connections:
-                try:
-                    connection.send(ping * 20)
-                except OSError:  # it is full, or was closed for so many pings
-                    continue
-            time.sleep(0.01)
+
+        def send() -> None:
+            while not over.wait(0.01):
+                for connection in connections:
+                    with suppress(OSError):  # it is full, or was closed for so many pings
+                        connection.send(ping * 20)
+
+        sending = threading.Thread(target=send)
+        sending.start()
+        try:
+            yield
+        finally:
+            over.set()
+            sending.join()
+
+
+@contextmanager
+def _many_checks(scene: Scene) -> Iterator[None]:
+    """2,000 calls at once have begun."""
+    calling = threading.Thread(target=_thousands, args=(scene,))
+    calling.start()
+    try:
+        time.sleep(0.3)
+        yield
+    finally:
+        calling.join()
 
 
 def _thousands(scene: Scene) -> None:
@@ -97,10 +120,16 @@ def _thousands(scene: Scene) -> None:
 
 
 FAULTS = (
-    Fault("nonsense at the gRPC port", ONE, _UNNOTICED, _garbage, short=True),
+    Fault("nonsense at the gRPC port", ONE, _UNNOTICED, _garbage),
     Fault("HTTP/2 frames of nonsense", ONE, _UNNOTICED, _garbage_frames),
-    Fault("200 connections left open or half-closed", ONE, _UNNOTICED, _left_open),
+    Fault("200 connections left open or half-closed", ONE, _UNNOTICED, lasting(_left_open)),
     Fault("200 connections reset", ONE, _UNNOTICED, _reset),
-    Fault("clients that read nothing", ONE, _UNNOTICED, _slow_reader),
+    Fault("clients that read nothing", ONE, _UNNOTICED, lasting(_slow_readers)),
     Fault("2,000 checks at once beside the traffic", ONE, "others wait, and few fail", _thousands, 20),
+)
+
+LASTING = (
+    Lasting("200 connections left open or half-closed", ONE, _left_open),
+    Lasting("clients that read nothing", ONE, _slow_readers),
+    Lasting("2,000 checks under way", ONE, _many_checks),
 )

@@ -1,18 +1,26 @@
-"""Policies that loop, are faulty or come in storms; bundle and OPA servers that are away, hang or talk nonsense."""
+"""Policies that panic, loop, take memory without end, are faulty, gone, or come in storms."""
 
 from __future__ import annotations
 
+import itertools
+import json
 import signal
+import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from http.client import HTTPException
 
-from tests.faults.fault import Fault
+from tests.faults.fault import Fault, Inject, Lasting, State, lasting
 from tests.faults.processes import KILLED, ONE
+from tests.faults.resources import limit_memory
 from tests.faults.scene import Scene
 from tests.parts.http_client import request
 
-BUNDLES, OPA = "a bundle server", "an OPA server decides"
-_FAULTY = "package envoy.authz\n\nallow := \n"
-_STAYS = "the last good revision decides; the fault is logged, counted and shown"
+_ALLOCATED = 512 << 20
+"""Bytes that a policy may take beyond what its worker has."""
+FAULTY = "package envoy.authz\n\nallow := \n"
+STAYS = "the last good revision decides; the fault is logged, counted and shown"
 
 
 def _loop(scene: Scene) -> None:
@@ -21,41 +29,125 @@ def _loop(scene: Scene) -> None:
     scene.eventually(lambda: scene.restarts("worker") > before and scene.ready(), "another worker")
 
 
-def _faulty_policy(scene: Scene) -> None:
+@contextmanager
+def _asking(scene: Scene, path: str) -> Iterator[list[int]]:
+    """Somebody asks for this path on and on; the statuses of the answers."""
+    over, statuses = threading.Event(), list[int]()
+
+    def ask() -> None:
+        while not over.is_set():
+            with suppress(OSError, HTTPException):
+                statuses.append(request(scene.envoy.port, path, timeout=30).status)
+            over.wait(0.02)
+
+    asking = threading.Thread(target=ask)
+    asking.start()
+    try:
+        yield statuses
+    finally:
+        over.set()
+        asking.join()
+
+
+@contextmanager
+def _panics(scene: Scene) -> Iterator[None]:
+    """The engine panics on every request of somebody."""
+    with _asking(scene, "/panic?q=%C3%A9") as statuses:
+        time.sleep(1.0)
+        yield
+    if 200 in statuses or not statuses:
+        scene.complaints.append(f"a request whose policy panics was answered {sorted(set(statuses))}")
+
+
+@contextmanager
+def _loops(scene: Scene) -> Iterator[None]:
+    """An evaluation that does not end has begun."""
+    with _asking(scene, "/loop"):
+        time.sleep(0.1)
+        yield
+
+
+def _allocate(scene: Scene) -> None:
+    """One request's policy takes memory until there is no more; its worker is replaced."""
+    before, worker = scene.restarts("worker"), scene.mixer.worker()
+    limit_memory(worker, _ALLOCATED)  # as a container does
+    with suppress(OSError, HTTPException):
+        answer = request(scene.envoy.port, "/allocate", timeout=30)
+        if answer.status == 200:
+            scene.complaints.append("a request whose policy takes memory without end passed")
+    scene.eventually(lambda: scene.restarts("worker") > before and scene.ready(), "another worker")
+
+
+@contextmanager
+def _faulty(scene: Scene) -> Iterator[None]:
     good = (scene.folder / "policies" / "authz.rego").read_text()
-    refused = scene.metric("mixer_reloads_total", outcome="refused")
-    scene.mixer.write("policies/authz.rego", _FAULTY)
-    scene.mixer.running.signal(signal.SIGHUP)
-    scene.eventually(lambda: scene.metric("mixer_reloads_total", outcome="refused") > refused, "a refusal")
-    scene.mixer.write("policies/authz.rego", good)
-    scene.mixer.running.signal(signal.SIGHUP)
+    scene.mixer.write("policies/authz.rego", FAULTY)
+    try:
+        yield
+    finally:
+        scene.mixer.write("policies/authz.rego", good)
 
 
-def _policies_gone(scene: Scene) -> None:
-    refused = scene.metric("mixer_reloads_total", outcome="refused")
+@contextmanager
+def _policies_gone(scene: Scene) -> Iterator[None]:
     hidden = scene.folder / "hidden"
     (scene.folder / "policies").rename(hidden)
-    scene.mixer.running.signal(signal.SIGHUP)
-    scene.eventually(lambda: scene.metric("mixer_reloads_total", outcome="refused") > refused, "a refusal")
-    hidden.rename(scene.folder / "policies")
-    scene.mixer.running.signal(signal.SIGHUP)
+    try:
+        yield
+    finally:
+        hidden.rename(scene.folder / "policies")
 
 
-def _configuration_gone(scene: Scene) -> None:
-    refused = scene.metric("mixer_reloads_total", outcome="refused")
+@contextmanager
+def _configuration_gone(scene: Scene) -> Iterator[None]:
     text = scene.mixer.file.read_text()
     scene.mixer.file.unlink()
-    scene.mixer.running.signal(signal.SIGHUP)
-    scene.eventually(lambda: scene.metric("mixer_reloads_total", outcome="refused") > refused, "a refusal")
-    scene.mixer.write("mixer.yaml", text)
-    scene.mixer.running.signal(signal.SIGHUP)
+    try:
+        yield
+    finally:
+        scene.mixer.write("mixer.yaml", text)
 
 
-def _storm(scene: Scene) -> None:
-    for number in range(40):
-        scene.mixer.write("policies/more.rego", f"package more\n\nx := {number}\n")
+def _refused(state: State) -> Inject:
+    """A reload is refused while it lasts, and one succeeds afterwards."""
+
+    def inject(scene: Scene) -> None:
+        refused = scene.metric("mixer_reloads_total", outcome="refused")
+        with state(scene):
+            scene.mixer.running.signal(signal.SIGHUP)
+            scene.eventually(lambda: scene.metric("mixer_reloads_total", outcome="refused") > refused, "a refusal")
         scene.mixer.running.signal(signal.SIGHUP)
-        time.sleep(0.05)
+        scene.eventually(lambda: not json.loads(scene.mixer.get("/config").body)["last_reload_faults"], "a good one")
+
+    return inject
+
+
+@contextmanager
+def _storm(scene: Scene) -> Iterator[None]:
+    """Forty changes in two seconds, and it goes on until the block ends."""
+    over = threading.Event()
+
+    def change() -> None:
+        for number in itertools.count():
+            scene.mixer.write("policies/more.rego", f"package more\n\nx := {number}\n")
+            with suppress(ProcessLookupError):
+                scene.mixer.running.signal(signal.SIGHUP)
+            if over.wait(0.05):
+                return
+
+    storming = threading.Thread(target=change)
+    storming.start()
+    try:
+        time.sleep(2.0)
+        yield
+    finally:
+        over.set()
+        storming.join()
+
+
+def _forty_reloads(scene: Scene) -> None:
+    with _storm(scene):
+        pass
     scene.eventually(scene.ready, "readiness")
 
 
@@ -72,56 +164,6 @@ def _large_reload(scene: Scene) -> None:
     scene.eventually(lambda: scene.mixer.revision() != before, "the revision before", 120)
 
 
-def _bundle_behaves(behaviour: str) -> object:
-    def inject(scene: Scene) -> None:
-        failed = scene.metric("mixer_fetches_total", outcome="failed")
-        scene.parts["bundles"].behaviour = behaviour
-        scene.eventually(lambda: scene.metric("mixer_fetches_total", outcome="failed") > failed, "a failed look")
-        scene.parts["bundles"].behaviour = "good"
-        good = scene.metric("mixer_fetches_total", outcome="unchanged")
-        scene.eventually(lambda: scene.metric("mixer_fetches_total", outcome="unchanged") > good, "a good look")
-
-    return inject
-
-
-def _faulty_bundle(scene: Scene) -> None:
-    good = (scene.folder / "policies" / "authz.rego").read_text()
-    refused = scene.metric("mixer_reloads_total", outcome="refused")
-    scene.mixer.write("policies/authz.rego", _FAULTY)
-    scene.eventually(lambda: scene.metric("mixer_reloads_total", outcome="refused") > refused, "a refusal")
-    scene.mixer.write("policies/authz.rego", good)
-    time.sleep(1.0)
-
-
-def _restart_without_bundles(scene: Scene) -> None:
-    """The server is away while mixer starts: the copy on disk decides."""
-    scene.parts["bundles"].behaviour = "error"
-    scene.mixer.running.signal(signal.SIGTERM)
-    scene.mixer.running.wait(60)
-    scene.mixer.start()
-    scene.parts["bundles"].behaviour = "good"
-
-
-def _kill_opa(scene: Scene) -> None:
-    scene.parts["opa"].stop()
-    scene.eventually(lambda: scene.metric("mixer_opa_up") == 0, "that OPA is seen to be away")
-    scene.parts["opa"].start()
-    scene.eventually(lambda: scene.metric("mixer_opa_up") == 1, "its return")
-
-
-def _hang_opa(scene: Scene) -> None:
-    scene.parts["opa"].signal(signal.SIGSTOP)
-    scene.eventually(lambda: scene.metric("mixer_opa_errors_total", reason="timeout") > 0, "a timeout")
-    scene.parts["opa"].signal(signal.SIGCONT)
-    scene.eventually(lambda: scene.metric("mixer_opa_up") == 1, "its return")
-
-
-def _nobody_got_in(scene: Scene) -> str:
-    """Without OPA nothing can be allowed: what failed, failed closed."""
-    rows = scene.mixer.rows("SELECT count() AS n FROM requests WHERE verdict = 'error' AND response_code < 400")
-    return "" if rows[0]["n"] in {0, "0"} else f"{rows[0]['n']} requests passed without a decision"
-
-
 FAULTS = (
     Fault(
         "a policy that loops",
@@ -131,42 +173,28 @@ FAULTS = (
         None,
         5,
         KILLED,
-        short=True,
     ),
-    Fault("a faulty policy on reload", ONE, _STAYS, _faulty_policy, short=True),
-    Fault("the folder of policies gone", ONE, _STAYS, _policies_gone),
-    Fault("the configuration gone", ONE, _STAYS, _configuration_gone),
-    Fault("a storm of 40 reloads", ONE, "no call notices", _storm),
+    Fault("a policy that panics", ONE, "the calls that make it panic fail closed, no others", lasting(_panics)),
+    Fault(
+        "a policy that allocates without end",
+        ONE,
+        "its worker is replaced; calls fail until another listens",
+        _allocate,
+        None,
+        5,
+        KILLED,
+    ),
+    Fault("a faulty policy on reload", ONE, STAYS, _refused(_faulty)),
+    Fault("the folder of policies gone", ONE, STAYS, _refused(_policies_gone)),
+    Fault("the configuration gone", ONE, STAYS, _refused(_configuration_gone)),
+    Fault("a storm of 40 reloads", ONE, "no call notices", _forty_reloads),
     Fault("a large revision, and back", ONE, "a fresh worker takes over; no call notices", _large_reload),
-    Fault("the bundle server answers 500", BUNDLES, "the last good bundle decides", _bundle_behaves("error")),
-    Fault("the bundle server hangs", BUNDLES, "the last good bundle decides", _bundle_behaves("hang")),
-    Fault("the bundle server sends a page", BUNDLES, "the last good bundle decides", _bundle_behaves("nonsense")),
-    Fault("the bundle server sends half a bundle", BUNDLES, "the last good bundle decides", _bundle_behaves("cut")),
-    Fault("a faulty bundle", BUNDLES, _STAYS, _faulty_bundle),
-    Fault(
-        "a restart while the bundle server is away",
-        BUNDLES,
-        "the copy on disk decides",
-        _restart_without_bundles,
-        None,
-        3,
-    ),
-    Fault(
-        "OPA killed and started",
-        OPA,
-        "checks fail closed, at once, until it is back",
-        _kill_opa,
-        None,
-        3,
-        holds=_nobody_got_in,
-    ),
-    Fault(
-        "OPA hung",
-        OPA,
-        "checks fail closed, after policy.opa.timeout, until it is back",
-        _hang_opa,
-        None,
-        3,
-        holds=_nobody_got_in,
-    ),
+)
+
+LASTING = (
+    Lasting("a policy that loops", ONE, _loops, KILLED),
+    Lasting("a policy that panics", ONE, _panics),
+    Lasting("a storm of reloads", ONE, _storm),
+    Lasting("a faulty policy", ONE, _faulty),
+    Lasting("the configuration gone", ONE, _configuration_gone),
 )

@@ -5,33 +5,39 @@ from __future__ import annotations
 import os
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Iterator
+from contextlib import contextmanager
 
-from tests.faults.fault import Fault
-from tests.faults.scene import Scene, quick, signal_process
-from tests.parts.envoy_proxy import shipped
-from tests.parts.mixer_process import MIXER, is_running
+from tests.faults.fault import Fault, Inject, Lasting, State, lasting
+from tests.faults.scene import Scene, signal_process
+from tests.parts.mixer_process import MIXER, VALKEY, is_running
 
 ONE, ALWAYS, TWO = "one worker, rows in chDB", "one worker, every row spooled first", "two workers, an embedded Valkey"
 WORKER = "mixer_py.runtime.worker"
 STORE = "mixer_py.runtime.store"
-_MODULES = {"worker": WORKER, "store": STORE}
-Inject = Callable[[Scene], None]
+_MODULES = {"worker": WORKER, "store": STORE, "shadow": "mixer_py.runtime.shadow", "valkey": VALKEY}
 KILLED = frozenset({"killed"})
-_HELD = 40
+HELD = 40
 """Requests that may fail with one of two workers: those that it held, and those that Envoy had given to it."""
 
 
-def _pid(scene: Scene, process: str) -> int:
-    return scene.mixer.valkey() if process == "valkey" else scene.mixer.children(_MODULES[process])[0]
+def pids_of(scene: Scene, process: str) -> list[int]:
+    """Process ids of those that run: `worker`, `store`, `valkey` or `shadow`."""
+    return scene.mixer.children(_MODULES[process])
 
 
-def _replaced(process: str, by: signal.Signals) -> Inject:
+def pid_of(scene: Scene, process: str) -> int:
+    """The process id of the first, once there is one."""
+    scene.eventually(lambda: pids_of(scene, process), f"a {process}")
+    return pids_of(scene, process)[0]
+
+
+def replaced(process: str, by: signal.Signals) -> Inject:
     """It is killed, or stopped for good, and another takes its place."""
 
     def inject(scene: Scene) -> None:
         before = scene.restarts(process)
-        signal_process(_pid(scene, process), by)
+        signal_process(pid_of(scene, process), by)
         scene.eventually(lambda: scene.restarts(process) > before and scene.ready(), f"another {process}")
 
     return inject
@@ -42,9 +48,9 @@ def _killed_twice(process: str) -> Inject:
 
     def inject(scene: Scene) -> None:
         def others() -> list[int]:
-            return [one for one in scene.mixer.children(_MODULES[process]) if one != first]
+            return [one for one in pids_of(scene, process) if one != first]
 
-        first = _pid(scene, process)
+        first = pid_of(scene, process)
         signal_process(first, signal.SIGKILL)
         scene.eventually(others, f"another {process}")
         signal_process(others()[0], signal.SIGKILL)
@@ -54,14 +60,40 @@ def _killed_twice(process: str) -> Inject:
     return inject
 
 
-def _stopped(process: str, seconds: float) -> Inject:
-    """It stands still for so long, and goes on."""
+def stopped(process: str) -> State:
+    """It stands still, and goes on."""
+
+    @contextmanager
+    def state(scene: Scene) -> Iterator[None]:
+        pid = pid_of(scene, process)
+        signal_process(pid, signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            signal_process(pid, signal.SIGCONT)
+
+    return state
+
+
+def killed(process: str) -> State:
+    """It has just been killed."""
+
+    @contextmanager
+    def state(scene: Scene) -> Iterator[None]:
+        signal_process(pid_of(scene, process), signal.SIGKILL)
+        yield
+
+    return state
+
+
+def told_to_end(process: str) -> Inject:
+    """Somebody else sends it SIGTERM, and another takes its place."""
 
     def inject(scene: Scene) -> None:
-        pid = _pid(scene, process)
-        signal_process(pid, signal.SIGSTOP)
-        time.sleep(seconds)
-        signal_process(pid, signal.SIGCONT)
+        before = pid_of(scene, process)
+        signal_process(before, signal.SIGTERM)
+        scene.eventually(lambda: not is_running(before), f"the end of the {process}")
+        scene.eventually(lambda: pids_of(scene, process) and scene.ready(), f"another {process}")
 
     return inject
 
@@ -71,12 +103,6 @@ def _kill_worker_in_reload(scene: Scene) -> None:
     scene.mixer.write("policies/more.rego", f"package more\n\n# {time.monotonic()}\nx := 1\n")
     scene.mixer.running.signal(signal.SIGHUP)
     signal_process(worker, signal.SIGKILL)
-    scene.eventually(lambda: scene.mixer.children(WORKER) not in ([], [worker]) and scene.ready(), "another worker")
-
-
-def _terminate_worker(scene: Scene) -> None:
-    worker = scene.mixer.children(WORKER)[0]
-    signal_process(worker, signal.SIGTERM)
     scene.eventually(lambda: scene.mixer.children(WORKER) not in ([], [worker]) and scene.ready(), "another worker")
 
 
@@ -95,7 +121,7 @@ def _kill_supervisor(scene: Scene) -> None:
 
 def _restart(scene: Scene) -> None:
     scene.mixer.running.signal(signal.SIGTERM)
-    code = scene.mixer.running.wait(60)
+    code = scene.mixer.running.wait(180)
     if code:
         raise AssertionError(f"it ended with {code}")
     scene.mixer.start()
@@ -105,7 +131,7 @@ def _kill_worker_while_draining(scene: Scene) -> None:
     worker = scene.mixer.children(WORKER)[0]
     scene.mixer.running.signal(signal.SIGTERM)
     signal_process(worker, signal.SIGKILL)
-    scene.mixer.running.wait(60)
+    scene.mixer.running.wait(180)
     scene.mixer.start()
 
 
@@ -113,14 +139,21 @@ def _kill_envoy(scene: Scene) -> None:
     assert scene.envoy.program is not None
     os.killpg(scene.envoy.program.pid, signal.SIGKILL)
     scene.envoy.program.wait(30)
-    scene.envoy.start(shipped(), edit=quick)
+    scene.start_envoy()
+
+
+def _stop_envoy(scene: Scene) -> None:
+    assert scene.envoy.program is not None
+    scene.envoy.program.signal(signal.SIGSTOP)
+    time.sleep(3.0)
+    scene.envoy.program.signal(signal.SIGCONT)
 
 
 def _second_mixer(scene: Scene) -> None:
     admin, socket = f"127.0.0.1:{scene.ports.take()}", scene.folder / "second.sock"
     own = ("--set", f"server.admin={admin}", "--set", f"server.socket={socket}")
     second = scene.programs.start("second", (*MIXER, "serve", "-c", scene.mixer.file, *own))
-    if second.wait(60) != 1:
+    if second.wait(180) != 1:
         raise AssertionError("a second mixer was let onto the same port")
 
 
@@ -129,11 +162,10 @@ FAULTS = (
         "worker killed",
         ONE,
         "calls fail until another listens, seconds later",
-        _replaced("worker", signal.SIGKILL),
+        replaced("worker", signal.SIGKILL),
         None,
         5,
         KILLED,
-        short=True,
     ),
     Fault(
         "worker killed, and the next while it starts",
@@ -153,12 +185,12 @@ FAULTS = (
         5,
         KILLED,
     ),
-    Fault("worker stopped for a second", ONE, "calls wait, and none fails", _stopped("worker", 1.0)),
+    Fault("worker stopped for a second", ONE, "calls wait, and none fails", lasting(stopped("worker"), 1.0)),
     Fault(
         "worker hung",
         ONE,
         "it is replaced after 10 s; until then calls end by Envoy's timeout",
-        _replaced("worker", signal.SIGSTOP),
+        replaced("worker", signal.SIGSTOP),
         None,
         5,
         KILLED,
@@ -167,7 +199,7 @@ FAULTS = (
         "worker told to end by somebody else",
         ONE,
         "it drains; calls fail until another listens, seconds later",
-        _terminate_worker,
+        told_to_end("worker"),
         None,
         5,
     ),
@@ -175,8 +207,8 @@ FAULTS = (
         "one of two workers killed",
         TWO,
         "calls that it held fail; the other goes on",
-        _replaced("worker", signal.SIGKILL),
-        _HELD,
+        replaced("worker", signal.SIGKILL),
+        HELD,
         2,
         KILLED,
     ),
@@ -184,13 +216,12 @@ FAULTS = (
         "store killed",
         ONE,
         "no call notices; rows wait, and are written once",
-        _replaced("store", signal.SIGKILL),
-        short=True,
+        replaced("store", signal.SIGKILL),
     ),
     Fault("store killed, and the next while it starts", ONE, "the same", _killed_twice("store")),
-    Fault("store stopped for four seconds", ONE, "no call notices; rows wait", _stopped("store", 4.0)),
+    Fault("store stopped for four seconds", ONE, "no call notices; rows wait", lasting(stopped("store"), 4.0)),
     Fault(
-        "store hung", ONE, "it is replaced after 10 s; no call notices, rows wait", _replaced("store", signal.SIGSTOP)
+        "store hung", ONE, "it is replaced after 10 s; no call notices, rows wait", replaced("store", signal.SIGSTOP)
     ),
     Fault("supervisor stopped for three seconds", ONE, "no call notices", _stop_supervisor_for_a_moment),
     Fault(
@@ -208,14 +239,12 @@ FAULTS = (
         "worker killed, every row spooled first",
         ALWAYS,
         "rows of the last milliseconds may be lost, no others",
-        _replaced("worker", signal.SIGKILL),
+        replaced("worker", signal.SIGKILL),
         None,
         5,
         KILLED,
     ),
-    Fault(
-        "restart (SIGTERM) under load", ONE, "exit 0; no row that was accepted is lost", _restart, None, 3, short=True
-    ),
+    Fault("restart (SIGTERM) under load", ONE, "exit 0; no row that was accepted is lost", _restart, None, 3),
     Fault(
         "worker killed while it drains",
         ONE,
@@ -225,14 +254,23 @@ FAULTS = (
         3,
         KILLED,
     ),
+    Fault("Envoy stopped for three seconds", ONE, "its clients wait; mixer does not mind", _stop_envoy),
     Fault("Envoy killed and started", ONE, "mixer does not mind", _kill_envoy, None, 3),
     Fault("a second mixer on the same port", ONE, "it is refused, and the first goes on", _second_mixer),
     Fault(
         "embedded Valkey killed",
         TWO,
         "limits begin anew; calls follow rate_limit.on_error until it is back",
-        _replaced("valkey", signal.SIGKILL),
-        short=True,
+        replaced("valkey", signal.SIGKILL),
     ),
-    Fault("embedded Valkey hung", TWO, "the same, and it is replaced", _replaced("valkey", signal.SIGSTOP)),
+    Fault("embedded Valkey hung", TWO, "the same, and it is replaced", replaced("valkey", signal.SIGSTOP)),
+)
+
+LASTING = (
+    Lasting("the store hung", ONE, stopped("store"), frozenset({"killed", "flush_timeout"})),
+    Lasting("the store killed", ONE, killed("store")),
+    Lasting("the worker hung", ONE, stopped("worker"), KILLED),
+    Lasting("the worker killed", ONE, killed("worker"), KILLED),
+    Lasting("the embedded Valkey hung", TWO, stopped("valkey")),
+    Lasting("the embedded Valkey killed", TWO, killed("valkey")),
 )

@@ -10,27 +10,67 @@ import json
 import sys
 import tempfile
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
+from queue import SimpleQueue
 
-from tests.faults import counters, network, policies, processes, resources, rows, shutdown
+from mixer_py.errors import MixerError
+from tests.faults import (
+    bundles,
+    candidates,
+    certificates,
+    clickhouse_server,
+    clocks,
+    counters,
+    disks,
+    envoy_lines,
+    network,
+    opa,
+    policies,
+    processes,
+    resources,
+    rows,
+    shutdown,
+    stages,
+)
 from tests.faults.fault import Fault, Seen
 from tests.faults.scene import RATE, open_scene
 from tests.faults.setups import SETUPS
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGE = ROOT / "docs" / "faults.md"
-FAULTS: tuple[Fault, ...] = tuple(
-    fault for room in (processes, counters, rows, policies, network, resources, shutdown) for fault in room.FAULTS
+_ROOMS = (
+    processes,
+    stages,
+    candidates,
+    counters,
+    rows,
+    disks,
+    clickhouse_server,
+    policies,
+    bundles,
+    opa,
+    clocks,
+    certificates,
+    network,
+    envoy_lines,
+    resources,
 )
+FAULTS: tuple[Fault, ...] = (
+    *(fault for room in _ROOMS for fault in room.FAULTS),
+    *shutdown.terminations(state for room in _ROOMS for state in room.LASTING),
+)
+_TOGETHER = 14
+"""Faults that come one after another in the same parts, where several sets of parts run at a time."""
 _HEAD = """# Faults
 
 Made by `make faults`; the last time on {day}, in {minutes:.0f} minutes. Each fault was injected into real parts
-(Envoy, mixer, chDB, Valkey, OPA) under {rate} requests a second through Envoy. *Failed*: requests that did not pass,
-of those sent until all was well. *Healed*: seconds from the end of the fault until the last failure. *Rows lost*:
-dropped and counted, by reason; the books (received = written + dropped + waiting) balanced after every one.
+(Envoy, mixer, chDB, ClickHouse, Valkey, OPA) under {rate} requests a second through Envoy. *Failed*: requests that
+did not pass, of those sent until all was well. *Healed*: seconds from the end of the fault until the last failure.
+*Rows lost*: dropped and counted, by reason; the books (received = written + dropped + waiting) balanced after each.
 *Unlogged*: requests without a row of `requests`, because Envoy sends log entries at most once; their decisions have
 rows of their own.
 
@@ -41,19 +81,47 @@ rows of their own.
 """
 
 
-def run(faults: Iterable[Fault], *, say: bool = False) -> Iterator[tuple[Fault, Seen]]:
-    """Injects them, those of one setup in the same parts."""
-    faults = list(faults)
-    for name, setup in SETUPS.items():
-        here = [fault for fault in faults if fault.setup == name]
-        if not here:
-            continue
+def run(faults: Iterable[Fault], *, say: bool = False, lanes: int = 1) -> Iterator[tuple[Fault, Seen]]:
+    """Injects them, those of one setup one after another in the same parts; so many sets of parts at a time."""
+    wanted: dict[str, list[Fault]] = {}
+    for fault in faults:
+        wanted.setdefault(fault.setup, []).append(fault)
+    most = max(map(len, wanted.values())) if lanes == 1 else _TOGETHER
+    groups = [all_of_it[at : at + most] for all_of_it in wanted.values() for at in range(0, len(all_of_it), most)]
+    seen: SimpleQueue[tuple[Fault, Seen] | None] = SimpleQueue()
+
+    def inject(group: Sequence[Fault]) -> None:
+        try:
+            for one in _run_in_parts(group, say=say):
+                seen.put(one)
+        finally:
+            seen.put(None)
+
+    with ThreadPoolExecutor(lanes) as pool:
+        runs = [pool.submit(inject, group) for group in sorted(groups, key=len, reverse=True)]
+        for _ in runs:
+            while (one := seen.get()) is not None:
+                yield one
+        for ended in runs:
+            ended.result()
+
+
+def _run_in_parts(faults: Sequence[Fault], *, say: bool) -> Iterator[tuple[Fault, Seen]]:
+    """One after another in the same parts; in fresh ones after a fault that was not brought about as meant."""
+    setup, left = SETUPS[faults[0].setup], list(faults)
+    while left:
         with tempfile.TemporaryDirectory(prefix="mixer-faults-") as folder, ExitStack() as stack:
             scene = stack.enter_context(open_scene(Path(folder), setup.settings, partial(setup.start, stack=stack)))
-            for fault in here:
-                seen = scene.try_out(fault)
+            whole = True
+            while left and whole:
+                fault, begun = left.pop(0), time.monotonic()
+                try:
+                    seen = scene.try_out(fault)
+                except (AssertionError, MixerError, OSError) as error:
+                    seen, whole = Seen(0, 0, 0.0, 0.0, broken=(str(error).partition("\n")[0],)), False
                 if say:
-                    print(f"{'kept  ' if not seen.broken else 'BROKEN'} {name}: {fault.name}: {seen}", flush=True)
+                    kept, seconds = "BROKEN" if seen.broken else "kept  ", time.monotonic() - begun
+                    print(f"{kept} {seconds:5.1f} s  {fault.setup}: {fault.name}: {seen}", flush=True)
                 yield fault, seen
 
 
@@ -79,10 +147,12 @@ def main() -> int:
     """Injects, writes, and says what did not hold."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--only", default="", help="faults whose names or parts contain this; nothing is written then")
+    parser.add_argument("--lanes", type=int, default=2, help="sets of parts that faults are injected into at a time")
     parser.add_argument("--output", type=Path, default=PAGE)
     options = parser.parse_args()
     begun = time.monotonic()
-    results = list(run((fault for fault in FAULTS if options.only in f"{fault.name} {fault.setup}"), say=True))
+    faults = [fault for fault in FAULTS if options.only in f"{fault.name} {fault.setup}"]
+    results = list(run(faults, say=True, lanes=options.lanes))
     if not options.only:
         options.output.write_text(page(results, time.monotonic() - begun), encoding="utf-8")
     broken = {fault.name: seen.broken for fault, seen in results if seen.broken}

@@ -3,46 +3,82 @@
 from __future__ import annotations
 
 import resource
-import signal
 import socket
 import subprocess
 import sys
-import time
-from contextlib import ExitStack, suppress
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
-from tests.faults.fault import Fault
-from tests.faults.processes import KILLED, ONE, STORE, WORKER
-from tests.faults.scene import Scene, signal_process
+from tests.faults.fault import Fault, Inject, Lasting, State, lasting
+from tests.faults.processes import KILLED, ONE, pid_of, stopped
+from tests.faults.scene import Scene
+
+_ROWS_WAIT = "no call notices; rows wait, and are written once"
 
 
-def _no_descriptors(scene: Scene) -> None:
-    """The worker may open no more files; others try to connect."""
-    worker = scene.mixer.children(WORKER)[0]
-    before = resource.prlimit(worker, resource.RLIMIT_NOFILE)
-    used = len(list(Path(f"/proc/{worker}/fd").iterdir()))
-    resource.prlimit(worker, resource.RLIMIT_NOFILE, (used, before[1]))
-    with ExitStack() as stack:
+def limit_memory(pid: int, more: int = 1 << 20) -> tuple[int, int]:
+    """Lets a process take so many bytes of address space more, and no others; its limits before."""
+    before = resource.prlimit(pid, resource.RLIMIT_AS)
+    pages = int(Path(f"/proc/{pid}/statm").read_text().split()[0])
+    resource.prlimit(pid, resource.RLIMIT_AS, (pages * resource.getpagesize() + more, before[1]))
+    return before
+
+
+def _no_descriptors(process: str) -> State:
+    """It may open no more files."""
+
+    @contextmanager
+    def state(scene: Scene) -> Iterator[None]:
+        pid = pid_of(scene, process) if process != "supervisor" else scene.mixer.running.pid
+        before = resource.prlimit(pid, resource.RLIMIT_NOFILE)
+        used = len(list(Path(f"/proc/{pid}/fd").iterdir()))
+        resource.prlimit(pid, resource.RLIMIT_NOFILE, (used, before[1]))
+        try:
+            yield
+        finally:
+            with suppress(ProcessLookupError):
+                resource.prlimit(pid, resource.RLIMIT_NOFILE, before)
+
+    return state
+
+
+@contextmanager
+def _crowded(scene: Scene) -> Iterator[None]:
+    """The worker may open no more files, and others try to connect."""
+    with _no_descriptors("worker")(scene), ExitStack() as stack:
         for _ in range(30):
             with suppress(OSError):
                 stack.enter_context(socket.create_connection(("127.0.0.1", scene.mixer.grpc), timeout=1))
-        time.sleep(2.0)
-        resource.prlimit(worker, resource.RLIMIT_NOFILE, before)
+        yield
 
 
-def _no_memory(scene: Scene) -> None:
-    """The worker may take no more address space, while the store is away and rows pile up; then it may."""
-    worker = scene.mixer.children(WORKER)[0]
-    before = resource.prlimit(worker, resource.RLIMIT_AS)
-    pages = int(Path(f"/proc/{worker}/statm").read_text().split()[0])
-    resource.prlimit(worker, resource.RLIMIT_AS, (pages * resource.getpagesize() + (1 << 20), before[1]))
-    store = scene.mixer.children(STORE)[0]
-    signal_process(store, signal.SIGSTOP)
-    time.sleep(3.0)
-    signal_process(store, signal.SIGCONT)
-    with suppress(ProcessLookupError):  # it may have ended, and been replaced
-        resource.prlimit(worker, resource.RLIMIT_AS, before)
-    scene.eventually(scene.ready, "readiness")
+def _no_memory(process: str) -> State:
+    """It may take no more address space, while the worker's rows pile up because the store stands still."""
+
+    @contextmanager
+    def state(scene: Scene) -> Iterator[None]:
+        pid = pid_of(scene, process)
+        before = limit_memory(pid)
+        try:
+            if process == "worker":
+                with stopped("store")(scene):
+                    yield
+            else:
+                yield
+        finally:
+            with suppress(ProcessLookupError):  # it may have ended, and been replaced
+                resource.prlimit(pid, resource.RLIMIT_AS, before)
+
+    return state
+
+
+def _until_ready(state: State, seconds: float) -> Inject:
+    def inject(scene: Scene) -> None:
+        lasting(state, seconds)(scene)
+        scene.eventually(scene.ready, "readiness")
+
+    return inject
 
 
 def _busy_machine(scene: Scene) -> None:
@@ -60,10 +96,29 @@ FAULTS = (
         "no file descriptors left",
         ONE,
         "calls on open connections go on; others connect when there are some again",
-        _no_descriptors,
+        lasting(_crowded),
         5,
         3,
     ),
-    Fault("no memory left", ONE, "calls that need some fail, or the worker is replaced", _no_memory, None, 5, KILLED),
+    Fault("the store has no file descriptors left", ONE, _ROWS_WAIT, _until_ready(_no_descriptors("store"), 3.0)),
+    Fault(
+        "the supervisor has no file descriptors left", ONE, "no call notices", lasting(_no_descriptors("supervisor"))
+    ),
+    Fault(
+        "no memory left",
+        ONE,
+        "calls that need some fail, or the worker is replaced",
+        _until_ready(_no_memory("worker"), 3.0),
+        None,
+        5,
+        KILLED,
+    ),
+    Fault("the store has no memory left", ONE, _ROWS_WAIT, _until_ready(_no_memory("store"), 3.0)),
     Fault("a busy machine", ONE, "calls are slow, and none fails", _busy_machine),
+)
+
+LASTING = (
+    Lasting("no file descriptors left", ONE, _crowded),
+    Lasting("no memory left", ONE, _no_memory("worker"), KILLED | {"flush_timeout"}),
+    Lasting("no memory left for the store", ONE, _no_memory("store"), frozenset({"flush_timeout"})),
 )

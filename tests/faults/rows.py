@@ -1,13 +1,15 @@
-"""Disks that are full, gone or torn under rows, and rows that nobody takes."""
+"""A spool that is gone or torn, and rows that nobody takes for a while. Disks that fail are in `disks.py`."""
 
 from __future__ import annotations
 
 import shutil
 import signal
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
-from tests.faults.fault import Fault
+from tests.faults.fault import Fault, Inject, Lasting, State
 from tests.faults.processes import ALWAYS, ONE, STORE
 from tests.faults.scene import Scene, signal_process
 
@@ -21,24 +23,36 @@ def _rows_wait(scene: Scene) -> None:
         time.sleep(0.2)
 
 
-def _spool_gone(scene: Scene) -> None:
-    """The spool's folder is removed while it runs, and rows have to wait."""
+@contextmanager
+def _spool_gone(scene: Scene) -> Iterator[None]:
+    """The spool's folder is removed while mixer runs."""
     shutil.rmtree(scene.folder / "spool", ignore_errors=True)
-    _rows_wait(scene)
+    yield
 
 
-def _spool_is_a_file(scene: Scene) -> None:
+@contextmanager
+def _spool_is_a_file(scene: Scene) -> Iterator[None]:
     shutil.rmtree(scene.folder / "spool", ignore_errors=True)
     (scene.folder / "spool").write_text("no folder")
-    _rows_wait(scene)
-    (scene.folder / "spool").unlink()
+    try:
+        yield
+    finally:
+        (scene.folder / "spool").unlink()
+
+
+def _while_rows_wait(state: State) -> Inject:
+    def inject(scene: Scene) -> None:
+        with state(scene):
+            _rows_wait(scene)
+
+    return inject
 
 
 def _torn_spool(scene: Scene) -> None:
     """Mixer is killed while rows wait on disk, and the end of a file is torn off."""
     _rows_wait(scene)
     signal_process(scene.mixer.running.pid, signal.SIGKILL)
-    scene.mixer.running.wait(60)
+    scene.mixer.running.wait(180)
     time.sleep(1.0)
     for file in sorted(Path(scene.folder, "spool").rglob("*"))[:2]:
         if file.is_file() and file.stat().st_size > 64:
@@ -53,14 +67,18 @@ FAULTS = (
         ONE,
         "no call notices; rows wait, and are written once",
         _rows_wait,
-        short=True,
     ),
-    Fault("the spool's folder removed", ONE, "no call notices; rows wait in memory, or are counted", _spool_gone),
+    Fault(
+        "the spool's folder removed",
+        ONE,
+        "no call notices; rows wait in memory, or are counted",
+        _while_rows_wait(_spool_gone),
+    ),
     Fault(
         "the spool's folder replaced by a file",
         ONE,
         "no call notices; rows wait in memory, or are counted",
-        _spool_is_a_file,
+        _while_rows_wait(_spool_is_a_file),
     ),
     Fault(
         "a torn spool after a kill",
@@ -71,3 +89,5 @@ FAULTS = (
         3,
     ),
 )
+
+LASTING = (Lasting("the spool's folder removed", ONE, _spool_gone),)

@@ -7,9 +7,20 @@ import pytest
 from tests.faults.report import FAULTS, PAGE, run
 from tests.faults.setups import SETUPS
 
+SHORT = {
+    "worker hung while it starts",
+    "worker killed that is to take over",
+    "a policy that panics",
+    "SIGTERM with a reload under way",
+    "the clock set forward an hour, and back",
+    "the clock set back an hour, and forward",
+    "OPA answers a decision that is none",
+}
+"""What CI injects: of each kind something that no other test proves under load."""
+
 
 def test_there_are_at_least_forty_faults_each_with_a_name_of_its_own():
-    assert len({fault.name for fault in FAULTS}) == len(FAULTS) >= 40
+    assert len({fault.name for fault in FAULTS}) == len(FAULTS) >= 150
     assert {fault.setup for fault in FAULTS} == set(SETUPS)
 
 
@@ -22,8 +33,9 @@ def test_the_page_tells_of_each_and_every_promise_was_kept():
 @pytest.mark.long(2)
 @pytest.mark.envoy
 @pytest.mark.chdb
-@pytest.mark.valkey
+@pytest.mark.opa
+@pytest.mark.gcc
 def test_the_promises_of_the_short_form_are_kept():
-    results = list(run(fault for fault in FAULTS if fault.short))
-    assert len(results) >= 8
+    results = list(run(fault for fault in FAULTS if fault.name in SHORT))
+    assert {fault.name for fault, _ in results} == SHORT
     assert {fault.name: seen.broken for fault, seen in results if seen.broken} == {}

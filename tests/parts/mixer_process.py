@@ -27,15 +27,15 @@ _SECONDS = 180.0
 Found = TypeVar("Found")
 
 
-def eventually(look: Callable[[], Found | None], what: str, seconds: float = _SECONDS) -> Found:
-    """The first true value of `look()`; an assertion fails when there is none in time."""
+def eventually(look: Callable[[], Found | None], what: str, seconds: float = _SECONDS, pause: float = 0.05) -> Found:
+    """The first true value of `look()`; an assertion fails when there is none in time. `pause`: seconds in between."""
     end = time.monotonic() + seconds
     while True:
         found = look()
         if found:
             return found
         assert time.monotonic() < end, f"not within {seconds:g} s: {what}"
-        time.sleep(0.05)
+        time.sleep(pause)
 
 
 class Mixer:
@@ -52,6 +52,8 @@ class Mixer:
         self.admin = ports.take()
         self.file = folder / "mixer.yaml"
         self.program: Program | None = None
+        self.environment: Mapping[str, str] = {}
+        """What it is started with, besides this process's own, unless `start` is told otherwise."""
         self._second = ports.take()
         self.logs = self.address
         self._listeners: list[Mapping[str, Any]] = []
@@ -97,7 +99,8 @@ class Mixer:
     def start(self, *, ready: bool = True, environment: Mapping[str, str] | None = None) -> Program:
         """Starts it; returns when it says that it is ready, unless told not to wait."""
         command = (*MIXER, "serve", "-c", str(self.file))
-        self.program = self._programs.start(f"mixer-{self.grpc}", command, environment=environment)
+        whole = self.environment if environment is None else environment
+        self.program = self._programs.start(f"mixer-{self.grpc}", command, environment=whole)
         if ready:
             self.program.wait_until(lambda: is_ready(self.admin), _SECONDS)
         return self.program

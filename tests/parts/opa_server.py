@@ -26,14 +26,18 @@ class Answer:
 
 
 class Opa:
-    """A running OPA server."""
+    """A running OPA server.
+
+    Attributes:
+        port: where it answers, on 127.0.0.1.
+    """
 
     def __init__(self, programs: Programs, ports: Ports, paths: Iterable[Path] = (), language: str = "v1") -> None:
         """Starts one that has read `paths`, rooting data documents as OPA does; modules are Rego `v0` or `v1`."""
         program = find_server("opa")
         assert program is not None
-        self._port = ports.take()
-        flags = ("--server", f"--addr=127.0.0.1:{self._port}", f"--{language}-compatible")
+        self.port = ports.take()
+        flags = ("--server", f"--addr=127.0.0.1:{self.port}", f"--{language}-compatible")
         quiet = ("--skip-version-check", "--log-level=error")
         self._programs = programs
         self._command: tuple[str | Path, ...] = (program, "run", *flags, *quiet, *paths)
@@ -42,13 +46,13 @@ class Opa:
     @property
     def url(self) -> str:
         """Its address."""
-        return f"http://127.0.0.1:{self._port}"
+        return f"http://127.0.0.1:{self.port}"
 
     def start(self) -> None:
         """Starts it, at the same address as before; it holds what its files hold."""
-        self._server = self._programs.start(f"opa-{self._port}", self._command)
+        self._server = self._programs.start(f"opa-{self.port}", self._command)
         self._server.wait_until(self._is_up)
-        self._connection = http.client.HTTPConnection("127.0.0.1", self._port, timeout=60)
+        self._connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)
 
     def signal(self, number: signal.Signals) -> None:
         """Sends it a signal."""
@@ -61,7 +65,7 @@ class Opa:
 
     def _is_up(self) -> bool:
         try:
-            return fetch(self._port, "/health")[0] == 200
+            return fetch(self.port, "/health")[0] == 200
         except OSError:
             return False
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import struct
 import threading
 import time
 from collections.abc import Callable
@@ -73,30 +74,55 @@ class SlowProxy(_Listener):
     """Forwards to a port of 127.0.0.1.
 
     Attributes:
+        target: the port, for connections that are made from now on.
         delay: seconds by which every answer is late.
+        nonsense: what is answered instead of each answer, as long as it is not empty.
     """
 
     def __init__(self, target: int) -> None:
         super().__init__()
-        self._target = target
+        self.target = target
         self.delay = 0.0
+        self.nonsense = b""
+        self._servers: set[socket.socket] = set()
+        self._resetting = False
+
+    def reset(self) -> None:
+        """Ends every connection by RST, on both sides."""
+        self._resetting = True
+        with self._lock:
+            for one in self._open:
+                with suppress(OSError):
+                    one.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+                    one.shutdown(socket.SHUT_RD)  # sends nothing, and wakes whoever reads; closing sends RST then
+        time.sleep(0.2)
+        self._resetting = False
+
+    def half_close(self) -> None:
+        """Ends the way to the target on every connection; answers still come back."""
+        with self._lock:
+            for one in self._servers:
+                with suppress(OSError):
+                    one.shutdown(socket.SHUT_WR)
 
     def serve(self, client: socket.socket) -> None:
-        with self.keep(socket.create_connection(("127.0.0.1", self._target))) as server:
+        with self.keep(socket.create_connection(("127.0.0.1", self.target))) as server:
+            with self._lock:
+                self._servers.add(server)
             self.start(lambda: self._answers(server, client))
             try:
                 while data := client.recv(1 << 16):
                     server.sendall(data)
             finally:
-                with suppress(OSError):
-                    server.shutdown(socket.SHUT_RDWR)  # wakes the other thread
+                with suppress(OSError):  # wakes the other thread
+                    server.shutdown(socket.SHUT_RD if self._resetting else socket.SHUT_RDWR)
 
     def _answers(self, server: socket.socket, client: socket.socket) -> None:
         with suppress(OSError):
             while data := server.recv(1 << 16):
                 time.sleep(self.delay)
-                client.sendall(data)
-            client.shutdown(socket.SHUT_RDWR)
+                client.sendall(self.nonsense or data)
+            client.shutdown(socket.SHUT_RD if self._resetting else socket.SHUT_RDWR)
 
 
 class FakeServer(_Listener):
