@@ -33,6 +33,7 @@ from mixer_py.runtime.counters import whereabouts
 from mixer_py.runtime.data_plane import DataPlane, ports_of, read_data_plane
 from mixer_py.runtime.fetching import Fetching
 from mixer_py.runtime.health import UNHEALTHY
+from mixer_py.runtime.late_signals import ignore_late_signals
 from mixer_py.runtime.limits_page import LimitsPage
 from mixer_py.runtime.logs import configure_logs, log_everything, message_of
 from mixer_py.runtime.metrics import IdleSeries, ProcessMetrics
@@ -51,8 +52,6 @@ FIXED = ("workers", "data_plane", "admin", "socket", "admin_token", "max_message
 """Keys of `server` that hold for the life of a process."""
 _STOP_MARGIN = 5.0
 _LOOK_AGAIN_SECONDS = 10.0
-_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
-"""What it is told things by."""
 
 
 class Supervisor:
@@ -135,9 +134,7 @@ class Supervisor:
             await self._fetching.stop()
             await self._end_children()
             await self._admin.stop()
-            for number in _SIGNALS:  # the loop would leave them to the kernel, and a late one would end us by itself
-                loop.remove_signal_handler(number)
-                signal.signal(number, signal.SIG_IGN)
+            ignore_late_signals(loop)
 
     async def _until_stopped(self, work: Callable[[], Awaitable[None]]) -> None:
         """Does `work`, unless SIGTERM comes first."""
