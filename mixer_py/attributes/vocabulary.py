@@ -200,7 +200,8 @@ ATTRIBUTES: Final[tuple[Attribute, ...]] = (
     Attribute("destination.service.namespace", _S, "namespace of the service",
               Derived("second label of a host in `.svc`", "service_namespace", "destination.service.host"),
               Derived("second label of a host in `.svc`, else destination.namespace")),
-    Attribute("destination.service.uid", _S, "id of the service", _NO_NODE, Absent()),
+    Attribute("destination.service.uid", _S, "id of the service", _NO_NODE,
+              Derived(f"host of `{_C}upstream_cluster`, where it is in `.svc`")),
     Attribute("origin.ip", _IP, "original client",
               Derived("first of x-forwarded-for, which a client may forge", "forwarded_for"),
               At(_C + "downstream_remote_address.socket_address.address")),
@@ -280,14 +281,16 @@ ATTRIBUTES: Final[tuple[Attribute, ...]] = (
       for name in ("response_code", "effective_policy_id")),
     *(Attribute(f"{side}.serviceAccount", _S, "service account",
                 Derived(f"`/sa/` of {side}.principal", "spiffe_service_account", f"{side}.principal"),
-                Derived(f"`/sa/` of {side}.principal"), deprecated=True)
+                Derived(f"{_NODE}: SERVICE_ACCOUNT; else `/sa/` of {side}.principal"))
       for side in ("source", "destination")),
     Attribute("source.user", _S, "former name of source.principal", At("source.principal"), _LEGACY, deprecated=True),
     *(Attribute(name, kind, "declared by Mixer, filled by nothing", _LEGACY, _LEGACY, deprecated=True)
       for name, kind in (
           ("source.services", _S), ("source.metadata", _M), ("destination.metadata", _M), ("origin.uid", _S),
           ("origin.user", _S), ("request.auth.raw_claims", _S), ("context.timestamp", _T),
-          ("context.reporter.local", _B), ("context.proxy_version", _S))),
+          ("context.reporter.local", _B))),
+    Attribute("context.proxy_version", _S, "version of the proxy that reports", _NO_NODE,
+              Derived("node of the stream: ISTIO_VERSION")),
 )  # fmt: skip
 """Every attribute."""
 

@@ -22,6 +22,11 @@ EXAMPLES = (
     "mixer why -c mixer.yaml --format json 6f1c2a7e-5b1d-4a59-9c3e-000000000001",
 )
 _NOTHING = "nothing is known of {}: Envoy reports a request when it has ended, and rows are written once a second"
+_STORED = {
+    "header": "request_headers", "query": "request_query_params", "claim": "request_auth_claims",
+    "response": "response_headers", "trailer": "response_trailers",
+}  # fmt: skip
+"""Columns of what clients and services send that are stored only as configured."""
 _READ_LINES = 25
 """Places of the input that a person is shown."""
 
@@ -62,6 +67,7 @@ def story(chapter: Chapter) -> Iterator[tuple[str, str]]:
     yield from _verdict(request, decision)
     if request is not None:
         yield from _limits(request)
+        yield from _sent(request)
         yield from _outcome(request)
     else:
         yield "outcome", "no log entry has come: the request has not ended, or Envoy lost the entry"
@@ -102,6 +108,16 @@ def _verdict(request: Row | None, decision: Row | None) -> Iterator[tuple[str, s
             yield "why", reason
     if decision is not None and decision["error"]:
         yield "error", str(decision["error"])
+
+
+def _sent(request: Row) -> Iterator[tuple[str, str]]:
+    """What is stored of headers, query and token, and what a dry run of RBAC says."""
+    for kind, column in _STORED.items():
+        for number, (name, value) in enumerate(sorted(request[column].items())):
+            yield "" if number else kind, f"{name}: {value}"
+    if request["rbac_permissive_response_code"]:
+        policy = request["rbac_permissive_effective_policy_id"]
+        yield "dry run", f"RBAC: {request['rbac_permissive_response_code']}{f', by {policy}' if policy else ''}"
 
 
 def _limits(request: Row) -> Iterator[tuple[str, str]]:

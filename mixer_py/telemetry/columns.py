@@ -75,6 +75,11 @@ def _side(side: str, who: str, other: str) -> tuple[Column, ...]:
         Column(f"{side}_owner", NAME, f"what controls {who}", Party(other + "empty; node: OWNER")),
         Column(f"{side}_workload_uid", NAME, f"id of the workload of {who}",
                Party("`istio://` and namespace and name of the workload, where metadata tell them")),
+        Column(f"{side}_uid", NAME, f"id of the instance of {who}",
+               Party("`kubernetes://` and name and namespace of the instance, where metadata tell them")),
+        Column(f"{side}_serviceAccount", NAME, f"service account of {who}",
+               Party(other + f"`/sa/` of {side}_principal; node: SERVICE_ACCOUNT")),
+        Column(f"{side}_labels", TEXTS, f"up to 64 labels of {who}", Party(other + "empty; node: LABELS"), "headers"),
     )  # fmt: skip
 
 
@@ -92,16 +97,14 @@ def _decided(filter_name: str) -> tuple[Column, ...]:
 def _shadowed(filter_name: str) -> tuple[Column, ...]:
     """What RBAC rules would have done that are not enforced: Istio's dry run, Envoy's shadow rules."""
     result, policy = SHADOW_KEYS
-    results, policies = (
-        tuple(Metadata(filter_name, prefix + key) for prefix in SHADOW_PREFIXES) for key in SHADOW_KEYS
-    )
+    results, policies = ([Metadata(filter_name, before + key) for before in SHADOW_PREFIXES] for key in SHADOW_KEYS)
     how = (
         f'of `{_C}metadata.filter_metadata["{filter_name}"]`, also with istio_dry_run_deny_ or istio_dry_run_allow_ '
         "before it; who denies counts more than who allows, and who names a policy more than who names none"
     )
     return (
         Column("rbac_permissive_response_code", NAME, "what rules of a dry run say: allowed or denied; empty without",
-               Derived(f"{result} {how}", metadata=results)),
+               Derived(f"{result} {how}", metadata=tuple(results))),
         Column("rbac_permissive_effective_policy_id", NAME, "the policy in a dry run that says so",
                Derived(f"{policy} {how}", metadata=(*results, *policies))),
     )  # fmt: skip
@@ -135,6 +138,10 @@ _WHO: Final = (
         "reporter `destination`: local certificate downstream, as source_principal; else the custom tag "
         "`destination.principal`, else identity of peer metadata", (_C + "custom_tags",))),
     *_side("destination", "the server", _REMOTE),
+    Column("destination_container_name", NAME, "server containers", Party(_REMOTE + "empty; node: APP_CONTAINERS")),
+    Column("destination_service_uid", NAME, "id of the service",
+           Party("`istio://` and namespace and name of the service, where the cluster's host is in `.svc`")),
+    Column("context_proxy_version", NAME, "version of the proxy that reports", Party("the node's ISTIO_VERSION")),
 )  # fmt: skip
 """Both parties, as far as addresses, certificates and the stream's node tell."""
 

@@ -12,6 +12,7 @@ from typing import Final
 
 from mixer_py.attributes import documentation as attributes
 from mixer_py.telemetry.access_log import projection
+from mixer_py.telemetry.attribute_columns import ELSEWHERE, SAME
 from mixer_py.telemetry.column import Secrets
 from mixer_py.telemetry.columns import TABLES
 from mixer_py.telemetry.ddl import VIEW
@@ -41,6 +42,14 @@ empty) and `disagrees`: true where `decisions`, which is the authority, says som
 decision whose log entry never came is in `decisions` only.
 """
 
+_OTHERS: Final = """
+## Attributes without a column of their name
+
+Every other attribute of [attributes.md](attributes.md) has a column of its name in `requests` or `connections`. Of
+these the log tells under another name, in part, or nothing:
+
+"""
+
 
 def render() -> str:
     """The page of columns."""
@@ -53,7 +62,9 @@ def render() -> str:
         paths = f" Paths are those of `envoy.data.accesslog.v3.{table.entry}`." if table.entry else ""
         parts.append(f"\n## {table.name}\n\n{table.meaning}.{paths}\n")
         parts.append("\n" + attributes.table(("column", "type", "meaning", "from", "masked"), rows))
-    return "".join((*parts, _VIEW))
+    same = ((f"`{name}`", f"column `{column}`") for name, column in SAME.items())
+    elsewhere = ((f"`{name}`", why) for name, why in ELSEWHERE.items())
+    return "".join((*parts, _VIEW, _OTHERS, attributes.table(("attribute", "where"), (*same, *elsewhere))))
 
 
 def generated() -> Mapping[str, str]:

@@ -14,6 +14,7 @@ import pyarrow as pa
 from mixer_py.attributes import ATTRIBUTES
 from mixer_py.expressions import BOOL, DOUBLE, INT, STRING, TIMESTAMP, Scope, Type
 from mixer_py.expressions.types import map_of
+from mixer_py.telemetry.attribute_columns import SAME
 from mixer_py.telemetry.column import Column
 from mixer_py.telemetry.columns import REQUESTS
 
@@ -32,9 +33,7 @@ def _type(column: Column) -> Type:
 
 
 _COLUMNS: Final = {column.name: column for column in REQUESTS.columns}
-_ATTRIBUTES: Final = {attribute.name: attribute.name.replace(".", "_") for attribute in ATTRIBUTES} | {
-    "context.proxy_error_code": "response_flags"
-}
+_ATTRIBUTES: Final = {attribute.name: attribute.name.replace(".", "_") for attribute in ATTRIBUTES} | dict(SAME)
 COLUMN_OF: Final[Mapping[str, str]] = MappingProxyType(
     {name: name for name in _COLUMNS}
     | {name: column for name, column in _ATTRIBUTES.items() if column in _COLUMNS and "." in name}

@@ -25,11 +25,17 @@ CLAIMS = {
     "iss": ISSUER, "sub": "ann", "aud": ["shop", "bank"], "azp": "web", "groups": ["editors", "readers"],
     "exp": 4102444800, "org": {"name": "acme\x1b[31m"}, "email": "ann@private.test", "access_token": "s3cret",
 }  # fmt: skip
+LABELS = {"app": "edge", "version": "v2", "team": "shop"}
+NODE = {
+    "NAME": "edge-v2-abc", "NAMESPACE": "gateways", "WORKLOAD_NAME": "edge-v2", "SERVICE_ACCOUNT": "edge-sa",
+    "APP_CONTAINERS": "edge,side", "ISTIO_VERSION": "1.30.0", "LABELS": LABELS,
+}  # fmt: skip
 SHOWN = ["sub", "groups", "exp", "org", "access_token"]
 
 
 def tell_more(bootstrap: Bootstrap) -> None:
     """Counts messages of gRPC, tags entries, repeats what fails, and logs the start of requests as well."""
+    bootstrap["node"]["metadata"] = NODE
     connection_manager = manager(bootstrap)
     config = "type.googleapis.com/envoy.extensions.filters.http.grpc_stats.v3.FilterConfig"
     stats = {"@type": config, "emit_filter_state": True}
@@ -161,3 +167,13 @@ def test_a_response_has_a_time_where_there_was_one(envoy: EnvoyProxy, mixer: Mix
     row = mixer.row(envoy.request("/open").header("x-request-id"))
     wanted = nanoseconds(row["timestamp"]) + int(row["time_to_first_upstream_rx_byte"]) * 1000
     assert nanoseconds(row["response_time"]) == wanted
+
+
+def test_the_node_tells_its_workload_to_the_last_label(envoy: EnvoyProxy, mixer: Mixer):
+    row = mixer.row(envoy.request("/open").header("x-request-id"))
+    wanted = {
+        "source_labels": LABELS, "source_app": "edge", "source_uid": "kubernetes://edge-v2-abc.gateways",
+        "source_workload_uid": "istio://gateways/workloads/edge-v2", "source_serviceAccount": "edge-sa",
+        "context_proxy_version": "1.30.0", "destination_labels": {}, "destination_container_name": "",
+    }  # fmt: skip
+    assert {name: row[name] for name in wanted} == wanted

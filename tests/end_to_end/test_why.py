@@ -26,7 +26,9 @@ allow := true if input.attributes.request.http.headers["x-tenant"]
 
 @pytest.fixture(scope="module")
 def mixer(make_module_mixer) -> Mixer:
-    mixer: Mixer = make_module_mixer(AUTHZ)
+    mixer: Mixer = make_module_mixer(
+        AUTHZ, telemetry={"headers": {"request": ["x-note", "cookie"]}, "query": ["page"], "claims": ["sub"]}
+    )
     mixer.start()
     return mixer
 
@@ -112,7 +114,12 @@ def forged(request_id: str, **metadata: str) -> als_pb2.StreamAccessLogsMessage:
     message.identifier.node.id = "somebody"
     entry = message.http_logs.log_entry.add()
     entry.request.request_id = request_id
-    entry.request.path = "/\x1b[31mred\x9b"
+    entry.request.path = "/\x1b[31mred\x9b?page=7&other=kept-by-nobody"
+    entry.request.request_headers.update({"x-note": "\x1b[2J", "cookie": "s3cret", "x-other": "kept-by-nobody"})
+    token = {"iss": "id", "sub": "ann\x07", "email": "kept-by-nobody"}
+    entry.common_properties.metadata.filter_metadata["envoy.filters.http.jwt_authn"].update({"payload": token})
+    shadow = {"shadow_engine_result": "denied", "shadow_effective_policy_id": "readers\x1b"}
+    entry.common_properties.metadata.filter_metadata["envoy.filters.http.rbac"].update(shadow)
     entry.common_properties.metadata.filter_metadata["envoy.filters.http.ext_authz"].update(metadata)
     return message
 
@@ -145,6 +152,12 @@ def test_an_entry_that_contradicts_its_decision_is_flagged_as_the_view_does(mixe
     shown = mixer.run("why", "forged").stdout
     assert "disagrees    verdict: the log entry says 'allow', mixer decided 'deny'" in shown
     assert r"/\x1b[31mred\x9b" in shown
+    for line in (
+        "header       cookie: ***\n             x-note: \\x1b[2J\n", "query        page: 7\n",
+        "claim        sub: ann\\x07\n", "dry run      RBAC: denied, by readers\\x1b\n",
+    ):  # fmt: skip
+        assert line in shown
+    assert "kept-by-nobody" not in shown
     assert "\x1b" not in shown
 
 

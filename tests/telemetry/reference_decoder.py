@@ -95,6 +95,7 @@ def parties(entry, identity, authority: str = "") -> dict:
     host = re.sub(r":\d*\Z", "", authority)
     name = re.match(r"\[[^\]]*\]|\d+\.\d+\.\d+\.\d+|[^.:]*", host)[0]
     namespace = host.split(".")[1] if re.fullmatch(r"[^.]+\.[^.]+\.svc(\..*)?", host, re.DOTALL) else ""
+    service_uid = ""
     if cluster.endswith("PassthroughCluster"):
         name = cluster
     elif cluster.count("|") >= 3:
@@ -102,6 +103,7 @@ def parties(entry, identity, authority: str = "") -> dict:
         if fqdn:
             host, name = fqdn, fqdn.split(".")[0]
             namespace = fqdn.split(".")[1] if fqdn.split(".")[2:3] == ["svc"] else ""
+            service_uid = f"istio://{namespace}/services/{name}" if namespace else ""
     elif cluster and "|" not in cluster:
         host, name, namespace = cluster, cluster, ""
     flags = [
@@ -118,6 +120,13 @@ def parties(entry, identity, authority: str = "") -> dict:
         "name": identity.node_metadata.get("NAME", ""),
         "owner": identity.node_metadata.get("OWNER", ""),
         "identity": "",
+        "serviceAccount": identity.node_metadata.get("SERVICE_ACCOUNT", ""),
+        "containers": identity.node_metadata.get("APP_CONTAINERS", ""),
+        "labels": {
+            key.removeprefix("LABELS."): value
+            for key, value in sorted(identity.node_metadata.items())
+            if key.startswith("LABELS.")
+        },
         "workload_name": identity.node_metadata.get("WORKLOAD_NAME") or identity.node_cluster,
         "namespace": identity.node_metadata.get("NAMESPACE", ""),
         "cluster": identity.node_metadata.get("CLUSTER_ID", ""),
@@ -139,17 +148,22 @@ def parties(entry, identity, authority: str = "") -> dict:
     }
     for side, who in principals.items():
         facts = facts_of[side]
-        sides |= {f"{side}_{key}": value for key, value in facts.items() if key != "identity"}
+        sides |= {f"{side}_{key}": value for key, value in facts.items() if key not in {"identity", "containers"}}
         space = facts["namespace"] or spiffe_part(who, "ns")
         sides[f"{side}_workload_uid"] = (
             f"istio://{space}/workloads/{facts['workload_name']}" if space and facts["workload_name"] else ""
         )
+        sides[f"{side}_uid"] = f"kubernetes://{facts['name']}.{space}" if facts["name"] and space else ""
+        sides[f"{side}_serviceAccount"] = facts["serviceAccount"] or spiffe_part(who, "sa")
         sides[f"{side}_namespace"] = facts["namespace"] or spiffe_part(who, "ns")
         sides[f"{side}_workload_namespace"] = sides[f"{side}_namespace"]
         sides[f"{side}_workload_name"] = facts["workload_name"] or spiffe_part(who, "sa")
     return sides | {
         "reporter": reporter,
         "context_reporter_uid": identity.node_id,
+        "context_proxy_version": identity.node_metadata.get("ISTIO_VERSION", ""),
+        "destination_container_name": facts_of["destination"]["containers"],
+        "destination_service_uid": service_uid,
         "source_ip": caller.address,
         "source_port": min(caller.port_value, 65535),
         "origin_ip": common.downstream_remote_address.socket_address.address,
@@ -257,13 +271,15 @@ def peer_facts(common, which: str) -> dict:
         ("namespace", "workload_name", "canonical_service", "canonical_revision", "app", "version", "cluster", "name",
          "owner", "identity"), "",
     )  # fmt: skip
+    facts |= {"serviceAccount": "", "containers": "", "labels": {}}
     told = common.filter_state_objects.get(f"{which}_peer")
     if told is None or told.type_url != STRUCT:
         return facts
     names = {"workload_name": "workload", "canonical_service": "service", "canonical_revision": "revision"}
     fields = struct_pb2.Struct.FromString(told.value).fields
-    return {key: fields[names.get(key, key)].string_value if names.get(key, key) in fields and key != "owner" else ""
-            for key in facts}  # fmt: skip
+    unnamed = {"owner", "serviceAccount", "containers", "labels"}
+    return {key: fields[names.get(key, key)].string_value if names.get(key, key) in fields and key not in unnamed
+            else facts[key] for key in facts}  # fmt: skip
 
 
 def decided(entry, filter_name: str) -> dict:

@@ -12,6 +12,7 @@ from mixer_py.telemetry.access_log.connections import ConnectionSlice
 from mixer_py.telemetry.access_log.parties import NAMES, Names, parties_of
 from mixer_py.telemetry.access_log.requests import RequestSlice
 from mixer_py.telemetry.access_log.streams import ANONYMOUS
+from mixer_py.telemetry.attribute_columns import ELSEWHERE, SAME
 from mixer_py.telemetry.column import Derived, Metadata, Named, NamedClaims, NamedHeader, NamedParameters
 from mixer_py.telemetry.columns import CONNECTIONS, DECISIONS, REQUESTS, TABLES
 
@@ -43,6 +44,14 @@ def test_names_are_unique_and_are_attributes_names(table):
     if table.entry:
         stored = [attributes[name] for name in table.names if name in attributes]
         assert not [attribute.name for attribute in stored if isinstance(attribute.log, Absent)]
+
+
+def test_every_attribute_has_a_column_or_a_reason_why_not():
+    named = {name.replace("_", "") for table in (REQUESTS, CONNECTIONS) for name in table.names}
+    missing = {name for name in VOCABULARY if name.replace(".", "").replace("_", "") not in named}
+    assert missing == set(SAME) | set(ELSEWHERE)
+    assert not set(SAME) & set(ELSEWHERE)
+    assert set(SAME.values()) <= set(REQUESTS.names)
 
 
 @pytest.mark.parametrize("table", TABLES.values(), ids=lambda table: table.name)

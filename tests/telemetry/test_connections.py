@@ -39,7 +39,8 @@ def test_columns_agree_with_the_decoder_that_goes_entry_by_entry(batch):
     decoded = DECODER.decode([(message(*logs), identity) for logs, identity in batch])
     wanted = [connection_row(log, identity, CLOCK.wall_ns()) for logs, identity in batch for log in logs]
     rows = decoded.connections.set_column(0, "timestamp", decoded.connections.column(0).cast(pa.int64())).to_pylist()
-    rows = [row | {"custom_tags": dict(row["custom_tags"])} for row in rows]
+    maps = [column.name for column in CONNECTIONS.columns if column.kind.is_map]
+    rows = [row | {name: dict(row[name]) for name in maps} for row in rows]
     assert [{name: value for name, value in row.items() if name not in ADDED} for row in rows] == [
         {name: row[name] for name in CONNECTIONS.names if name not in ADDED} for row in wanted
     ]

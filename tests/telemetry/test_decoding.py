@@ -30,7 +30,8 @@ MAPS = [column.name for column in REQUESTS.columns if column.kind.is_map]
 LABELLED = {
     "WORKLOAD_NAME": "gateway-v1", "NAMESPACE": "istio-system", "CLUSTER_ID": "Kubernetes", "LABELS.app": "gateway",
     "LABELS.version": "v1", "LABELS.service.istio.io/canonical-name": "gateway",
-    "LABELS.service.istio.io/canonical-revision": "r1",
+    "LABELS.service.istio.io/canonical-revision": "r1", "LABELS.team": "edge", "APP_CONTAINERS": "gateway,side",
+    "SERVICE_ACCOUNT": "gateway-sa", "ISTIO_VERSION": "1.30.0", "NAME": "gateway-v1-abc",
 }  # fmt: skip
 IDENTITIES = [
     ANONYMOUS,

@@ -51,7 +51,8 @@ def found(known, entries):
 
 
 def rows_of(facts, names=NAMES):
-    return list(zip(*(facts.columns[name].to_pylist() for name in names), strict=True))
+    rows = zip(*(facts.columns[name].to_pylist() for name in names), strict=True)
+    return [tuple(tuple(value) if isinstance(value, list) else value for value in row) for row in rows]
 
 
 def worked_out(entries):

@@ -37,7 +37,7 @@ def test_the_first_message_tells_the_identity():
     assert (identity.log_name, identity.node_id, identity.node_cluster) == ("mixer", SIDECAR, "reviews.shop")
     assert identity.node_metadata == {
         "WORKLOAD_NAME": "reviews-v1", "NAMESPACE": "shop", "CLUSTER_ID": "Kubernetes", "LABELS.app": "reviews",
-        "LABELS.version": "v1", "LABELS.service.istio.io/canonical-name": "reviews",
+        "LABELS.version": "v1", "LABELS.service.istio.io/canonical-name": "reviews", "LABELS.other": "x",
     }  # fmt: skip
     assert (identity.local.workload_name, identity.local.app, identity.local.canonical_revision) == (
         "reviews-v1", "reviews", "",
@@ -91,7 +91,8 @@ def test_the_reporter_comes_from_name_then_cluster_then_node(log_name, node, clu
     ],
 )
 def test_the_service_comes_from_the_cluster(cluster, service):
-    assert service_of(cluster) == service
+    assert service_of(cluster)[:3] == service
+    assert service_of(cluster).uid == ("istio://shop/services/reviews" if service[2] else "")
 
 
 def test_each_side_is_known_by_its_proxy_or_by_its_name():

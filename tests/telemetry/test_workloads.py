@@ -14,16 +14,17 @@ from hypothesis import strategies as st
 from mixer_py.instruments import FakeClock
 from mixer_py.telemetry.access_log.decoding import AccessLogDecoder, StreamIdentity
 from mixer_py.telemetry.access_log.entries import DOWNSTREAM_PEER, UPSTREAM_PEER
-from mixer_py.telemetry.access_log.workloads import SEPARATOR, UNKNOWN, Workload, peer_of
+from mixer_py.telemetry.access_log.workloads import MOST_LABELS, SEPARATOR, UNKNOWN, Workload, peer_of
 
-REVIEWS = Workload(
-    namespace="shop", workload_name="reviews-v1", canonical_service="reviews", canonical_revision="v1", app="reviews",
-    version="v1", cluster="east", name="reviews-v1-abc", owner="", identity="spiffe://td/ns/shop/sa/reviews",
-)  # fmt: skip
 LABELS = {
     "app": "reviews", "version": "v1", "service.istio.io/canonical-name": "reviews",
     "service.istio.io/canonical-revision": "v1", "other": "x",
 }  # fmt: skip
+REVIEWS = Workload(
+    namespace="shop", workload_name="reviews-v1", canonical_service="reviews", canonical_revision="v1", app="reviews",
+    version="v1", cluster="east", name="reviews-v1-abc", owner="", identity="spiffe://td/ns/shop/sa/reviews",
+    labels=tuple(sorted(LABELS.items())), containers="reviews,side", proxy_version="1.12",
+)  # fmt: skip
 
 
 def packed(message) -> any_pb2.Any:
@@ -73,7 +74,7 @@ class FlatBuilder:
         at = len(self.data)
         self.data += struct.pack("<I", len(tables)) + bytes(4 * len(tables))
         for index, fields in enumerate(tables):
-            self.point(at + 4 + 4 * index, self.table(fields))
+            self.point(at + 4 + 4 * index, self.text(fields) if isinstance(fields, str) else self.table(fields))
         return at
 
     def finish(self, fields: dict[int, object]) -> bytes:
@@ -83,18 +84,18 @@ class FlatBuilder:
 
 FLAT_NODE = FlatBuilder().finish(
     {0: "reviews-v1-abc", 1: "shop", 2: [{0: key, 1: value} for key, value in LABELS.items()], 4: "reviews-v1",
-     6: "1.12", 9: "east", 11: "spiffe://td/ns/shop/sa/reviews"}
+     6: "1.12", 8: ["reviews", "side"], 9: "east", 11: "spiffe://td/ns/shop/sa/reviews"}
 )  # fmt: skip
 FORMS = {
     "since 1.24": a_struct(
         namespace="shop", workload="reviews-v1", service="reviews", revision="v1", app="reviews", version="v1",
         cluster="east", name="reviews-v1-abc", identity="spiffe://td/ns/shop/sa/reviews", region="r",
-        labels={"a": "b"},
+        labels=LABELS, APP_CONTAINERS="reviews,side", ISTIO_VERSION="1.12",
     ),
     "FlatBuffer": packed(wrappers_pb2.BytesValue(value=FLAT_NODE)),
     "node metadata": a_struct(
         NAMESPACE="shop", WORKLOAD_NAME="reviews-v1", CLUSTER_ID="east", NAME="reviews-v1-abc", LABELS=LABELS,
-        identity="spiffe://td/ns/shop/sa/reviews", ISTIO_VERSION="1.6",
+        identity="spiffe://td/ns/shop/sa/reviews", ISTIO_VERSION="1.12", APP_CONTAINERS="reviews,side",
     ),
 }  # fmt: skip
 
@@ -155,6 +156,8 @@ def test_the_other_side_is_what_filter_state_tells_under_any_key(log, names, sid
             f"{side}_canonical_revision": "v1", f"{side}_app": "reviews", f"{side}_version": "v1",
             f"{side}_cluster": "east", f"{side}_name": "reviews-v1-abc",
             f"{side}_workload_uid": "istio://shop/workloads/reviews-v1",
+            f"{side}_uid": "kubernetes://reviews-v1-abc.shop", f"{side}_labels": sorted(LABELS.items()),
+            f"{side}_serviceAccount": "reviews",
             f"{side}_principal": "spiffe://td/ns/shop/sa/reviews",
         }.items() <= row.items(), name  # fmt: skip
         other = "destination" if side == "source" else "source"
@@ -177,3 +180,10 @@ def test_a_custom_tag_tells_the_upstreams_certificate():
     entry.common_properties.filter_state_objects["upstream_peer"].CopyFrom(FORMS["since 1.24"])
     entry.common_properties.custom_tags["destination.principal"] = "spiffe://td/ns/shop/sa/other"
     assert decode(entry, StreamIdentity("outbound"))["destination_principal"] == "spiffe://td/ns/shop/sa/other"
+
+
+def test_labels_that_are_too_many_or_too_long_are_left_out():
+    many = {f"label-{number:03}": "x" for number in range(1000)}
+    kept = peer_of(told(a_struct(LABELS={**many, "app": "reviews", "a-long-one": "x" * 513})))
+    assert [name for name, _ in kept.labels] == ["app", *sorted(many)[:MOST_LABELS]]
+    assert kept.app == "reviews"

@@ -35,22 +35,31 @@ class Table:
     def text(self, field: int) -> str:
         """A string; empty where there is none."""
         start = self._follow(field)
-        if start is None:
-            return ""
-        (length,) = _OFFSET.unpack_from(self.data, start)
-        content = self.data[start + 4 : start + 4 + length]
-        if len(content) != length:
-            raise struct.error("a string is longer than its buffer")
-        return content.decode()
+        return "" if start is None else self._text_at(start)
+
+    def texts(self, field: int) -> Iterator[str]:
+        """The strings of a vector."""
+        return (self._text_at(place) for place in self._places(field))
 
     def tables(self, field: int) -> Iterator[Table]:
         """The tables of a vector."""
+        return (Table(self.data, place) for place in self._places(field))
+
+    def _places(self, field: int) -> Iterator[int]:
+        """Where what a vector names begins."""
         start = self._follow(field)
         if start is None:
             return
         (length,) = _OFFSET.unpack_from(self.data, start)
         for place in range(start + 4, start + 4 + 4 * min(length, _MOST), 4):
-            yield Table(self.data, place + _OFFSET.unpack_from(self.data, place)[0])
+            yield place + int(_OFFSET.unpack_from(self.data, place)[0])
+
+    def _text_at(self, start: int) -> str:
+        (length,) = _OFFSET.unpack_from(self.data, start)
+        content = self.data[start + 4 : start + 4 + length]
+        if len(content) != length:
+            raise struct.error("a string is longer than its buffer")
+        return content.decode()
 
     def _follow(self, field: int) -> int | None:
         """Where a field's content begins."""

@@ -16,6 +16,7 @@ import numpy as np
 import pyarrow as pa
 
 from mixer_py.telemetry.access_log.entries import Indices, Mask, numbers, objects
+from mixer_py.telemetry.access_log.maps import spread_maps
 from mixer_py.telemetry.access_log.parties import (
     DESTINATION_NAMES,
     DIRECTIONS,
@@ -23,6 +24,7 @@ from mixer_py.telemetry.access_log.parties import (
     REPORTER_NAMES,
     SERVICE_NAMES,
     SOURCE_NAMES,
+    Row,
     ToldDestination,
     ToldReporter,
     ToldService,
@@ -31,7 +33,7 @@ from mixer_py.telemetry.access_log.parties import (
     reporter_of,
 )
 from mixer_py.telemetry.access_log.streams import DESTINATION, SOURCE, StreamIdentity
-from mixer_py.telemetry.access_log.workloads import Workload
+from mixer_py.telemetry.access_log.workloads import Labels, Workload
 from mixer_py.telemetry.grouping import numbered
 
 _MOST: Final = 20_000
@@ -43,7 +45,7 @@ _GROWTH: Final = 4
 _MISSES: Final = 64
 """… or when so many slices had something that is missing: to make them anew takes as long as some slices."""
 
-Row = tuple[str, ...]
+_MAP: Final = pa.map_(pa.string(), pa.string())
 Told = TypeVar("Told", ToldReporter, ToldSource, ToldDestination, ToldService)
 """What a fact follows from."""
 
@@ -125,8 +127,8 @@ class KnownParties:
         directions = np.array([direction_of(value) for value in cluster.values])[cluster.codes]
         first, reporting = numbered([(streams, len(identities)), (directions, DIRECTIONS)], length)
         reporters = [
-            ToldReporter(reporter_of(identities[stream], name), identities[stream].node_id)
-            for stream, name in zip(streams[first].tolist(), cluster.at(first), strict=True)
+            ToldReporter(reporter_of(identity, name), identity.node_id, identity.local.proxy_version)
+            for identity, name in zip((identities[place] for place in streams[first]), cluster.at(first), strict=True)
         ]
         sides = np.array([one.reporter for one in reporters])[reporting]
         node = _Node(identities, streams, sides == SOURCE, sides == DESTINATION)
@@ -258,7 +260,12 @@ class Kept(Generic[Told]):
 
 def _size(told: Told) -> int:
     """Characters and bytes."""
-    return sum(sum(map(len, astuple(one))) if isinstance(one, Workload) else len(one or "") for one in told)
+    return sum(_size_of(one) if isinstance(one, Workload) else len(one or "") for one in told)
+
+
+def _size_of(workload: Workload) -> int:
+    texts = sum(len(value) for value in astuple(workload) if isinstance(value, str))
+    return texts + sum(len(label) + len(value) for label, value in workload.labels)
 
 
 class _Columns:
@@ -271,13 +278,20 @@ class _Columns:
         self._places = {name: varied.index(column) for name, column in values.items() if column in varied}
         self._alone = {name: column[0] for name, column in values.items() if name not in self._places}
         self._table = pa.RecordBatch.from_arrays(
-            [pa.array(column, pa.string()) for column in varied], [str(place) for place in range(len(varied))]
+            [pa.array(column, _MAP if isinstance(column[0], tuple) else pa.string()) for column in varied],
+            [str(place) for place in range(len(varied))],
         )
 
     def spread(self, places: Indices) -> dict[str, pa.Array]:
         """The columns of entries that each have a row's values; a column of one value is not taken entry by entry."""
         taken = self._table.take(pa.array(places)).columns if self._places else []
-        repeated = {value: pa.repeat(value, len(places)) for value in set(self._alone.values())}  # most are empty
+        repeated = {value: _repeated(value, len(places)) for value in set(self._alone.values())}  # most are empty
         return {name: taken[place] for name, place in self._places.items()} | {
             name: repeated[value] for name, value in self._alone.items()
         }
+
+
+def _repeated(value: str | Labels, length: int) -> pa.Array:
+    if isinstance(value, tuple):
+        return spread_maps([dict(value)], np.zeros(length, np.int64))
+    return pa.repeat(value, length)

@@ -6,16 +6,20 @@ the service from the upstream cluster.
 
 from __future__ import annotations
 
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from mixer_py.attributes import spiffe
 from mixer_py.telemetry.access_log.streams import DESTINATION, SOURCE, StreamIdentity
-from mixer_py.telemetry.access_log.workloads import Workload, peer_of
+from mixer_py.telemetry.access_log.workloads import Labels, Workload, peer_of
 
 _INBOUND: Final = ("inbound|", "inbound_.", "InboundPassthroughCluster")
 _OUTBOUND: Final = ("outbound|", "outbound_.", "PassthroughCluster", "BlackHoleCluster")
 _CATCH_ALL: Final = frozenset(("PassthroughCluster", "BlackHoleCluster", "InboundPassthroughCluster"))
 """Clusters that stand for no service; Istio reports their names as the service's, and the Host header as its host."""
+
+
+Row = tuple[Any, ...]
+"""Values of columns: texts, and labels."""
 
 
 class Side(NamedTuple):
@@ -32,6 +36,9 @@ class Side(NamedTuple):
     name: str
     owner: str
     workload_uid: str
+    uid: str
+    serviceAccount: str  # noqa: N815 (Mixer's name of the attribute)
+    labels: Labels
 
 
 class Service(NamedTuple):
@@ -40,6 +47,7 @@ class Service(NamedTuple):
     host: str
     name: str
     namespace: str
+    uid: str = ""
 
 
 class Parties(NamedTuple):
@@ -47,28 +55,35 @@ class Parties(NamedTuple):
 
     reporter: str
     context_reporter_uid: str
+    context_proxy_version: str
     source_principal: str
     source: Side
     destination_principal: str
     destination: Side
+    destination_container_name: str
     service: Service
 
-    def row(self) -> tuple[str, ...]:
+    def row(self) -> Row:
         """The values in the order of `NAMES`."""
         return (
-            self.reporter, self.context_reporter_uid, self.source_principal, *self.source, self.destination_principal,
-            *self.destination, *self.service,
+            self.reporter, self.context_reporter_uid, self.context_proxy_version, self.source_principal, *self.source,
+            self.destination_principal, *self.destination, self.destination_container_name, *self.service,
         )  # fmt: skip
 
 
-REPORTER_NAMES: Final = ("reporter", "context_reporter_uid")
+REPORTER_NAMES: Final = ("reporter", "context_reporter_uid", "context_proxy_version")
 SOURCE_NAMES: Final = ("source_principal", *(f"source_{name}" for name in Side._fields))
-DESTINATION_NAMES: Final = ("destination_principal", *(f"destination_{name}" for name in Side._fields))
+DESTINATION_NAMES: Final = (
+    "destination_principal", *(f"destination_{name}" for name in Side._fields), "destination_container_name",
+)  # fmt: skip
 SERVICE_NAMES: Final = tuple(f"destination_service_{name}" for name in Service._fields)
-"""Columns that are completed from the authority by `derivation.py`."""
+"""Columns of which all but the last are completed from the authority by `derivation.py`."""
 NAMES: Final = (*REPORTER_NAMES, *SOURCE_NAMES, *DESTINATION_NAMES, *SERVICE_NAMES)
 """Columns that `Parties.row` gives."""
-OF_INSTANCES: Final = frozenset(("context_reporter_uid", "source_name", "destination_name"))
+OF_INSTANCES: Final = frozenset((
+    "context_reporter_uid", "context_proxy_version",
+    *(f"{side}_{name}" for side in ("source", "destination") for name in ("name", "uid", "labels")),
+))  # fmt: skip
 """Those that tell instances of one workload apart, which metrics do not."""
 
 
@@ -103,7 +118,7 @@ def service_of(cluster: str) -> Service:
     host = parts[3] if len(parts) > 3 else ""  # three bars, four parts
     labels = host.split(".")
     namespace = labels[1] if len(labels) > 2 and labels[2] == "svc" else ""
-    return Service(host, labels[0], namespace)
+    return Service(host, labels[0], namespace, f"istio://{namespace}/services/{labels[0]}" if namespace else "")
 
 
 class Names(NamedTuple):
@@ -135,6 +150,8 @@ def _side(workload: Workload, principal: str) -> Side:
     return Side(
         namespace, workload_name, namespace, workload.canonical_service, workload.canonical_revision, workload.app,
         workload.version, workload.cluster, workload.name, workload.owner, uid,
+        f"kubernetes://{workload.name}.{namespace}" if workload.name and namespace else "",
+        workload.service_account or (name.service_account if name else ""), workload.labels,
     )  # fmt: skip
 
 
@@ -143,8 +160,9 @@ class ToldReporter(NamedTuple):
 
     reporter: str
     node_id: str
+    proxy_version: str = ""
 
-    def row(self) -> tuple[str, ...]:
+    def row(self) -> Row:
         """Their values."""
         return self
 
@@ -162,7 +180,7 @@ class ToldSource(NamedTuple):
     peer: str
     downstream_peer: bytes
 
-    def row(self) -> tuple[str, ...]:
+    def row(self) -> Row:
         """Their values."""
         caller = self.local or peer_of(self.downstream_peer)
         principal = self.peer or _uri(caller)
@@ -184,13 +202,13 @@ class ToldDestination(NamedTuple):
     upstream: str
     upstream_peer: bytes
 
-    def row(self) -> tuple[str, ...]:
+    def row(self) -> Row:
         """Their values."""
         if self.local is not None:
-            return (self.own, *_side(self.local, self.own))
+            return (self.own, *_side(self.local, self.own), self.local.containers)
         server = peer_of(self.upstream_peer)
         principal = self.upstream or _uri(server)
-        return (principal, *_side(server, principal))
+        return (principal, *_side(server, principal), server.containers)
 
 
 class ToldService(NamedTuple):
@@ -198,7 +216,7 @@ class ToldService(NamedTuple):
 
     cluster: str
 
-    def row(self) -> tuple[str, ...]:
+    def row(self) -> Row:
         """Their values."""
         return service_of(self.cluster)
 
@@ -209,10 +227,11 @@ def parties_of(identity: StreamIdentity, names: Names) -> Parties:
     caller = identity.local if reporter == SOURCE else None
     server = identity.local if reporter == DESTINATION else None
     source_principal, *source = ToldSource(caller, names.peer, names.downstream_peer).row()
-    destination_principal, *destination = ToldDestination(server, names.own, names.upstream, names.upstream_peer).row()
+    told = ToldDestination(server, names.own, names.upstream, names.upstream_peer)
+    destination_principal, *destination, containers = told.row()
     return Parties(
-        reporter, identity.node_id, source_principal, Side(*source), destination_principal, Side(*destination),
-        service_of(names.cluster),
+        reporter, identity.node_id, identity.local.proxy_version, source_principal, Side(*source),
+        destination_principal, Side(*destination), containers, service_of(names.cluster),
     )  # fmt: skip
 
 

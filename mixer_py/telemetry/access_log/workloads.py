@@ -8,8 +8,9 @@ Not for: which side a workload is on (`parties.py`).
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from itertools import islice
 from typing import Final
 
 from google.protobuf import struct_pb2, wrappers_pb2
@@ -23,20 +24,25 @@ _VERSION: Final = f"{LABELS}.version"
 _CANONICAL_SERVICE: Final = f"{LABELS}.service.istio.io/canonical-name"
 _CANONICAL_REVISION: Final = f"{LABELS}.service.istio.io/canonical-revision"
 KEPT: Final = frozenset(
-    ("NAME", "NAMESPACE", "WORKLOAD_NAME", "OWNER", "CLUSTER_ID", _APP, _VERSION, _CANONICAL_SERVICE,
-     _CANONICAL_REVISION)
+    ("NAME", "NAMESPACE", "WORKLOAD_NAME", "OWNER", "CLUSTER_ID", "APP_CONTAINERS", "SERVICE_ACCOUNT", "ISTIO_VERSION",
+     _APP, _VERSION, _CANONICAL_SERVICE, _CANONICAL_REVISION)
 )  # fmt: skip
-"""What is kept of node metadata (istio/istio pkg/model/proxy.go); a node may carry kilobytes of the rest."""
+"""What is kept of node metadata besides labels (istio/istio pkg/model/proxy.go); a node may carry kilobytes more."""
+MOST_LABELS: Final = 64
+LONGEST_LABEL: Final = 512
+"""Characters of a label and its value; Kubernetes allows 317 and 63."""
+Labels = tuple[tuple[str, str], ...]
 _IDENTITY: Final = "IDENTITY"
 
 _LATER_NAMES: Final = {
     "name": "NAME", "namespace": "NAMESPACE", "workload": "WORKLOAD_NAME", "cluster": "CLUSTER_ID",
-    "service": _CANONICAL_SERVICE, "revision": _CANONICAL_REVISION, "app": _APP, "version": _VERSION,
-    "identity": _IDENTITY,
+    "service": "service", "revision": "revision", "app": "app", "version": "version", "identity": _IDENTITY,
 }  # fmt: skip
 """Names of a peer's Struct since 1.24 (istio/proxy extensions/common/metadata_object.cc)."""
-_FLAT_TEXTS: Final = {0: "NAME", 1: "NAMESPACE", 3: "OWNER", 4: "WORKLOAD_NAME", 9: "CLUSTER_ID", 11: _IDENTITY}
+_FLAT_TEXTS: Final = {0: "NAME", 1: "NAMESPACE", 3: "OWNER", 4: "WORKLOAD_NAME", 6: "ISTIO_VERSION", 9: "CLUSTER_ID",
+                      11: _IDENTITY}  # fmt: skip
 _FLAT_LABELS: Final = 2
+_FLAT_CONTAINERS: Final = 8
 """Fields of FlatNode (istio/proxy extensions/common/node_info.fbs), by their number."""
 SEPARATOR: Final = b"\0"
 """Between the type and the value of a peer's Any."""
@@ -54,6 +60,10 @@ class Workload:
         name: its instance, a pod.
         owner: what controls it.
         identity: its SPIFFE name, where metadata tell it.
+        labels: all of them, by name, as far as they are not too many or too long.
+        containers: names of its containers, joined by commas.
+        service_account: its service account.
+        proxy_version: version of the proxy beside it.
     """
 
     namespace: str = ""
@@ -66,6 +76,10 @@ class Workload:
     name: str = ""
     owner: str = ""
     identity: str = ""
+    labels: Labels = ()
+    containers: str = ""
+    service_account: str = ""
+    proxy_version: str = ""
 
 
 UNKNOWN: Final = Workload()
@@ -81,9 +95,11 @@ def workload_of(known: Mapping[str, str], namespace: str = "", workload_name: st
     """
     told = known.get
     return Workload(
-        told("NAMESPACE", "") or namespace, told("WORKLOAD_NAME", "") or workload_name, told(_CANONICAL_SERVICE, ""),
-        told(_CANONICAL_REVISION, ""), told(_APP, ""), told(_VERSION, ""), told("CLUSTER_ID", ""), told("NAME", ""),
-        told("OWNER", ""), told(_IDENTITY, ""),
+        told("NAMESPACE", "") or namespace, told("WORKLOAD_NAME", "") or workload_name,
+        told("service") or told(_CANONICAL_SERVICE, ""), told("revision") or told(_CANONICAL_REVISION, ""),
+        told("app") or told(_APP, ""), told("version") or told(_VERSION, ""), told("CLUSTER_ID", ""), told("NAME", ""),
+        told("OWNER", ""), told(_IDENTITY, ""), _labels(known), told("APP_CONTAINERS", ""), told("SERVICE_ACCOUNT", ""),
+        told("ISTIO_VERSION", ""),
     )  # fmt: skip
 
 
@@ -105,12 +121,31 @@ def peer_of(told: bytes) -> Workload:
 
 
 def texts_of(metadata: struct_pb2.Struct) -> Iterator[tuple[str, str]]:
-    """The strings of node metadata that are kept."""
-    found = [(key, value.string_value) for key, value in metadata.fields.items()]
-    if LABELS in metadata.fields:
-        labels = metadata.fields[LABELS].struct_value.fields.items()
-        found += [(f"{LABELS}.{key}", value.string_value) for key, value in labels]
-    return ((key, value) for key, value in found if key in KEPT and value)
+    """The strings of node metadata that are kept, and labels."""
+    for key, value in metadata.fields.items():
+        if key in KEPT and value.string_value:
+            yield key, value.string_value
+        if key in {LABELS, LABELS.lower()}:
+            labels = value.struct_value.fields.items()
+            yield from _kept_labels((label, text.string_value) for label, text in labels)
+
+
+def _kept_labels(labels: Iterable[tuple[str, str]]) -> Iterator[tuple[str, str]]:
+    """Labels under the names that they have here; those of columns, and so many others, the first by name."""
+    told = {
+        f"{LABELS}.{label}": value for label, value in labels if value and _is_kept(label, value)
+    }  # none held twice
+    others = sorted(key for key in told if key not in KEPT)[:MOST_LABELS]
+    return ((key, told[key]) for key in (*(key for key in told if key in KEPT), *others))
+
+
+def _is_kept(label: str, value: str) -> bool:
+    return len(label) + len(value) <= LONGEST_LABEL or f"{LABELS}.{label}" in KEPT
+
+
+def _labels(known: Mapping[str, str]) -> Labels:
+    prefix = f"{LABELS}."
+    return tuple(sorted((key.removeprefix(prefix), value) for key, value in known.items() if key.startswith(prefix)))
 
 
 def _of_struct(peer: struct_pb2.Struct) -> Iterator[tuple[str, str]]:
@@ -124,7 +159,6 @@ def _of_flat_node(data: bytes) -> Iterator[tuple[str, str]]:
     node = flat_buffer.root(data)
     for field, name in _FLAT_TEXTS.items():
         yield name, node.text(field)
-    for label in node.tables(_FLAT_LABELS):
-        key = f"{LABELS}.{label.text(0)}"
-        if key in KEPT:
-            yield key, label.text(1)
+    containers = (name for name in node.texts(_FLAT_CONTAINERS) if len(name) <= LONGEST_LABEL)
+    yield "APP_CONTAINERS", ",".join(islice(containers, MOST_LABELS))
+    yield from _kept_labels((label.text(0), label.text(1)) for label in node.tables(_FLAT_LABELS))
