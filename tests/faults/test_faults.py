@@ -14,7 +14,6 @@ SHORT = {
     "SIGTERM with a reload under way",
     "the clock set forward an hour, and back",
     "the clock set back an hour, and forward",
-    "OPA answers a decision that is none",
 }
 """What CI injects: of each kind something that no other test proves under load."""
 
@@ -33,7 +32,6 @@ def test_the_page_tells_of_each_and_every_promise_was_kept():
 @pytest.mark.long(2)
 @pytest.mark.envoy
 @pytest.mark.chdb
-@pytest.mark.opa
 @pytest.mark.gcc
 def test_the_promises_of_the_short_form_are_kept():
     results = list(run(fault for fault in FAULTS if fault.name in SHORT))
