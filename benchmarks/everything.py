@@ -103,7 +103,8 @@ BUDGETS: Final = (
            "OpenTelemetry's receiver: 0.35 to 0.45 grpcio floors, receiving only"),
     Budget("memory of a worker without chDB, at rest", "main-job", "memory.worker.idle", 143, "OPA: 49 MiB"),
     Budget("capacity lost at three times the load, on grpcio", "overload", "grpcio.alone.3.lost", 0.2),
-    Budget("the same where callers stop by themselves", "overload", "grpcio.breaker.3.lost", 0.2),
+    Budget("the same on envoy", "overload", "envoy.alone.3.lost", 0.2),
+    Budget("on grpcio, where callers stop by themselves", "overload", "grpcio.breaker.3.lost", 0.2),
     Budget("the same on envoy", "overload", "envoy.breaker.3.lost", 0.2),
     Budget("CPU of a check with two workers, as part of that with one", "workers", "check-64.2.ratio", 1.1),
 )  # fmt: skip
