@@ -88,6 +88,12 @@ def test_one_change_is_one_complaint(change: Callable[[Any], object], state: str
     assert one.way_out
 
 
+def test_a_circuit_breaker_that_somebody_chose_is_a_wish():
+    document = shipped()
+    mixer_cluster(document)["circuit_breakers"]["thresholds"][0]["max_requests"] = 256
+    assert complaints(document) == []
+
+
 def test_a_header_that_says_that_a_request_was_not_checked_is_logged():
     document = shipped()
     of(document, "ExtAuthz")["failure_mode_allow"] = True
