@@ -12,7 +12,7 @@ from typing import Final
 from mixer_py.expressions import functions, limits, macros, tree
 from mixer_py.expressions.faults import MistakeError, did_you_mean
 from mixer_py.expressions.functions import FUNCTIONS, METHODS, OPERATORS, Overload
-from mixer_py.expressions.restrictions import check_depth, check_key, prepared
+from mixer_py.expressions.restrictions import KEY_WAY_OUT, check_depth, check_key, prepared
 from mixer_py.expressions.scope import Scope
 from mixer_py.expressions.syntax import (
     CHOICE,
@@ -173,7 +173,7 @@ class Checker:
         values = tuple(self.check(value) for _, value in node.entries)
         key = self._one_type([key for key, _ in node.entries], keys, "the keys of a map")
         if key not in KEYS:
-            raise MistakeError(node.entries[0][0].at, f"{key.one} is no key of a map", "use a string, an int or a bool")
+            raise MistakeError(node.entries[0][0].at, f"{key.one} is no key of a map", KEY_WAY_OUT)
         value = self._one_type([value for _, value in node.entries], values, "the values of a map")
         return tree.Mapping(check_depth(node, map_of(key, value)), tuple(zip(keys, values, strict=True)))
 

@@ -8,8 +8,9 @@ from typing import Final
 from mixer_py.expressions import tree
 from mixer_py.expressions.faults import MistakeError
 from mixer_py.expressions.syntax import Node, start
-from mixer_py.expressions.types import Type
+from mixer_py.expressions.types import KEYS, Type
 
+KEY_WAY_OUT: Final = "use a string, an int or a bool"
 _DEEPEST_TYPE: Final = 2
 
 
@@ -21,7 +22,9 @@ def check_depth(node: Node, kind: Type) -> Type:
 
 
 def check_key(node: Node, container: tree.Typed, key: tree.Typed) -> None:
-    """Refuses a key that the map can never have."""
+    """Refuses a key that the map can never have, or that none can, which only an empty one leaves open."""
+    if key.type not in KEYS:
+        raise MistakeError(node.at, f"{key.type.one} is no key of a map", KEY_WAY_OUT)
     if isinstance(container, tree.Attribute) and isinstance(key, tree.Constant) and isinstance(key.value, str):
         lower = key.value.lower()
         if container.name.endswith(".headers") and key.value != lower:

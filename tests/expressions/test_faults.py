@@ -31,6 +31,8 @@ def fault(text: str, wanted: Type | None = None) -> Fault:
         ('request.headers["X-Tenant"]', "column 16: names of headers are in lower case", "write x-tenant"),
         ('"X-Tenant" in request.headers', "column 12: names of headers are in lower case", "write x-tenant"),
         ("request.headers[1]", "column 16: the keys of this map are of type string", ""),
+        ("{}[{}]", "column 3: a map(nothing, nothing) is no key of a map", "use a string"),
+        ("[1] in {}", "column 5: a list(int) is no key of a map", "use a string"),
         ("request.method.name", "column 16: a string has no fields", ""),
         ('request.method.startswith("a")', "column 16: no method is called startswith", "did you mean startsWith?"),
         ('startsWith(request.method, "a")', "column 1: no function is called startsWith", "write a.startsWith(…)"),
