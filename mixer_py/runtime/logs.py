@@ -63,7 +63,8 @@ def configure_logs(settings: LogSettings, process: str) -> None:
         structlog.configure(
             processors=processors,
             wrapper_class=structlog.make_filtering_bound_logger(logging.NOTSET),  # the threshold is the first processor
-            logger_factory=structlog.PrintLoggerFactory(file=sys.stderr),
+            # A line is one write, its end included: print makes two, between which another process may write.
+            logger_factory=structlog.WriteLoggerFactory(file=sys.stderr),
             cache_logger_on_first_use=False,  # a test may configure anew
         )
     structlog.contextvars.bind_contextvars(process=process)
