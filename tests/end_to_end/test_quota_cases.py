@@ -46,10 +46,10 @@ def envoy(make_module_envoy, mixer) -> EnvoyProxy:
 
 
 def decide_by(mixer: Mixer, case: Case) -> None:
-    """Reloads the mixer with a case; rows are written all the while."""
+    """Reloads the mixer with a case, as a revision of its own also after the same case; rows are written meanwhile."""
 
     def change() -> None:
-        mixer.write("policy/policy.rego", case.policy)
+        mixer.write("policy/policy.rego", f"{case.policy}\n# {time.monotonic_ns()}\n")
         whole = settings(mixer.folder, policy=case.configuration.get("policy", {}))
         whole["rate_limit"] = case.configuration.get("rate_limit", {})
         mixer.configure(whole)
@@ -100,9 +100,8 @@ QUOTAS = {
 
 @pytest.fixture
 def counting(mixer: Mixer) -> Mixer:
-    """The mixer with these quotas; each time a revision of its own, whatever was in force before."""
-    policy = f"package envoy.authz\n\n# {time.monotonic_ns()}\nallow := true\n"
-    decide_by(mixer, Case("rows", {"rate_limit": QUOTAS}, policy, ()))
+    """The mixer with these quotas."""
+    decide_by(mixer, Case("rows", {"rate_limit": QUOTAS}, "package envoy.authz\n\nallow := true\n", ()))
     return mixer
 
 
