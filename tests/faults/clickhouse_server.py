@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from tests.faults.fault import Fault, Inject, Lasting, State, lasting
+from tests.faults.proxied import late, talks
 from tests.faults.scene import Scene
 from tests.parts.clickhouse_server import PASSWORD
 
@@ -36,30 +37,6 @@ def _hung(scene: Scene) -> Iterator[None]:
         yield
     finally:
         scene.parts["clickhouse"].signal(signal.SIGCONT)
-
-
-@contextmanager
-def _slow(scene: Scene) -> Iterator[None]:
-    scene.parts["proxy"].delay = 1.0
-    try:
-        yield
-    finally:
-        scene.parts["proxy"].delay = 0.0
-
-
-def _talks(answer: bytes) -> State:
-    """Whatever it is asked, this is its answer."""
-
-    @contextmanager
-    def state(scene: Scene) -> Iterator[None]:
-        scene.parts["proxy"].nonsense = answer
-        try:
-            yield
-        finally:
-            scene.parts["proxy"].nonsense = b""
-            scene.parts["proxy"].cut()
-
-    return state
 
 
 def _until_seen(state: State) -> Inject:
@@ -93,9 +70,9 @@ def _another(scene: Scene) -> None:
 FAULTS = (
     Fault("the ClickHouse server killed and started", SERVER, _WAIT, _until_seen(_away)),
     Fault("the ClickHouse server hung for five seconds", SERVER, _WAIT, lasting(_hung, 5.0)),
-    Fault("the ClickHouse server slow (1 s)", SERVER, _WAIT, lasting(_slow, 4.0)),
+    Fault("the ClickHouse server slow (1 s)", SERVER, _WAIT, lasting(late(1.0), 4.0)),
     *(
-        Fault(f"the ClickHouse server answers {what}", SERVER, _WAIT, _until_seen(_talks(answer)))
+        Fault(f"the ClickHouse server answers {what}", SERVER, _WAIT, _until_seen(talks(answer)))
         for what, answer in _NONSENSE.items()
     ),
     Fault("the ClickHouse server fails over to another", SERVER, _WAIT, _another),
@@ -104,5 +81,5 @@ FAULTS = (
 LASTING = (
     Lasting("the ClickHouse server away", SERVER, _away),
     Lasting("the ClickHouse server hung", SERVER, _hung),
-    Lasting("the ClickHouse server talking nonsense", SERVER, _talks(_NONSENSE["bytes of chance"])),
+    Lasting("the ClickHouse server talking nonsense", SERVER, talks(_NONSENSE["bytes of chance"])),
 )

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
 from tests.faults.fault import Fault, Inject, Lasting, State
+from tests.faults.proxied import late, talks
 from tests.faults.scene import Scene
 from tests.parts.valkey import Valkey
 from tests.parts.valkey_groups import Watched
@@ -59,30 +60,6 @@ def _hung(scene: Scene) -> Iterator[None]:
         yield
     finally:
         scene.parts["valkey"].go_on()
-
-
-@contextmanager
-def _slow(scene: Scene) -> Iterator[None]:
-    scene.parts["proxy"].delay = 0.3
-    try:
-        yield
-    finally:
-        scene.parts["proxy"].delay = 0.0
-
-
-def _talks(answer: bytes) -> State:
-    """Whatever it is asked, this is its answer."""
-
-    @contextmanager
-    def state(scene: Scene) -> Iterator[None]:
-        scene.parts["proxy"].nonsense = answer
-        try:
-            yield
-        finally:
-            scene.parts["proxy"].nonsense = b""
-            scene.parts["proxy"].cut()
-
-    return state
 
 
 def _cut(scene: Scene) -> None:
@@ -193,7 +170,7 @@ def _change_over(scene: Scene) -> None:
 FAULTS = (
     Fault("Valkey killed and started empty", VALKEY, _ALLOWED, _until_seen(_killed)),
     Fault("Valkey hung", VALKEY, _ALLOWED, _until_seen(_hung)),
-    Fault("Valkey slow (300 ms)", VALKEY, _ALLOWED, _until_seen(_slow)),
+    Fault("Valkey slow (300 ms)", VALKEY, _ALLOWED, _until_seen(late(0.3))),
     Fault("connections to Valkey cut, five times", VALKEY, _ALLOWED, _cut),
     Fault("Valkey became a replica", VALKEY, _ALLOWED, _until_seen(_replica)),
     Fault("Valkey's memory is full", VALKEY, _ALLOWED, _full),
@@ -201,7 +178,7 @@ FAULTS = (
     Fault("Valkey's password was changed", VALKEY, _ALLOWED, _password),
     Fault("Valkey busy with somebody's script", VALKEY, _ALLOWED, _busy),
     *(
-        Fault(f"Valkey answers {what}", VALKEY, _ALLOWED, _until_seen(_talks(answer)))
+        Fault(f"Valkey answers {what}", VALKEY, _ALLOWED, _until_seen(talks(answer)))
         for what, answer in _NONSENSE.items()
     ),
     Fault("a master killed, and a replica promoted by Sentinels", SENTINEL, _FOLLOWED, _fail_over),
@@ -212,8 +189,8 @@ FAULTS = (
 LASTING = (
     Lasting("Valkey away", VALKEY, _killed),
     Lasting("Valkey hung", VALKEY, _hung),
-    Lasting("Valkey slow", VALKEY, _slow),
-    Lasting("Valkey talking nonsense", VALKEY, _talks(_NONSENSE["a page of HTTP"])),
+    Lasting("Valkey slow", VALKEY, late(0.3)),
+    Lasting("Valkey talking nonsense", VALKEY, talks(_NONSENSE["a page of HTTP"])),
     Lasting("Valkey turned into a replica", VALKEY, _replica),
     Lasting("Valkey failing over", SENTINEL, failing_over),
     Lasting("a cluster of Valkeys failing over", CLUSTER, failing_over),

@@ -14,6 +14,7 @@ from envoy.service.accesslog.v3 import als_pb2
 
 from tests.faults.fault import Fault, Lasting, lasting
 from tests.faults.processes import HELD, ONE
+from tests.faults.proxied import late
 from tests.faults.scene import Scene
 
 LINES = "a proxy before mixer"
@@ -32,15 +33,6 @@ def _half_close(scene: Scene) -> None:
     for _ in range(5):
         scene.parts["proxy"].half_close()
         time.sleep(0.5)
-
-
-@contextmanager
-def _slow(scene: Scene) -> Iterator[None]:
-    scene.parts["proxy"].delay = 0.2
-    try:
-        yield
-    finally:
-        scene.parts["proxy"].delay = 0.0
 
 
 @contextmanager
@@ -118,7 +110,7 @@ async def _hold_streams(address: str, over: Event) -> list[str]:
 FAULTS = (
     Fault("Envoy's connections reset, five times", LINES, _CUT_OFF, _reset, HELD, 2),
     Fault("Envoy's connections half-closed, five times", LINES, _CUT_OFF, _half_close, HELD, 2),
-    Fault("Envoy reads slowly (200 ms)", LINES, "calls are slow, and none fails", lasting(_slow, 3.0)),
+    Fault("Envoy reads slowly (200 ms)", LINES, "calls are slow, and none fails", lasting(late(0.2), 3.0)),
     Fault(
         "2,000 log streams left open beside the traffic", ONE, "no call of others notices", lasting(_streams, 3.0), 5
     ),
@@ -126,6 +118,6 @@ FAULTS = (
 
 LASTING = (
     Lasting("Envoy's connections half-closed", LINES, _half_closed),
-    Lasting("an Envoy that reads slowly", LINES, _slow),
+    Lasting("an Envoy that reads slowly", LINES, late(0.2)),
     Lasting("2,000 log streams open", ONE, _streams),
 )

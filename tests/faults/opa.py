@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from tests.faults.fault import Fault, Inject, Lasting, State, lasting
+from tests.faults.proxied import late, talks
 from tests.faults.scene import Scene
 
 OPA = "an OPA server decides"
@@ -42,35 +43,6 @@ def _hung(scene: Scene) -> Iterator[None]:
         yield
     finally:
         scene.parts["opa"].signal(signal.SIGCONT)
-
-
-def _late(seconds: float) -> State:
-    """Its answers are late by so much."""
-
-    @contextmanager
-    def state(scene: Scene) -> Iterator[None]:
-        scene.parts["proxy"].delay = seconds
-        try:
-            yield
-        finally:
-            scene.parts["proxy"].delay = 0.0
-
-    return state
-
-
-def _talks(answer: bytes) -> State:
-    """Whatever it is asked, this is its answer."""
-
-    @contextmanager
-    def state(scene: Scene) -> Iterator[None]:
-        scene.parts["proxy"].nonsense = answer
-        try:
-            yield
-        finally:
-            scene.parts["proxy"].nonsense = b""
-            scene.parts["proxy"].cut()
-
-    return state
 
 
 def _closed(state: State) -> Inject:
@@ -115,15 +87,15 @@ def _fault(name: str, promise: str, state: State) -> Fault:
 FAULTS = (
     _fault("OPA killed and started", _CLOSED, _away),
     _fault("OPA hung", "checks fail closed, after policy.opa.timeout, until it is back", _hung),
-    Fault("OPA slow (200 ms)", OPA, "calls are slow, and none fails", lasting(_late(0.2), 3.0)),
-    _fault("OPA too slow (1.5 s)", "checks fail closed, after policy.opa.timeout, until it is back", _late(1.5)),
-    *(_fault(f"OPA answers {what}", _CLOSED, _talks(answer)) for what, answer in _NONSENSE.items()),
+    Fault("OPA slow (200 ms)", OPA, "calls are slow, and none fails", lasting(late(0.2), 3.0)),
+    _fault("OPA too slow (1.5 s)", "checks fail closed, after policy.opa.timeout, until it is back", late(1.5)),
+    *(_fault(f"OPA answers {what}", _CLOSED, talks(answer)) for what, answer in _NONSENSE.items()),
     Fault("OPA fails over to another", OPA, "calls that are cut off may fail, no others", _another, 40, 2),
 )
 
 LASTING = (
     Lasting("OPA away", OPA, _away),
     Lasting("OPA hung", OPA, _hung),
-    Lasting("OPA too slow", OPA, _late(1.5)),
-    Lasting("OPA talking nonsense", OPA, _talks(_NONSENSE["bytes of chance"])),
+    Lasting("OPA too slow", OPA, late(1.5)),
+    Lasting("OPA talking nonsense", OPA, talks(_NONSENSE["bytes of chance"])),
 )

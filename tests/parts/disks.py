@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import os
-import shutil
 import subprocess
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+
+from tests.parts.shims import compiled
 
 SHIM = Path(__file__).with_name("faulty_disk.c")
 
@@ -56,12 +57,8 @@ class FaultyDisk:
     """Writes below a folder that fail on demand, in every process that is started with `environment`; needs gcc."""
 
     def __init__(self, work: Path) -> None:
-        self._library = work / "faulty_disk.so"
+        self._library = compiled(SHIM, work)
         self._order = work / "faulty_disk"
-        compiler = shutil.which("gcc")
-        assert compiler is not None
-        command = [compiler, "-shared", "-fPIC", "-O1", "-Wall", "-Werror", "-o", str(self._library), str(SHIM), "-ldl"]
-        subprocess.run(command, check=True)
 
     @property
     def environment(self) -> Mapping[str, str]:

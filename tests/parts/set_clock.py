@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import shutil
 import struct
-import subprocess
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+
+from tests.parts.shims import compiled
 
 SHIM = Path(__file__).with_name("set_clock.c")
 
@@ -17,13 +17,9 @@ class SetClock:
     """The wall clock of every process that is started with `environment`; needs gcc."""
 
     def __init__(self, work: Path) -> None:
-        self._library = work / "set_clock.so"
+        self._library = compiled(SHIM, work)
         self._told = work / "set_clock"
         self._told.write_bytes(bytes(8))
-        compiler = shutil.which("gcc")
-        assert compiler is not None
-        command = [compiler, "-shared", "-fPIC", "-O1", "-Wall", "-Werror", "-o", str(self._library), str(SHIM), "-ldl"]
-        subprocess.run(command, check=True)
 
     @property
     def environment(self) -> Mapping[str, str]:
