@@ -76,7 +76,8 @@ def test_rows_wait_in_memory_while_the_spools_disk_is_full_and_go_on_when_there_
     mixer = start(make_mixer, "always")
     send(mixer, 0, 100)
     eventually(lambda: all_are_booked(mixer, 100), "rows before anything fails")
-    with disk.full():
+    # A store that took rows meanwhile would make the spool remove files, and so make room again.
+    with hanging_store(mixer), disk.full():
         sending = Thread(target=send, args=(mixer, 100, 300))  # is answered only when its rows are on disk
         sending.start()
         eventually(lambda: errors(mixer, "spool") > 0, "a disk that is full")
