@@ -10,6 +10,8 @@ BIN := .venv/bin
 # begun first (the marker `long`): xdist would begin with those of many tests, and leave one process alone at the end.
 PROCESSES ?= 2
 STAMP := .venv/.installed
+# On CI a few tests of real programs may be tried again; each is shown with what it said at first.
+RETRIES := $(if $(CI),--max-suite-reruns 8 --rerun-show-tracebacks)
 # Go's tools of scripts/install-servers are found by tests through PATH.
 export PATH := $(CURDIR)/.tools/bin:$(PATH)
 
@@ -33,7 +35,7 @@ demo: $(STAMP) ## the main job on a real Envoy, on this machine; ONCE=1 ends by 
 
 .PHONY: test
 test: $(STAMP) servers lint types ## everything CI runs; ARGS="-k name" selects tests
-	$(BIN)/python -m pytest -n $(PROCESSES) --dist loadfile --no-loadscope-reorder $(ARGS)
+	$(BIN)/python -m pytest -n $(PROCESSES) --dist loadfile --no-loadscope-reorder $(RETRIES) $(ARGS)
 
 .PHONY: lint
 lint: $(STAMP) ## style, and the arrows between rooms

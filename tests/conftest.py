@@ -17,6 +17,8 @@ from tests.parts.programs import Programs
 from tests.parts.upstream import Upstream
 
 _PROGRAMS = pytest.StashKey[list[Programs]]()
+_RUNNING_PROGRAMS = frozenset({"programs", "module_programs", "make_programs"})
+"""Fixtures of which a test uses one, by way of others or itself, when it runs real programs."""
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -26,6 +28,8 @@ def pytest_configure(config: pytest.Config) -> None:
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     skip_what_is_missing(items)
     begin_with_long_modules(items)
+    if on_ci():
+        try_tests_of_programs_twice(items)
 
 
 def begin_with_long_modules(items: list[pytest.Item]) -> None:
@@ -35,6 +39,16 @@ def begin_with_long_modules(items: list[pytest.Item]) -> None:
         for mark in item.iter_markers("long"):
             minutes[item.path] = max(minutes[item.path], *mark.args)
     items.sort(key=lambda item: -minutes[item.path])
+
+
+def try_tests_of_programs_twice(items: list[pytest.Item]) -> None:
+    """A starved machine can break what several real programs do in time; the run tells of each that was tried again.
+
+    Nowhere but on CI, and in no test of our code alone: such a failure is a defect, however seldom.
+    """
+    for item in items:
+        if not _RUNNING_PROGRAMS.isdisjoint(getattr(item, "fixturenames", ())):
+            item.add_marker(pytest.mark.flaky(reruns=1))
 
 
 def pytest_make_parametrize_id(val: object, argname: str) -> str | None:
