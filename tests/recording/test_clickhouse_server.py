@@ -85,6 +85,26 @@ async def test_every_column_arrives_as_it_left(server: ClickHouseServer) -> None
     assert re.fullmatch(r"2023-11-1\d \d\d:\d\d:\d\d", str(left["timestamp"]))
 
 
+async def test_columns_that_are_left_out_as_nothing_is_in_them_are_what_they_would_have_been(
+    server: ClickHouseServer,
+) -> None:
+    sink = ClickHouseSink(server.target, "word", LAYOUT, STATEMENTS)
+    values = {"timestamp": 1_700_000_000_000_000_000, "dry_run": True, "quota_remaining": 0, "http_status": 1}
+    filled = {column.name: values.get(column.name, "x" if column.kind.is_text else 1.0) for column in DECISIONS.columns}
+    lean = rows(3, request_id="lean")
+    whole = pa.Table.from_batches([rows(3, request_id="whole"), rows(1, **filled)]).combine_chunks().to_batches()[0]
+    await sink.write("decisions", lean, "lean")
+    await sink.write("decisions", whole, "whole")
+    await sink.close()
+    found = [
+        [{**row, "request_id": ""} for row in await read(server, f"SELECT * FROM decisions WHERE request_id = '{name}'"
+                                                                " ORDER BY decision_id")]
+        for name in ("lean", "whole")
+    ]  # fmt: skip
+    assert len(found[0]) == 3
+    assert found[0] == found[1]
+
+
 async def test_a_reader_is_bound(server: ClickHouseServer) -> None:
     with pytest.raises(QueryFailedError):
         await read(server, "SELECT no_such_column FROM decisions")

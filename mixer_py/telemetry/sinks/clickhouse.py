@@ -23,6 +23,7 @@ from clickhouse_driver.errors import Error as DriverError
 from clickhouse_driver.errors import ServerException
 
 from mixer_py.errors import MigrationError, SinkError
+from mixer_py.telemetry.empty_columns import without_empty
 from mixer_py.telemetry.layout import Layout
 from mixer_py.telemetry.migrations import migrate
 from mixer_py.telemetry.settings import ServerTarget
@@ -79,10 +80,11 @@ class ClickHouseSink:
         try:
             client = self._connected()
             settings = {"insert_deduplication_token": token, **_DEDUPLICATE_SUMS} if self._deduplicates else {}
-            names = ", ".join(f"`{name}`" for name in batch.schema.names)
+            filled = without_empty(table, batch)
+            names = ", ".join(f"`{name}`" for name in filled.schema.names)
             client.execute(
                 f"INSERT INTO {self._layout.stored(table)} ({names}) VALUES",
-                [_numpy(column) for column in batch.columns],
+                [_numpy(column) for column in filled.columns],
                 columnar=True,
                 settings=settings,
             )

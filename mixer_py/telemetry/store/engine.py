@@ -28,6 +28,7 @@ import structlog
 from mixer_py.errors import ConfigurationError, Fault, MigrationError, QueryFailedError, SinkError
 from mixer_py.telemetry import validation
 from mixer_py.telemetry.columns import TABLES
+from mixer_py.telemetry.empty_columns import without_empty
 from mixer_py.telemetry.layout import Layout
 from mixer_py.telemetry.migrations import migrate
 from mixer_py.telemetry.rollups import ROLLUPS
@@ -280,8 +281,9 @@ class StoreEngine:
             raise SinkError(f"{self._directory} has {free} bytes left; {wanted} are wanted for a batch", "disk_full")
 
     def _insert(self, table: str, batch: pa.RecordBatch, token: str) -> None:
-        columns = ", ".join(batch.schema.names)
-        rows = pa.Table.from_batches([batch])  # noqa: F841 (chDB reads it by its name from this very frame)
+        filled = without_empty(table, batch)
+        columns = ", ".join(filled.schema.names)
+        rows = pa.Table.from_batches([filled])  # noqa: F841 (chDB reads it by its name from this very frame)
         try:
             self._writer.query(
                 f"INSERT INTO {self._database}.{table} ({columns}) "  # noqa: S608 (names of ours, and a checked token)
