@@ -166,7 +166,7 @@ class Recorder:
             self._errors.labels("spool_damaged").add()
             self._log.error(
                 "rows of the spool cannot be read; a damaged file is kept with the ending .damaged",
-                way_out="replace the disk; runbook MixerRowsLost",
+                way_out="replace the disk, or let the version that wrote it write its rows; runbook MixerRowsLost",
                 error=fault,
             )
         for table in {*found.ours, *found.earlier}:

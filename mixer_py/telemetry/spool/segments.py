@@ -27,6 +27,8 @@ from mixer_py.errors import SpoolError
 from mixer_py.telemetry.spool.progress import Progress, write_at
 
 MAGIC: Final = b"mixer-spool-2\n"
+_ANY_VERSION: Final = b"mixer-spool-"
+"""How a segment of any version begins."""
 _HEAD: Final = struct.Struct("<III")  # length and checksum of the schema, what checksums of records begin with
 _RECORD: Final = struct.Struct("<IIII")  # rows, length of the body, its checksum, checksum of these three
 _STRIDE: Final = 8
@@ -142,6 +144,9 @@ class Segment:
         """
         content = path.read_bytes()
         if not content.startswith(MAGIC):
+            if content.startswith(_ANY_VERSION):
+                form = content[: len(MAGIC)].decode(errors="replace").strip()
+                raise SpoolError(f"{path} has the form {form} of another version of mixer, which can write its rows")
             raise SpoolError(f"{path} is no segment of a spool")
         try:
             length, checksum, salt = _HEAD.unpack_from(content, len(MAGIC))
