@@ -21,6 +21,7 @@ from mixer_py.telemetry.column import Column
 from mixer_py.telemetry.decision_log_settings import MaskSettings
 from mixer_py.telemetry.masking import MASKED, Mask
 from mixer_py.telemetry.privacy_settings import Operation, RowMaskSettings
+from mixer_py.telemetry.texts import is_blank
 
 Step = Callable[[pa.Array], pa.Array]
 """A column's values as they may be shown."""
@@ -76,8 +77,10 @@ class RowMask:
 
     def _text(self, texts: pa.Array) -> pa.Array:
         """Masks what follows the name of a secret in any text."""
+        if is_blank(texts):
+            return texts
         may_have = pc.match_substring_regex(texts, _HAS_NAMES)
-        if not pc.any(may_have).as_py():  # also when there is no text at all
+        if not pc.any(may_have).as_py():
             return texts
         masked = [self._mask.text(text) for text in texts.filter(may_have).to_pylist()]
         return pc.replace_with_mask(texts, may_have, pa.array(masked, pa.string()))

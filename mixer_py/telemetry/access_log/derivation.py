@@ -7,7 +7,7 @@ Not for: columns of one table alone (`requests.py`, `connections.py`), or copied
 from __future__ import annotations
 
 from collections.abc import Mapping
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import ClassVar, Final
 
 import numpy as np
@@ -32,6 +32,7 @@ from mixer_py.telemetry.access_log.streams import SOURCE
 from mixer_py.telemetry.column import Metadata
 from mixer_py.telemetry.columns import SHADOW_KEYS, SHADOW_PREFIXES
 from mixer_py.telemetry.grouping import Alike
+from mixer_py.telemetry.texts import blank, is_blank
 
 COMMON: Final = "common_properties."
 _TLS: Final = COMMON + "tls_properties."
@@ -55,12 +56,20 @@ RESPONSE_FLAGS: Final[Mapping[str, str]] = {
 """Envoy's short codes of `%RESPONSE_FLAGS%`, by field of ResponseFlags and in its order."""
 
 _NO_FLAGS: Final = "-"
+_FLAGS_KEPT: Final = 256
+_LONGEST_FLAGS: Final = 128
+"""Bytes of flags that are remembered; all fields that there are take less, what we do not know may take a megabyte."""
 _EMPTY: Final = pa.scalar("")
+_INSTANT: Final = pa.timestamp("ns", tz="UTC")
 _TLS_VERSIONS: Final = pa.array(["", "TLSv1", "TLSv1.1", "TLSv1.2", "TLSv1.3"])
 
 
 def text_or(first: pa.Array, second: pa.Array) -> pa.Array:
     """`first` where it is not empty, else `second`."""
+    if is_blank(first):
+        return second
+    if is_blank(second):
+        return first
     return pc.if_else(is_empty(first), second, first)
 
 
@@ -71,7 +80,7 @@ def is_empty(texts: pa.Array) -> pa.Array:
 
 def instants(nanoseconds: Indices) -> pa.Array:
     """Nanoseconds since the epoch as timestamps."""
-    return pa.array(nanoseconds).cast(pa.timestamp("ns", tz="UTC"))
+    return pa.array(nanoseconds).view(_INSTANT)
 
 
 def named(values: npt.NDArray[np.int64], names: pa.Array) -> pa.Array:
@@ -106,9 +115,12 @@ class Slice:
     def _alternative_name(self, whose: str) -> pa.Array:
         path = f"{_TLS}{whose}_certificate_properties.subject_alt_name"
         names = self.entries.first_of_list(path, "uri")
-        if names.null_count:
-            names = pc.coalesce(names, self.entries.first_of_list(path, "dns"))
-        return pc.fill_null(names, "")
+        if not names.null_count:
+            return names
+        others = self.entries.first_of_list(path, "dns")
+        if others.null_count < len(others):
+            names = pc.coalesce(names, others)
+        return blank(len(names)) if is_blank(names) else pc.fill_null(names, "")
 
     @cached_property
     def peer(self) -> pa.Array:
@@ -164,7 +176,7 @@ class Slice:
     def _shadowed(self) -> tuple[pa.Array, pa.Array]:
         """What RBAC rules say that are not enforced, and by which policy; who denies, or names one, counts more."""
         metadata = self.entries.metadata
-        result = policy = pa.repeat("", len(self.entries))
+        result = policy = blank(len(self.entries))
         for prefix in SHADOW_PREFIXES:
             told, by = (metadata.find(Metadata(self.RBAC, prefix + key)) for key in SHADOW_KEYS)
             if told is None or by is None:  # no entry has anything of such a filter
@@ -179,8 +191,8 @@ class Slice:
     def starts(self) -> Indices:
         """Nanoseconds since the epoch at which each began, within what 64 bits can say; now where that is absent."""
         path = COMMON + "start_time"
-        seconds = np.clip(self.entries.numbers(path + ".seconds"), 0, _LAST_SECOND)
-        nanos = np.clip(self.entries.numbers(path + ".nanos"), 0, 999_999_999)
+        seconds = _within(self.entries.numbers(path + ".seconds"), 0, _LAST_SECOND)
+        nanos = _within(self.entries.numbers(path + ".nanos"), 0, 999_999_999)
         starts: Indices = np.where(self.entries.present(path), seconds * 1_000_000_000 + nanos, self.entries.now)
         return starts
 
@@ -252,15 +264,27 @@ class Slice:
 
     def micros(self, path: str) -> Indices:
         """Microseconds of the Duration at a path; 0 where it is absent or negative."""
-        seconds = np.clip(self.entries.numbers(path + ".seconds"), -_LONGEST, _LONGEST)
+        seconds = _within(self.entries.numbers(path + ".seconds"), -_LONGEST, _LONGEST)
         micros: Indices = np.maximum(seconds * 1_000_000 + self.entries.numbers(path + ".nanos") // 1000, 0)
         return micros
 
 
+def _within(values: Indices, least: int, most: int) -> Indices:
+    """The values, none below or above; `np.clip` takes longer, it asks what the type can hold."""
+    return np.minimum(np.maximum(values, least), most)
+
+
 def _flag_codes(value: bytes) -> str:
-    """The short codes of a serialized ResponseFlags."""
+    """The short codes of a serialized ResponseFlags, read once: they have 28 fields, and few values come at all."""
+    return _known_codes(value) if len(value) <= _LONGEST_FLAGS else _codes_of(value)
+
+
+def _codes_of(value: bytes) -> str:
     flags = accesslog_pb2.ResponseFlags.FromString(value)
     return ",".join(code for field, code in RESPONSE_FLAGS.items() if _is_set(flags, field)) or _NO_FLAGS
+
+
+_known_codes = lru_cache(_FLAGS_KEPT)(_codes_of)
 
 
 def _is_set(flags: accesslog_pb2.ResponseFlags, field: str) -> bool:

@@ -22,13 +22,15 @@ from mixer_py.telemetry.access_log.projection import METADATA
 from mixer_py.telemetry.access_log.streams import StreamIdentity
 from mixer_py.telemetry.access_log.workloads import SEPARATOR
 from mixer_py.telemetry.column import Derived, Metadata, TableOfColumns, Tag
+from mixer_py.telemetry.texts import blank, is_blank
 
 Indices = npt.NDArray[np.int64]
 Mask = npt.NDArray[np.bool_]
 
-HEADERS: Final = ("content-type", "grpc-message", "grpc-status", "x-envoy-auth-failure-mode-allowed")
-"""Logged headers and trailers that some column reads."""
-_HEADER_SET: Final = pa.array(HEADERS)
+_REQUEST_HEADERS: Final = pa.array(["content-type", "x-envoy-auth-failure-mode-allowed"])
+"""Logged request headers that some column reads."""
+_GRPC_HEADERS: Final = pa.array(["grpc-message", "grpc-status"])
+"""The same of response headers and of trailers."""
 DOWNSTREAM_PEER: Final = (
     "downstream_peer", "downstream_peer_obj", "wasm.downstream_peer", "envoy.wasm.metadata_exchange.downstream",
     "wasm.envoy.wasm.metadata_exchange.downstream",
@@ -80,7 +82,7 @@ class Keyed:
 
     def texts(self, values: pa.Array) -> pa.Array:
         """All columns one after another; empty where a row has no such key, or its value is no text."""
-        spare = pa.concat_arrays([values.fill_null(""), EMPTY])
+        spare = pa.concat_arrays([values.fill_null("") if values.null_count else values, EMPTY])
         return spare.take(pa.array(np.where(self._chosen < 0, len(values), self._chosen)))
 
     def positions(self, key: int) -> Indices:
@@ -91,24 +93,24 @@ class Keyed:
 class Pairs:
     """A map<string, string> of each entry, such as its logged request headers."""
 
-    def __init__(self, lists: pa.ListArray, names: pa.Array = _HEADER_SET) -> None:
+    def __init__(self, lists: pa.ListArray, names: pa.Array) -> None:
         """Takes the values of some names."""
         self._length = len(lists)
         self._names = names.to_pylist()
         pairs = lists.flatten()
         self._texts: pa.Array | None = None
-        if not len(pairs):
-            return
-        keyed = Keyed(_codes(pairs.field(0), names), numbers(lists.value_parent_indices()), len(names), len(lists))
-        self._texts = keyed.texts(pairs.field(1))
+        codes = _codes(pairs.field(0), names) if len(pairs) else np.zeros(0, dtype=np.int64)
+        if (codes >= 0).any():
+            keyed = Keyed(codes, numbers(lists.value_parent_indices()), len(names), len(lists))
+            self._texts = keyed.texts(pairs.field(1))
 
     def get(self, name: str) -> pa.Array:
         """The values of one of the names; empty where an entry does not have it."""
         found = self.find(name)
-        return pa.repeat("", self._length) if found is None else found
+        return blank(self._length) if found is None else found
 
     def find(self, name: str) -> pa.Array | None:
-        """The same; None where no entry has anything."""
+        """The same; None where no entry has any of the names."""
         if self._texts is None:
             return None
         return self._texts.slice(self._names.index(name) * self._length, self._length)
@@ -190,7 +192,7 @@ class FilterMetadata:
     def text(self, source: Metadata) -> pa.Array:
         """Strings; empty where there is none."""
         found = self.find(source)
-        return pa.repeat("", self._length) if found is None else found
+        return blank(self._length) if found is None else found
 
     def find(self, source: Metadata) -> pa.Array | None:
         """The same; None where no entry has anything of that filter."""
@@ -199,7 +201,7 @@ class FilterMetadata:
 
     def claim(self, claim: str) -> pa.Array:
         """A claim of each entry's token; empty where there is none."""
-        return pa.repeat("", self._length) if self._tokens is None else self._tokens.texts(claim)
+        return blank(self._length) if self._tokens is None else self._tokens.texts(claim)
 
     def claims(self, wanted: Collection[str] | None) -> pa.MapArray:
         """Some claims of each entry's token, by name; all for None."""
@@ -305,6 +307,8 @@ class Entries:
         """Of each entry's list at a path, field `name` of the first element where it is not empty; else null."""
         lists = self.at(path)
         values = lists.flatten().field(name)
+        if is_blank(values):
+            return pa.nulls(len(self), pa.string())
         positions = np.flatnonzero(numbers(pc.not_equal(values, "").fill_null(fill_value=False)))[::-1]
         if not len(positions):
             return pa.nulls(len(self), pa.string())
@@ -332,14 +336,14 @@ class Entries:
     @cached_property
     def request_headers(self) -> Pairs:
         """Logged request headers."""
-        return Pairs(self.at("request.request_headers"))
+        return Pairs(self.at("request.request_headers"), _REQUEST_HEADERS)
 
     @cached_property
     def response_headers(self) -> Pairs:
         """Logged response headers."""
-        return Pairs(self.at("response.response_headers"))
+        return Pairs(self.at("response.response_headers"), _GRPC_HEADERS)
 
     @cached_property
     def response_trailers(self) -> Pairs:
         """Logged response trailers."""
-        return Pairs(self.at("response.response_trailers"))
+        return Pairs(self.at("response.response_trailers"), _GRPC_HEADERS)

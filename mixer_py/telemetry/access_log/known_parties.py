@@ -35,6 +35,7 @@ from mixer_py.telemetry.access_log.parties import (
 from mixer_py.telemetry.access_log.streams import DESTINATION, SOURCE, StreamIdentity
 from mixer_py.telemetry.access_log.workloads import Labels, Workload
 from mixer_py.telemetry.grouping import numbered
+from mixer_py.telemetry.texts import blank
 
 _MOST: Final = 20_000
 """Facts of a kind that are remembered between slices: more than a metric has label sets."""
@@ -294,4 +295,4 @@ class _Columns:
 def _repeated(value: str | Labels, length: int) -> pa.Array:
     if isinstance(value, tuple):
         return spread_maps([dict(value)], np.zeros(length, np.int64))
-    return pa.repeat(value, length)
+    return pa.repeat(value, length) if value else blank(length)

@@ -13,7 +13,9 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-_NO_TEXT: Final = pa.array([], pa.string())
+_MAP: Final = pa.map_(pa.string(), pa.string())
+_NO_PAIRS: Final = pa.array([], pa.struct([_MAP.key_field, _MAP.item_field]))
+_OFFSET_BYTES: Final = 4
 
 
 def maps_of(lists: pa.ListArray) -> pa.MapArray:
@@ -22,13 +24,14 @@ def maps_of(lists: pa.ListArray) -> pa.MapArray:
     if not len(pairs):
         return empty_maps(len(lists))
     lengths = np.concatenate(([0], np.cumsum(pc.list_value_length(lists).fill_null(0).to_numpy(zero_copy_only=False))))
-    keys, values = (pairs.field(place).fill_null("") for place in (0, 1))
+    keys, values = (side.fill_null("") if side.null_count else side for side in (pairs.field(0), pairs.field(1)))
     return pa.MapArray.from_arrays(pa.array(lengths.astype(np.int32)), keys, values)
 
 
 def empty_maps(length: int) -> pa.MapArray:
     """So many maps with nothing in them."""
-    return pa.MapArray.from_arrays(pa.array(np.zeros(length + 1, np.int32)), _NO_TEXT, _NO_TEXT)
+    offsets = pa.py_buffer(bytes(_OFFSET_BYTES * (length + 1)))
+    return pa.Array.from_buffers(_MAP, length, [None, offsets], children=[_NO_PAIRS])
 
 
 def spread_maps(maps: Sequence[Mapping[str, str]], places: npt.NDArray[np.int64]) -> pa.MapArray:

@@ -20,6 +20,7 @@ from mixer_py.telemetry.access_log.derivation import COMMON, Slice, instants, is
 from mixer_py.telemetry.access_log.entries import GRPC_STATS
 from mixer_py.telemetry.column import Metadata
 from mixer_py.telemetry.columns import EXT_AUTHZ, RBAC
+from mixer_py.telemetry.texts import is_blank
 
 _VERDICT: Final = Metadata(EXT_AUTHZ, "mixer_verdict")
 _METHODS: Final = pa.array(
@@ -63,6 +64,8 @@ class RequestSlice(Slice):
     def context_protocol(self) -> pa.Array:
         """What is spoken: grpc or http."""
         content_type = self.entries.request_headers.get("content-type")
+        if is_blank(content_type) and is_blank(self._grpc_status):
+            return pa.repeat("http", len(self.entries))
         is_grpc = pc.or_(pc.starts_with(content_type, "application/grpc"), pc.invert(is_empty(self._grpc_status)))
         return pc.if_else(is_grpc, "grpc", "http")
 
