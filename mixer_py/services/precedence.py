@@ -17,6 +17,8 @@ _BUSY = 0.9
 """The part of its time for which a loop wants a processor, above which it counts as one that never rests."""
 _MOST_SECONDS = 0.5
 """Then streams are read for one look, a tenth of that, however many calls come."""
+_ALONE_SECONDS = 1.0
+"""When no call came for so long, none is expected to come and wait for log entries."""
 
 
 class Precedence:
@@ -54,11 +56,17 @@ class Precedence:
         self._used = self._released = False
         self._paused_at = 0.0
         self._now, self._wanted_before, self._calls_before = 0.0, 0.0, 0
+        self._called_at = clock.monotonic()
 
     @property
     def holds(self) -> bool:
         """Whether log streams have to wait now."""
         return not self._may_read.is_set()
+
+    @property
+    def alone(self) -> bool:
+        """Whether log entries may be worked on in larger pieces, for no call has come for a while."""
+        return self._calls() == self._calls_before and self._clock.monotonic() - self._called_at >= _ALONE_SECONDS
 
     def used(self) -> None:
         """A message of a log stream was read: looks now and then, until no more come."""
@@ -82,6 +90,8 @@ class Precedence:
         """Judges the time since it was called last."""
         now, wanted, calls = self._clock.monotonic(), self._wanted(), self._calls()
         above = wanted - self._wanted_before >= _BUSY * (now - self._now) and calls > self._calls_before
+        if calls > self._calls_before:
+            self._called_at = now
         self._now, self._wanted_before, self._calls_before = now, wanted, calls
         if not self.holds:
             if above:
@@ -96,7 +106,10 @@ class Precedence:
             self._may_read.set()
 
     def _begin(self) -> None:
-        self._now, self._wanted_before, self._calls_before = self._clock.monotonic(), self._wanted(), self._calls()
+        now, calls = self._clock.monotonic(), self._calls()
+        if calls > self._calls_before:  # they came while nobody looked
+            self._called_at = now
+        self._now, self._wanted_before, self._calls_before = now, self._wanted(), calls
         self._timer = asyncio.get_running_loop().call_later(self._look_seconds, self._look_on)
 
     def _look_on(self) -> None:
