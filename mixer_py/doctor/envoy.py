@@ -12,6 +12,7 @@ from typing import Any, Final
 from mixer_py.config import Configuration
 from mixer_py.doctor.envoy_document import Typed, clusters, duration, inside, messages
 from mixer_py.doctor.finding import Finding, fault, good, warning
+from mixer_py.telemetry.metric_reads import names_read
 
 _LONG: Final = 5.0
 """Seconds that a request may wait for one decision before it is worth a warning."""
@@ -19,6 +20,12 @@ _CONNECTIONS: Final = 8
 """Endpoints that several workers need, so that each gets its share: docs/operations.md."""
 _MARK: Final = "x-envoy-auth-failure-mode-allowed"
 _DEFAULT_MAX_REQUESTS: Final = 1024
+_LOGGED: Final = {
+    "request_headers": "additional_request_headers_to_log",
+    "response_headers": "additional_response_headers_to_log",
+    "response_trailers": "additional_response_trailers_to_log",
+}
+"""By column, the key of the access log that names what it is made of."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +57,7 @@ def examine_envoy(document: Any, known: Known) -> Iterator[Finding]:  # noqa: AN
         yield from _limit(one, known.domains)
     allowing = any(inside(one.message, "failure_mode_allow") for one in checks)
     for one in logs:
-        yield from _log(one, allowing=allowing)
+        yield from _log(one, known.configuration, allowing=allowing)
     if not checks:
         yield warning("Envoy", "no filter asks for authorization", "add envoy.filters.http.ext_authz before the router")
     if not logs:
@@ -101,7 +108,7 @@ def _limit(one: Typed, domains: frozenset[str] | None) -> Iterator[Finding]:
         yield fault(subject, message, f"{have}: name the same on both sides", one.path)
 
 
-def _log(one: Typed, *, allowing: bool) -> Iterator[Finding]:
+def _log(one: Typed, configuration: Configuration, *, allowing: bool) -> Iterator[Finding]:
     subject = "Envoy's access log"
     yield from _version(subject, inside(one.message, "common_config"), one.path)
     if one.kind != "HttpGrpcAccessLogConfig":
@@ -119,6 +126,13 @@ def _log(one: Typed, *, allowing: bool) -> Iterator[Finding]:
         message = "does not log grpc-status: rows and metrics of gRPC know no status"
         way_out = "add it to additional_response_headers_to_log and additional_response_trailers_to_log"
         yield warning(subject, message, way_out, one.path)
+    read = names_read(configuration.telemetry.prometheus.metrics)
+    for column, key in _LOGGED.items():
+        logged = {str(name).lower() for name in inside(one.message, key) or ()}
+        missing = [name for name in read.get(column, ()) if name not in logged]
+        if missing:
+            message = f"does not log {', '.join(missing)}: the metrics that read it find nothing"
+            yield warning(subject, message, f"add it to {key}", one.path)
 
 
 def _version(subject: str, message: object, path: str) -> Iterator[Finding]:

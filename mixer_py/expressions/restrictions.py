@@ -12,6 +12,8 @@ from mixer_py.expressions.types import KEYS, Type
 
 KEY_WAY_OUT: Final = "use a string, an int or a bool"
 _DEEPEST_TYPE: Final = 2
+_OF_HEADERS: Final = ("headers", "trailers")
+"""How the names of such maps end, of attributes as of columns."""
 
 
 def check_depth(node: Node, kind: Type) -> Type:
@@ -27,7 +29,7 @@ def check_key(node: Node, container: tree.Typed, key: tree.Typed) -> None:
         raise MistakeError(node.at, f"{key.type.one} is no key of a map", KEY_WAY_OUT)
     if isinstance(container, tree.Attribute) and isinstance(key, tree.Constant) and isinstance(key.value, str):
         lower = key.value.lower()
-        if container.name.endswith(".headers") and key.value != lower:
+        if container.name.endswith(_OF_HEADERS) and key.value != lower:
             raise MistakeError(
                 node.at, f"names of headers are in lower case, and {key.value!r} is not", f"write {lower}"
             )

@@ -69,8 +69,10 @@ class RowTaker(Protocol):
 class RowCounter(Protocol):
     """What is computed over the rows besides."""
 
-    def count_requests(self, rows: pa.RecordBatch, alike: Alike | None = None) -> None:
-        """Counts finished requests, of which the decoder knows which are alike in some columns."""
+    def count_requests(
+        self, rows: pa.RecordBatch, alike: Alike | None = None, for_metrics: pa.RecordBatch | None = None
+    ) -> None:
+        """Counts finished requests, of which the decoder knows which are alike, and more than rows are to show."""
 
     def count_connections(self, rows: pa.RecordBatch, opened: npt.NDArray[np.bool_]) -> None:
         """Counts reports about TCP connections, of which some count as their opening."""
@@ -203,7 +205,7 @@ class AccessLogService:
         self._book(decoded)
         for counter in self._counters:
             if decoded.requests.num_rows:
-                counter.count_requests(decoded.requests, decoded.alike)
+                counter.count_requests(decoded.requests, decoded.alike, decoded.for_metrics)
             if decoded.connections.num_rows:
                 counter.count_connections(decoded.connections, decoded.opened)
         counted = self._clock.monotonic()

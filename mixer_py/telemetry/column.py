@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Final, Literal
+from typing import ClassVar, Final, Literal
 
 import pyarrow as pa
 
@@ -115,8 +115,10 @@ class Token:
 class NamedClaims:
     """The claims of that token which `telemetry.claims` names."""
 
+    setting: ClassVar[str] = "claims"
+
     def __str__(self) -> str:
-        return f"claims in {_HELD}: those that `telemetry.claims` names"
+        return f"claims in {_HELD}: those that `telemetry.{self.setting}` names"
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,13 +156,13 @@ class Recorded:
 
 @dataclass(frozen=True, slots=True)
 class Named:
-    """The members of the map of headers or trailers at a path that a setting of `telemetry.headers` names."""
+    """The members of the map of headers or trailers at a path that a setting of `telemetry` names."""
 
     path: str
-    setting: Literal["request", "response", "trailers"]
+    setting: Literal["headers.request", "headers.response", "headers.trailers"]
 
     def __str__(self) -> str:
-        return f"`{self.path}`, those that `telemetry.headers.{self.setting}` names"
+        return f"`{self.path}`, those that `telemetry.{self.setting}` names"
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,9 +171,10 @@ class NamedHeader:
 
     path: str
     header: str
+    setting: ClassVar[str] = "headers.request"
 
     def __str__(self) -> str:
-        return f"`{self.path}`, where `telemetry.headers.request` names {self.header}"
+        return f"`{self.path}`, where `telemetry.{self.setting}` names {self.header}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,11 +183,14 @@ class NamedParameters:
 
     path: str
     otherwise: str
+    setting: ClassVar[str] = "query"
 
     def __str__(self) -> str:
-        return f"query of `{self.path}`, else of `{self.otherwise}`: those that `telemetry.query` names"
+        return f"query of `{self.path}`, else of `{self.otherwise}`: those that `telemetry.{self.setting}` names"
 
 
+NamedBySetting = Named | NamedHeader | NamedParameters | NamedClaims
+"""Sources of which rows show only what `setting`, a key below `telemetry`, names."""
 Source = (
     Field | Span | Tag | Token | Metadata | Party | Derived | Recorded | Named | NamedHeader | NamedParameters
     | NamedClaims

@@ -65,12 +65,18 @@ class IstioMetrics:
         self._opened = self._counter("istio_tcp_connections_opened_total", "TCP connections opened.", tcp)
         self._closed = self._counter("istio_tcp_connections_closed_total", "TCP connections closed.", tcp)
 
-    def count_requests(self, rows: pa.RecordBatch, alike: Alike | None = None) -> None:
+    def count_requests(
+        self,
+        rows: pa.RecordBatch,
+        alike: Alike | None = None,
+        for_metrics: pa.RecordBatch | None = None,  # noqa: ARG002 (Istio's labels are columns of rows)
+    ) -> None:
         """Counts each finished request once.
 
         Args:
             rows: with the columns of `requests`, as AccessLogDecoder gives them.
             alike: what the decoder knows of them.
+            for_metrics: what only the user's metrics read.
         """
         if not rows.num_rows:
             return

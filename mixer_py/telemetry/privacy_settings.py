@@ -8,6 +8,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from operator import attrgetter
 from typing import TYPE_CHECKING, Annotated, Final, Literal
 
 from pydantic import AfterValidator, Field, model_validator
@@ -77,12 +78,19 @@ class Privacy:
         query: names of the query parameters that are.
         mask: what of a row is not shown.
         claims: names of the claims that are stored.
+        for_metrics: by column, what a metric reads of it that rows need not show (`metric_reads.py`).
     """
 
     headers: HeaderSettings = field(default_factory=HeaderSettings)
     query: tuple[str, ...] = ()
     mask: RowMaskSettings = field(default_factory=RowMaskSettings)
     claims: tuple[str, ...] = ()
+    for_metrics: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+
+    def named(self, setting: str) -> tuple[str, ...]:
+        """What a setting below `telemetry` names, such as `headers.request`."""
+        names: tuple[str, ...] = attrgetter(setting)(self)
+        return names
 
 
 def _check_place(place: str, operation: Operation) -> None:

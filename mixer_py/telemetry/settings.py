@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import Annotated, Literal
 from urllib.parse import SplitResult, parse_qs, quote, unquote, urlsplit
 
-from pydantic import AfterValidator, Field, ValidationInfo, field_validator, model_validator
+from pydantic import AfterValidator, Field, ValidationError, ValidationInfo, field_validator, model_validator
+from pydantic_core import InitErrorDetails
 
 from mixer_py.settings import Duration, LocalPath, Secret, Settings, Size
 from mixer_py.telemetry.bucket_bounds import BucketBounds
 from mixer_py.telemetry.istio_names import LABELS
 from mixer_py.telemetry.layout import Layout
+from mixer_py.telemetry.metric_reads import for_metrics, unreadable
 from mixer_py.telemetry.privacy_settings import HeaderSettings, Privacy, RowMaskSettings
-from mixer_py.telemetry.user_metrics_settings import UserMetrics, unstored
+from mixer_py.telemetry.user_metrics_settings import UserMetrics
 
 DEFAULT_DATABASE = "mesh"
 NATIVE_PORTS = {"clickhouse": 9000, "clickhouses": 9440}
@@ -190,15 +192,26 @@ class TelemetrySettings(Settings):
     """Istio's standard metrics, and your own."""
 
     @model_validator(mode="after")
-    def _metrics_read_what_rows_show(self) -> TelemetrySettings:
-        if faults := unstored(self.prometheus.metrics, self.privacy):
-            raise ValueError("; ".join(faults))
+    def _metrics_find_what_they_read(self) -> TelemetrySettings:
+        """Each fault at the place of its expression."""
+        faults = [
+            InitErrorDetails(
+                type="value_error",
+                loc=("prometheus", "metrics", *fault.place),
+                input=fault.text,
+                ctx={"error": ValueError(fault.message)},
+            )
+            for fault in unreadable(self.prometheus.metrics, Privacy(self.headers, self.query, self.mask, self.claims))
+        ]
+        if faults:
+            raise ValidationError.from_exception_data("telemetry", faults)
         return self
 
     @property
     def privacy(self) -> Privacy:
-        """What rows may show."""
-        return Privacy(self.headers, self.query, self.mask, self.claims)
+        """What rows may show, and what metrics read besides."""
+        shown = Privacy(self.headers, self.query, self.mask, self.claims)
+        return replace(shown, for_metrics=for_metrics(self.prometheus.metrics, shown))
 
     @property
     def fixed(self) -> TelemetrySettings:

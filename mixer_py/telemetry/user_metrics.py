@@ -50,8 +50,9 @@ class _Read(NamedTuple):
 class _Batch:
     """Rows, of which all that is read is encoded once, and each set of that is grouped once, for all metrics."""
 
-    def __init__(self, rows: pa.RecordBatch) -> None:
+    def __init__(self, rows: pa.RecordBatch, for_metrics: pa.RecordBatch | None) -> None:
         self.rows = rows
+        self._for_metrics = for_metrics
         self._encoded: dict[_Read, pa.DictionaryArray] = {}
         self._grouped: dict[tuple[_Read, ...], tuple[Groups, list[Values]]] = {}
 
@@ -66,13 +67,22 @@ class _Batch:
     def _column(self, read: _Read) -> pa.DictionaryArray:
         column = self._encoded.get(read)
         if column is None:
-            values = self.rows.column(read.column)
+            values = self._values(read)
             if read.member is not None:
                 values = pc.map_lookup(values, pa.scalar(read.member), "last")
             elif pa.types.is_timestamp(values.type):  # to an expression it is an int: nanoseconds
                 values = values.cast(pa.int64())
             column = self._encoded[read] = encoded_maps(values) if pa.types.is_map(values.type) else encoded(values)
         return column
+
+    def _values(self, read: _Read) -> pa.Array:
+        """The column with all that is read of it by name; a map as a whole is what rows show of it."""
+        more = self._for_metrics
+        if more is not None and read.column in more.schema.names:
+            values = more.column(read.column)
+            if read.member is not None or not pa.types.is_map(values.type):
+                return values
+        return self.rows.column(read.column)
 
 
 class _Outcome(NamedTuple):
@@ -174,16 +184,22 @@ class UserMetrics:
         """Counts by other definitions from the next batch on; what was counted stays."""
         self._metrics = [_UserMetric(self._registry, settings, self._errors) for settings in metrics]
 
-    def count_requests(self, rows: pa.RecordBatch, alike: Alike | None = None) -> None:  # noqa: ARG002 (as below)
+    def count_requests(
+        self,
+        rows: pa.RecordBatch,
+        alike: Alike | None = None,  # noqa: ARG002 (as below)
+        for_metrics: pa.RecordBatch | None = None,
+    ) -> None:
         """Counts finished requests.
 
         Args:
             rows: with the columns of `requests`, as AccessLogDecoder gives them.
             alike: what the decoder knows of them; most metrics read few columns, and seldom these.
+            for_metrics: what of them rows do not show.
         """
         if not self._metrics or not rows.num_rows:
             return
-        batch = _Batch(rows)
+        batch = _Batch(rows, for_metrics)
         for metric in self._metrics:
             metric.count(batch)
 

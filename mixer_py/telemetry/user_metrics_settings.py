@@ -17,7 +17,6 @@ from mixer_py.expressions.settings import as_written, checked
 from mixer_py.settings import Settings
 from mixer_py.telemetry.bucket_bounds import BucketBounds
 from mixer_py.telemetry.istio_names import BUCKETS
-from mixer_py.telemetry.privacy_settings import ALL, Privacy
 
 _FIELD: Final = "telemetry.prometheus.metrics"
 _NAME: Final = re.compile(r"[a-zA-Z_][a-zA-Z0-9_]*")
@@ -138,34 +137,6 @@ def _tell_apart(metrics: tuple[UserMetricSettings, ...]) -> tuple[UserMetricSett
 
 UserMetrics = Annotated[tuple[UserMetricSettings, ...], AfterValidator(_tell_apart)]
 """Metrics whose names differ."""
-
-
-def unstored(metrics: Iterable[UserMetricSettings], privacy: Privacy) -> list[str]:
-    """What metrics read of headers and queries that no row shows, and so would never find."""
-    shown = {
-        "request_headers": ("telemetry.headers.request", privacy.headers.request),
-        "request_referer": ("telemetry.headers.request", privacy.headers.request),
-        "response_headers": ("telemetry.headers.response", privacy.headers.response),
-        "response_trailers": ("telemetry.headers.trailers", privacy.headers.trailers),
-        "request_query_params": ("telemetry.query", privacy.query),
-    }
-    found = []
-    for metric in metrics:
-        for column, member in sorted(_reads(metric), key=str):
-            setting, names = shown.get(column, ("", ()))
-            name = "referer" if column == "request_referer" else member
-            if setting and ALL not in names and (name not in names if name is not None else not names):
-                found.append(f"{metric.name} reads {name or column}, which no row shows; name it in {setting}")
-    return found
-
-
-def _reads(metric: UserMetricSettings) -> set[tuple[str, str | None]]:
-    """The columns, or members of them, that a metric reads."""
-    from mixer_py.telemetry.row_scope import COLUMN_OF, ROW_SCOPE  # noqa: PLC0415 (as above)
-
-    texts = (metric.match, metric.value, *metric.labels.values())
-    read = (reference for text in texts for reference in compile_expression(text, scope=ROW_SCOPE).reads)
-    return {(COLUMN_OF[reference.attribute], reference.key) for reference in read}
 
 
 class Forms:

@@ -103,6 +103,23 @@ def test_a_header_that_says_that_a_request_was_not_checked_is_logged():
     assert "say verdict `none`" in one.message
 
 
+def test_what_metrics_read_of_headers_is_logged():
+    def reading(text: str) -> str:
+        metric = {"name": "mine_total", "kind": "counter", "labels": {"label": text}}
+        return f"telemetry.prometheus.metrics={json.dumps([metric])}"
+
+    assert complaints(shipped(), reading('request.headers["x-tenant"] + request.referer')) == []
+    assert complaints(shipped(), reading('response_trailers["grpc-status"]')) == []
+    for text, words in (
+        ('request.headers["x-plan"] + request.headers["x-colour"]', "additional_request_headers_to_log"),
+        ('response.headers["x-colour"]', "additional_response_headers_to_log"),
+        ('"x-colour" in response_trailers', "additional_response_trailers_to_log"),
+    ):
+        (one,) = complaints(shipped(), reading(text))
+        assert "x-colour" in one.message
+        assert words in one.way_out
+
+
 def test_several_workers_need_several_connections():
     document = shipped()
     locality = mixer_cluster(document)["load_assignment"]["endpoints"][0]

@@ -43,7 +43,10 @@ class Counted:
     def __init__(self) -> None:
         self.rows = self.connections = 0
 
-    def count_requests(self, rows: pa.RecordBatch, alike: Alike | None = None) -> None:
+    def count_requests(
+        self, rows: pa.RecordBatch, alike: Alike | None = None, for_metrics: pa.RecordBatch | None = None
+    ) -> None:
+        assert for_metrics is None
         assert alike is not None
         assert len(alike.groups) == len(rows)
         self.rows += len(rows)

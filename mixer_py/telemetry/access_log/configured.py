@@ -1,6 +1,6 @@
-"""Readers of what is stored only where a setting names it: headers, trailers, parameters of the query, claims.
+"""Readers of what is found only where it is named: headers, trailers, parameters of the query, claims.
 
-Not for: which those are (`privacy_settings.py`), or what is masked of them (`row_masking.py`).
+Not for: who names them (`privacy_settings.py`, `metric_reads.py`), or what is masked of them (`row_masking.py`).
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ import pyarrow.compute as pc
 from mixer_py.telemetry.access_log.derivation import Slice, text_or
 from mixer_py.telemetry.access_log.entries import numbers
 from mixer_py.telemetry.access_log.maps import empty_maps, maps_of, spread_maps
-from mixer_py.telemetry.column import Named, NamedClaims, NamedHeader, NamedParameters
-from mixer_py.telemetry.privacy_settings import ALL, Privacy
+from mixer_py.telemetry.column import Named, NamedBySetting, NamedClaims, NamedHeader, NamedParameters
+from mixer_py.telemetry.privacy_settings import ALL
 from mixer_py.telemetry.row_masking import without
 
 Reader = Callable[[Slice], pa.Array]
@@ -25,17 +25,17 @@ _MOST_PARAMETERS: Final = 1000
 """Parameters that are looked at in one query."""
 
 
-def reader(source: Named | NamedHeader | NamedParameters | NamedClaims, privacy: Privacy) -> Reader:
-    """How a column from such a source is read under these settings."""
+def reader(source: NamedBySetting, names: Collection[str]) -> Reader:
+    """How what is named is read from such a source."""
     match source:
-        case Named(path, setting):
-            return _members(path, getattr(privacy.headers, setting))
+        case Named(path):
+            return _members(path, names)
         case NamedHeader(path, header):
-            return _header(path, header, privacy.headers.request)
+            return _header(path, header, names)
         case NamedParameters(path, otherwise):
-            return _query(path, otherwise, privacy.query)
+            return _query(path, otherwise, names)
         case NamedClaims():
-            return _claims(privacy.claims)
+            return _claims(names)
 
 
 def _members(path: str, names: Collection[str]) -> Reader:

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -34,6 +34,7 @@ from mixer_py.telemetry.column import (
     Field,
     Metadata,
     Named,
+    NamedBySetting,
     NamedClaims,
     NamedHeader,
     NamedParameters,
@@ -66,6 +67,8 @@ class DecodedLogs:
     Attributes:
         requests: one row a finished request, with exactly the columns of `requests`.
         alike: which of them have the same values in columns about both sides; None when there are none.
+        for_metrics: for each of them what metrics read and rows need not show, masked as rows are, in columns of the
+            same names; None when there is nothing of the kind. Nobody is to keep it.
         connections: one row a TCP entry, with exactly the columns of `connections`.
         opened: for each row of connections whether the connection counts as opened by it.
         resumed: connections first heard of in the middle (`tracking.py`).
@@ -76,6 +79,7 @@ class DecodedLogs:
 
     requests: pa.RecordBatch
     alike: Alike | None
+    for_metrics: pa.RecordBatch | None
     connections: pa.RecordBatch
     opened: npt.NDArray[np.bool_]
     resumed: int
@@ -108,6 +112,34 @@ class _Table:
         return pa.RecordBatch.from_arrays([read(part) for read in self._readers], schema=self._schema)
 
 
+class _ForMetrics:
+    """How what only metrics read is read of requests, by the settings of one snapshot."""
+
+    def __init__(self, privacy: Privacy, mask: RowMask) -> None:
+        columns = [column for column in REQUESTS.columns if column.name in privacy.for_metrics]
+        self._schema = pa.schema([REQUESTS.schema.field(column.name) for column in columns])
+        self._readers = [
+            _masked(configured.reader(column.source, privacy.for_metrics[column.name]), mask.step(column))
+            for column in columns
+            if isinstance(column.source, NamedBySetting)
+        ]
+
+    def read(self, part: Slice) -> pa.RecordBatch | None:
+        """One row an entry; None when nothing is wanted."""
+        if not self._readers:
+            return None
+        return pa.RecordBatch.from_arrays([read(part) for read in self._readers], schema=self._schema)
+
+
+class _Requests(NamedTuple):
+    """What came of entries of requests, as in DecodedLogs."""
+
+    rows: pa.RecordBatch
+    alike: Alike | None = None
+    for_metrics: pa.RecordBatch | None = None
+    unfinished: Mapping[str, int] = {}
+
+
 class AccessLogDecoder:
     """Decodes slices of messages, and remembers open connections; not to be used by two threads at once.
 
@@ -136,6 +168,7 @@ class AccessLogDecoder:
         """Shows from the next slice on what other settings say."""
         self._requests = _Table(REQUESTS, RequestSlice, privacy, mask)
         self._connections = _Table(CONNECTIONS, ConnectionSlice, privacy, mask)
+        self._for_metrics = _ForMetrics(privacy, mask)
 
     def decode(self, messages: Sequence[tuple[bytes, StreamIdentity]]) -> DecodedLogs:
         """Rows from StreamAccessLogsMessages, each with the identity of its stream."""
@@ -155,23 +188,24 @@ class AccessLogDecoder:
                 malformed_requests += len(kept)
                 projected, streams = self._projection.empty, streams[:0]
         who = tuple(identities)
-        requests, alike, unfinished = self._read_requests(projected.http, who, streams[projected.http_messages])
+        requests = self._read_requests(projected.http, who, streams[projected.http_messages])
         connections, opened, resumed = self._read_connections(projected.tcp, who, streams[projected.tcp_messages])
         return DecodedLogs(
-            requests, alike, connections, opened, resumed, malformed_requests, malformed_connections, unfinished
-        )
+            requests.rows, requests.alike, requests.for_metrics, connections, opened, resumed,
+            malformed_requests, malformed_connections, requests.unfinished,
+        )  # fmt: skip
 
     def _read_requests(
         self, structs: pa.StructArray, identities: Sequence[StreamIdentity], streams: Indices
-    ) -> tuple[pa.RecordBatch, Alike | None, Mapping[str, int]]:
+    ) -> _Requests:
         if not len(structs):
-            return self._requests.empty, None, {}
+            return _Requests(self._requests.empty)
         structs, streams, unfinished = _finished(structs, streams)
         if not len(structs):
-            return self._requests.empty, None, unfinished
+            return _Requests(self._requests.empty, unfinished=unfinished)
         entries = Entries(structs, identities, streams, self._clock.wall_ns(), self._requests.wanted)
         part = RequestSlice(entries, self._known)
-        return self._requests.rows(part), part.alike, unfinished
+        return _Requests(self._requests.rows(part), part.alike, self._for_metrics.read(part), unfinished)
 
     def _read_connections(
         self, structs: pa.StructArray, identities: Sequence[StreamIdentity], streams: Indices
@@ -222,7 +256,7 @@ def _reader(column: Column, slices: type[Slice], privacy: Privacy) -> Reader:
         case Tag(tag):
             return lambda part: part.entries.custom_tags.get(tag)
         case Named() | NamedHeader() | NamedParameters() | NamedClaims():
-            read = configured.reader(source, privacy)
+            read = configured.reader(source, privacy.named(source.setting))
         case Token(claim):
             return lambda part: part.entries.metadata.claim(claim)
         case Span(path):
