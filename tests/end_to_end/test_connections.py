@@ -83,6 +83,25 @@ def demand_certificates(bootstrap: Bootstrap, upstream: int, server: Certificate
     }
 
 
+def try_out(bootstrap: Bootstrap, upstream: int, *results: tuple[str, str]) -> None:
+    """The TCP proxy behind RBAC rules, an action and a prefix each, that match everybody and are only tried out."""
+    carry_tcp(bootstrap, upstream)
+    filters = bootstrap["static_resources"]["listeners"][0]["filter_chains"][0]["filters"]
+    policy = {"permissions": [{"any": True}], "principals": [{"any": True}]}
+    filters[:0] = [
+        {
+            "name": "envoy.filters.network.rbac",
+            "typed_config": {
+                "@type": "type.googleapis.com/envoy.extensions.filters.network.rbac.v3.RBAC",
+                "stat_prefix": "rbac",
+                "shadow_rules": {"action": action, "policies": {f"{action.lower()}-everybody": policy}},
+                "shadow_rules_stat_prefix": prefix,
+            },
+        }
+        for action, prefix in results
+    ]
+
+
 @pytest.fixture(scope="module")
 def echo() -> Iterator[Echo]:
     with Echo() as server:
@@ -183,3 +202,26 @@ def test_certificates_tell_both_parties_and_a_connection_that_is_reported_once_c
     labels = {"reporter": "destination", "connection_security_policy": "mutual_tls", "source_workload": "till"}
     assert mixer.metric("istio_tcp_connections_opened_total", **labels) == 1
     assert mixer.metric("istio_tcp_sent_bytes_total", **labels) == 1000
+
+
+DRY_RUNS = [
+    ([("DENY", "")], ("denied", "deny-everybody")),
+    ([("ALLOW", "istio_dry_run_allow_"), ("DENY", "istio_dry_run_deny_")], ("denied", "deny-everybody")),
+    ([("ALLOW", "istio_dry_run_allow_")], ("allowed", "allow-everybody")),
+]
+"""Rules that are tried out, and what the row says of them."""
+
+
+def test_a_dry_run_of_rbac_tells_what_it_would_have_done_to_a_connection(programs, ports, make_mixer, echo: Echo):
+    mixer = make_mixer()  # of its own: others count every connection of theirs
+    mixer.start()
+    for results, told in DRY_RUNS:
+        envoy = EnvoyProxy(programs, ports, mixer=mixer.grpc, upstream=echo.port)
+        envoy.start(edit=lambda bootstrap, results=results: try_out(bootstrap, echo.port, *results))
+        with socket.create_connection(("127.0.0.1", envoy.port)) as connection:
+            port = connection.getsockname()[1]
+            exchange(connection)
+        sql = f"SELECT * FROM connections WHERE source_port = {port} AND connection_event = 'close'"
+        (row,) = eventually(lambda sql=sql: mixer.rows(sql), "the end")
+        assert (row["rbac_permissive_response_code"], row["rbac_permissive_effective_policy_id"]) == told
+        assert row["connection_sent_bytes_total"] == 1000, "nobody was stopped"

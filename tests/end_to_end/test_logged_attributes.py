@@ -45,7 +45,8 @@ def tell_more(bootstrap: Bootstrap) -> None:
         try_out("ALLOW", "acme"),
         try_out("DENY", "umbrella", "istio_dry_run_deny_"),
     ]
-    connection_manager["access_log_options"] = {"flush_access_log_on_new_request": True}
+    options = {"flush_access_log_on_new_request": True, "access_log_flush_interval": "0.2s"}
+    connection_manager["access_log_options"] = options
     common = connection_manager["access_log"][0]["typed_config"]["common_config"]
     common["filter_state_objects_to_log"] = [STATS, "upstream_peer"]
     common["custom_tags"] = [
@@ -140,6 +141,17 @@ def test_the_start_of_a_request_is_counted_and_is_no_row(envoy: EnvoyProxy, mixe
     assert len(mixer.rows(f"SELECT 1 FROM requests WHERE request_id = '{request_id}'")) == 1
 
 
+def test_a_request_that_goes_on_is_counted_at_intervals_and_is_one_row_with_all_that_it_was(
+    envoy: EnvoyProxy, mixer: Mixer
+):
+    request_id = envoy.request("/slow", method="POST", body=b"x" * 500).header("x-request-id")
+    row = mixer.row(request_id)
+    eventually(lambda: mixer.metric("mixer_access_log_unfinished_total", type="DownstreamPeriodic") >= 1, "reports")
+    assert len(mixer.rows(f"SELECT 1 FROM requests WHERE request_id = '{request_id}'")) == 1
+    assert (row["response_code"], int(row["request_size"])) == (200, 500)
+    assert int(row["response_duration"]) >= 1_000_000  # the upstream's second, of which each report had a part
+
+
 def test_a_token_tells_its_caller_and_only_the_claims_that_are_named(envoy: EnvoyProxy, mixer: Mixer):
     token = jwt.encode(CLAIMS, KEY, "RS256")
     row = mixer.row(envoy.request("/open", headers=[("authorization", f"Bearer {token}")]).header("x-request-id"))
@@ -175,5 +187,23 @@ def test_the_node_tells_its_workload_to_the_last_label(envoy: EnvoyProxy, mixer:
         "source_labels": LABELS, "source_app": "edge", "source_uid": "kubernetes://edge-v2-abc.gateways",
         "source_workload_uid": "istio://gateways/workloads/edge-v2", "source_serviceAccount": "edge-sa",
         "context_proxy_version": "1.30.0", "destination_labels": {}, "destination_container_name": "",
+    }  # fmt: skip
+    assert {name: row[name] for name in wanted} == wanted
+
+
+def report_from_inside(bootstrap: Bootstrap) -> None:
+    """The proxy beside the server: its log has Istio's name for it, and its node is the server's."""
+    bootstrap["node"]["metadata"] = NODE
+    manager(bootstrap)["access_log"][0]["typed_config"]["common_config"]["log_name"] = "inbound"
+
+
+def test_the_node_of_a_server_tells_the_other_side(make_envoy, mixer: Mixer):
+    envoy = make_envoy(mixer)
+    envoy.start(edit=report_from_inside)
+    row = mixer.row(envoy.request("/open").header("x-request-id"))
+    wanted = {
+        "reporter": "destination", "destination_labels": LABELS, "destination_app": "edge",
+        "destination_uid": "kubernetes://edge-v2-abc.gateways", "destination_serviceAccount": "edge-sa",
+        "destination_container_name": "edge,side", "source_labels": {}, "source_uid": "",
     }  # fmt: skip
     assert {name: row[name] for name in wanted} == wanted
