@@ -40,11 +40,7 @@ class ChildProgram:
 
 
 class Child:
-    """A running child.
-
-    Attributes:
-        hurry: set when it has to end before its time.
-    """
+    """A running child."""
 
     def __init__(
         self, program: ChildProgram, process: asyncio.subprocess.Process, control: ControlChannel, table: Path
@@ -53,7 +49,6 @@ class Child:
         self.process = process
         self.control = control
         self.reader = TableReader(table)
-        self.hurry = asyncio.Event()
         self._table = table
         self._exited = asyncio.ensure_future(process.wait())
 

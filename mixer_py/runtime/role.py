@@ -19,8 +19,6 @@ from mixer_py.runtime.metrics import ProcessMetrics
 from mixer_py.runtime.vital_signs import Pulse
 
 _EXAMINE_SECONDS = 0.1
-_MOST_RETIRED = 3
-"""Children that were succeeded and have connections left; beyond that the oldest is ended before its time."""
 TAKEN = "another has its place by now"
 """Why a child that was to fill a role is ended."""
 
@@ -178,11 +176,9 @@ class Role:
         leaving = asyncio.create_task(self._see_out(before, stay, grace))
         self._leaving.add(leaving)
         leaving.add_done_callback(self._leaving.discard)
-        if len(self.retired) > _MOST_RETIRED:
-            self.retired[0].hurry.set()
 
     async def _see_out(self, child: Child, stay: float, grace: float) -> None:
-        over = [asyncio.ensure_future(one) for one in (child.exited(), child.hurry.wait(), self._stopping.wait())]
+        over = [asyncio.ensure_future(one) for one in (child.exited(), self._stopping.wait())]
         await asyncio.wait(over, timeout=stay, return_when=asyncio.FIRST_COMPLETED)
         self.retired.remove(child)
         code = await child.end(grace)

@@ -12,6 +12,8 @@ _HEAVY_SECONDS: Final = 0.05
 """CPU that the revision before took, above which the next one is thought to be as large."""
 HEAVY_CONNECTION_AGE: Final = 60.0
 """Seconds that a connection to a worker of such a revision lives, so that its predecessors can end soon."""
+_AGE_JITTER: Final = 1.1
+"""gRPC lets connections live up to a tenth longer than their age."""
 _HEAVY_BYTES: Final = 200_000
 """Policies, data and rules in files, above which they are thought to take longer than that."""
 
@@ -34,6 +36,11 @@ def is_heavy(configuration: Configuration, last_cost: float, fetched: Iterable[P
 def is_costly(cost: float) -> bool:
     """Whether a revision that took so many seconds of CPU would keep a worker from answering for too long."""
     return cost > _HEAVY_SECONDS
+
+
+def oldest_age(age: float) -> float:
+    """Seconds after which every connection has been told to go, where each is after `age`, more or less."""
+    return age * _AGE_JITTER
 
 
 def _weigh_over(paths: Iterable[Path], most: int) -> bool:

@@ -41,7 +41,7 @@ from mixer_py.runtime.rooms import UNARY, Rooms
 from mixer_py.runtime.snapshot import Snapshot, Sources, build, read
 from mixer_py.runtime.succession import hand_on, hand_on_rest, inherit
 from mixer_py.runtime.vital_signs import VitalSigns, wanted_seconds
-from mixer_py.runtime.weight import HEAVY_CONNECTION_AGE, is_costly
+from mixer_py.runtime.weight import HEAVY_CONNECTION_AGE, is_costly, oldest_age
 from mixer_py.services.precedence import Precedence
 from mixer_py.transports import (
     Admission,
@@ -286,7 +286,10 @@ class Worker:
         before, self._forwarder = self._forwarder, forwarder
         if before is not None:
             self._closing = asyncio.create_task(before.close(self._configuration.server.drain_timeout))
-        return {"event": "forwarding"}
+        settings = self._configuration.server
+        # Connections of the data plane have an age of their own.
+        age = self._max_age if self._data_plane is None else settings.max_connection_age
+        return {"event": "forwarding", "stay": oldest_age(age) + settings.max_connection_age_grace}
 
     async def _prepare(self, path: Path) -> dict[str, object]:
         """Builds a snapshot beside the one in use."""

@@ -18,6 +18,7 @@ from mixer_py.instruments import Clock, Registry
 from mixer_py.runtime.child import Child, ChildProgram
 from mixer_py.runtime.control import Message, faults_of
 from mixer_py.runtime.data_plane import DataPlane
+from mixer_py.runtime.memory import free_bytes, resident_bytes
 from mixer_py.runtime.metrics import ProcessMetrics
 from mixer_py.runtime.orders import TlsOrder, WorkerOrder, write_private
 from mixer_py.runtime.role import TAKEN, Role
@@ -33,8 +34,14 @@ _READY_SECONDS = 20.0
 _LOOK_SECONDS = 2.0
 """How long a person who looks at a counter waits for a reload."""
 
-_AGE_JITTER = 1.1
-"""gRPC lets connections live up to a tenth longer than their age."""
+_FEW_RETIRED = 3
+"""Workers of a role that were succeeded and have connections left, as many as which may always stay."""
+
+_SPARE_MEMORY = 4.0
+"""So many times what the workers have must be free where more than these are to stay."""
+
+_ROOM_SECONDS = 0.5
+"""How often a large revision looks whether there is room for it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,12 +131,16 @@ class Workers:
     async def reload(self, configuration: Configuration, fetched: Mapping[str, Path]) -> None:
         """Lets every worker build the new snapshot beside the old one, then all of them use it, or none.
 
-        What would keep a worker from answering for too long is built in fresh workers, which then take over.
+        What would keep a worker from answering for too long is built in fresh workers, which then take over. Where too
+        many from before have connections left, and memory is short, it waits until some have ended: none is ended
+        before its time, for gRPC cancels what reaches a server that stops.
 
         Raises:
             ConfigurationError: policies or rules are faulty; the old snapshot stays.
             ProcessError: a worker ended meanwhile; the old snapshot stays.
         """
+        if is_heavy(configuration, self.deployed.cost, fetched.values()):
+            await self._wait_for_room()
         await asyncio.gather(*(role.wait_ready(_READY_SECONDS) for role in self._roles))
         async with self._turn:
             children = [role.child for role in self._roles if role.ready and role.child is not None]
@@ -140,6 +151,23 @@ class Workers:
                 await self._take_over(wanted)
             else:
                 await self._build_beside(children, wanted)
+
+    async def _wait_for_room(self) -> None:
+        if self._has_room():
+            return
+        self._log.warning(
+            "a large revision waits until a worker from before has ended: memory is short",
+            way_out="give mixer more memory, or change large policies and rules less often",
+        )
+        while not self._has_room():  # noqa: ASYNC110 (memory tells nobody when it is free)
+            await asyncio.sleep(_ROOM_SECONDS)
+
+    def _has_room(self) -> bool:
+        """Whether one more worker of each role may stay beside those that were succeeded before."""
+        if all(len(role.retired) < _FEW_RETIRED for role in self._roles):
+            return True
+        taken = sum(resident_bytes(role.child.pid) for role in self._roles if role.child is not None)
+        return free_bytes() > _SPARE_MEMORY * taken
 
     async def renew_tls(self, server: ServerSettings, credentials: Mapping[str, Credentials]) -> bool:
         """Lets every worker show these certificates from now on, and let in whom these settings name.
@@ -205,10 +233,10 @@ class Workers:
 
     async def _succeed(self, role: Role, successor: Child, address: str) -> None:
         """Lets a worker's successor answer all calls; it stays until its connections have reached their age."""
-        predecessor = role.child
+        predecessor, stay = role.child, 0.0
         try:
             if predecessor is not None and role.ready:  # else it has died, and what replaces it waits for its turn
-                await ask(predecessor, {"command": "forward", "order": address})
+                stay = float(str((await ask(predecessor, {"command": "forward", "order": address}))["stay"]))
                 await self._pass_counters(role, "hand_over_rest", "inherit", successor)
         except (ConfigurationError, ProcessError) as error:
             self._log.error(
@@ -217,7 +245,6 @@ class Workers:
                 error=str(error),
             )
         server = self.deployed.configuration.server
-        stay = server.max_connection_age * _AGE_JITTER + server.max_connection_age_grace
         role.succeed(successor, stay, server.drain_timeout + server.flush_timeout)
         await self._redirect(role, address)
 

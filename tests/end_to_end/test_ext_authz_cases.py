@@ -61,7 +61,7 @@ def envoys(make_module_envoy, mixer) -> dict[str, EnvoyProxy]:
 @pytest.fixture(scope="module")
 def clients(mixer) -> Iterator[list[Client]]:
     """One of each transport."""
-    with connect(mixer.address, retries=True) as by_grpcio, connect(mixer.second, retries=True) as by_envoy:
+    with connect(mixer.address) as by_grpcio, connect(mixer.second) as by_envoy:
         yield [by_grpcio, by_envoy]
 
 

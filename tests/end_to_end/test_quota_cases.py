@@ -62,7 +62,7 @@ def decide_by(mixer: Mixer, case: Case) -> None:
 def test_case_over_grpc(number: int, transport: str, mixer: Mixer):
     case = still(load_cases(transport))[number]
     decide_by(mixer, case)
-    with connect(mixer.address if transport == "grpcio" else mixer.second, retries=True) as client:
+    with connect(mixer.address if transport == "grpcio" else mixer.second) as client:
         for step in case.steps:
             if step.error is not None:
                 with pytest.raises(grpc.RpcError) as failure:

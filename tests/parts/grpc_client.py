@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -58,32 +57,10 @@ class Client:
         return self._log(iter(messages), timeout=seconds)
 
 
-_RETRIES = json.dumps({
-    "methodConfig": [{
-        "name": [{}],
-        "retryPolicy": {
-            "maxAttempts": 5, "initialBackoff": "0.05s", "maxBackoff": "1s", "backoffMultiplier": 2,
-            "retryableStatusCodes": ["CANCELLED"],
-        },
-    }],
-})  # fmt: skip
-"""What gRPC's core cancelled by itself is asked again, as by the Envoy of deploy/envoy."""
-
-
 @contextmanager
-def connect(
-    address: str, credentials: grpc.ChannelCredentials | None = None, *, retries: bool = False
-) -> Iterator[Client]:
-    """A client with a connection of its own; it is made anew quickly when mixer was away. Plaintext by default.
-
-    Args:
-        address: of a mixer.
-        credentials: for TLS.
-        retries: for tests of what is answered rather than whether: on a slow machine any reload is a takeover, in which
-            gRPC may cancel a call.
-    """
+def connect(address: str, credentials: grpc.ChannelCredentials | None = None) -> Iterator[Client]:
+    """A client with a connection of its own; it is made anew quickly when mixer was away. Plaintext by default."""
     options = (
-        ("grpc.service_config", _RETRIES if retries else "{}"),
         ("grpc.use_local_subchannel_pool", 1),
         ("grpc.initial_reconnect_backoff_ms", 50),
         ("grpc.min_reconnect_backoff_ms", 10_000),  # how long an attempt may take, also on a busy machine

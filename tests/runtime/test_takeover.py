@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import grpc
@@ -54,15 +55,25 @@ class Mixer:
         self.write(version)
         await asyncio.wait_for(self.workers.reload(self.configuration(), {}), SECONDS)
 
-    async def version(self) -> str:
+    @asynccontextmanager
+    async def connected(self) -> AsyncIterator[Callable[[], Awaitable[str]]]:
+        """A connection that asks which version decides."""
         async with grpc.aio.insecure_channel(self._address, options=[("grpc.use_local_subchannel_pool", 1)]) as channel:
             check = channel.unary_unary(
                 "/envoy.service.auth.v3.Authorization/Check",
                 request_serializer=CheckRequest.SerializeToString,
                 response_deserializer=CheckResponse.FromString,
             )
-            answer = await check(check_request(), timeout=SECONDS, wait_for_ready=True)
-        return str(answer.dynamic_metadata.fields["mixer_reasons"].string_value)
+
+            async def ask() -> str:
+                answer = await check(check_request(), timeout=SECONDS, wait_for_ready=True)
+                return str(answer.dynamic_metadata.fields["mixer_reasons"].string_value)
+
+            yield ask
+
+    async def version(self) -> str:
+        async with self.connected() as ask:
+            return await ask()
 
 
 @pytest.fixture
@@ -103,6 +114,34 @@ async def test_a_worker_that_dies_while_another_takes_over_is_succeeded(
     await mixer.role.wait_ready(SECONDS)
     await mixer.reload("2")
     assert await mixer.version() == "version 2"
+
+
+async def test_no_connection_is_ended_before_its_age_however_many_revisions_take_over(mixer: Mixer) -> None:
+    """gRPC cancels what reaches a server that stops, so a call of a connection that was idle would be lost."""
+    first = mixer.role.child
+    async with mixer.connected() as ask:
+        for number in range(5):
+            assert await ask() == f"version {number}"
+            await mixer.reload(str(number + 1))
+        assert await ask() == "version 5"
+    assert first is not None
+    assert first in mixer.role.retired
+    assert first.process.returncode is None
+
+
+async def test_a_large_revision_waits_for_an_earlier_worker_to_end_where_memory_is_short(
+    mixer: Mixer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await mixer.reload("1")
+    monkeypatch.setattr(module, "_FEW_RETIRED", 1)
+    monkeypatch.setattr(module, "free_bytes", lambda: 0)
+    reloading = asyncio.create_task(mixer.reload("late"))
+    done, _ = await asyncio.wait({reloading}, timeout=3 * module._ROOM_SECONDS)
+    assert not done
+    assert await mixer.version() == "version 1", "it answers meanwhile"
+    mixer.role.retired[0].process.kill()
+    await reloading
+    assert await mixer.version() == "version late"
 
 
 @pytest.mark.parametrize("command", ["build", "forward"])
