@@ -295,14 +295,16 @@ class GrpcioServer:
             await _abort(context, error.status, str(error))
         if isinstance(error, MixerError):
             await _abort(context, error.grpc_status, str(error))
-        self._log.error(
-            "call failed",
-            way_out="report it with this line; the caller saw INTERNAL",
-            method=method,
-            error=repr(error),
-            exc_info=error,
-        )
-        await _abort(context, grpc.StatusCode.INTERNAL.value[0], f"internal error: {type(error).__name__}")
+        try:
+            self._log.error(
+                "call failed",
+                way_out="report it with this line; the caller saw INTERNAL",
+                method=method,
+                error=type(error).__name__,  # some have no other words; those that there are stand below the traceback
+                exc_info=error,
+            )
+        finally:  # to log may fail as well
+            await _abort(context, grpc.StatusCode.INTERNAL.value[0], f"internal error: {type(error).__name__}")
 
 
 class _Methods(grpc.GenericRpcHandler):
@@ -373,5 +375,6 @@ def _is_vouched_for(context: Context) -> bool:
 
 
 async def _abort(context: Context, status: int, message: str) -> NoReturn:
-    await context.abort(_STATUS[status], message[:_MOST_DETAILS])
+    text = message[:_MOST_DETAILS].encode("utf-8", "replace").decode("utf-8")  # gRPC fails at what is no text
+    await context.abort(_STATUS[status], text)
     raise AssertionError("abort raises")

@@ -1,9 +1,10 @@
 """A service that fails in every way that a service can, behind each transport; a process of its own.
 
-    python -m tests.interoperability.faulty_service grpcio HOST:PORT
-    python -m tests.interoperability.faulty_service envoy HOST:PORT FOLDER
+    python -m tests.interoperability.faulty_service grpcio ADDRESS FOLDER [CERTIFICATES]
+    python -m tests.interoperability.faulty_service envoy ADDRESS FOLDER [CERTIFICATES]
 
-Its unary method does what the message says (`FAULTS`), and another tells what became of the calls.
+The first folder is its own; where it is given another, with `CREDENTIALS`, it speaks TLS. Its unary method does what
+the message says (`FAULTS`), and another tells what became of the calls.
 """
 
 from __future__ import annotations
@@ -20,9 +21,10 @@ import structlog
 import uvloop
 
 from mixer_py.calls import Call
+from mixer_py.credentials import Credentials
 from mixer_py.errors import CounterStoreError, EvaluationError, InvalidRequestError
 from mixer_py.instruments import Registry, SystemClock
-from mixer_py.transports import Admission, GrpcioServer, HandlerTable, ServerLimits
+from mixer_py.transports import Admission, GrpcioServer, HandlerTable, ListenerTls, ServerLimits
 from mixer_py.transports.envoy.files import HostFiles
 from mixer_py.transports.envoy.process import become_envoy
 
@@ -30,7 +32,7 @@ OBEY = "/mixer.test.Faulty/Obey"
 TELL = "/mixer.test.Faulty/Tell"
 COUNT = "/mixer.test.Faulty/Count"
 INSIDE = "tests.interoperability.faulty_inside_envoy"
-ADDRESS, FOLDER = "FAULTY_ADDRESS", "FAULTY_FOLDER"
+ADDRESS, FOLDER, CERTIFICATES = "FAULTY_ADDRESS", "FAULTY_FOLDER", "FAULTY_CERTIFICATES"
 SECRET = "hunter2-in-the-message-of-an-exception"
 LIMITS = ServerLimits(
     max_message_bytes=256 << 10,
@@ -41,11 +43,21 @@ LIMITS = ServerLimits(
     max_metadata_bytes=16 << 10,
     max_waiting=100_000,  # more than any test sends at once: so it is never gRPC that refuses, however slow this is
 )
+CREDENTIALS = ("server.pem", "server.key", "authority.pem")
 LONG_ANSWER = b"x" * 100_000
 
 
 class NativePanic(BaseException):
     """As a panic of a native library arrives: of no class that `except Exception` catches."""
+
+
+class UntellableError(Exception):
+    """One that cannot even be told of."""
+
+    def __str__(self) -> str:
+        raise ValueError(SECRET)
+
+    __repr__ = __str__
 
 
 def _raises(kind: type[BaseException], *arguments: object) -> Callable[[], Awaitable[Any]]:
@@ -89,6 +101,8 @@ FAULTS: dict[bytes, Callable[[], Awaitable[Any]]] = {
     b"error that is invalid": _raises(InvalidRequestError, "héllo\n100 %"),
     b"error of the store": _raises(CounterStoreError, "the store is away"),
     b"error of endless length": _raises(EvaluationError, "x" * 100_000),
+    b"error that is no text": _raises(EvaluationError, "half \ud800 of a letter"),
+    b"UntellableError": _raises(UntellableError),
     b"KeyError": _raises(KeyError, SECRET),
     b"ExceptionGroup": _raises(ExceptionGroup, SECRET, [ValueError(SECRET)]),
     b"MemoryError": _raises(MemoryError),
@@ -118,6 +132,13 @@ class Faulty:
         self.admission = Admission(LIMITS.max_in_flight, self.clock, self.registry)
         self._told = {"started": 0, "cancelled": 0}
 
+    def tls(self, address: str, certificates: str) -> ListenerTls | None:
+        """What is spoken at its address: TLS by the files of that folder, or None without one."""
+        if not certificates:
+            return None
+        own, key, authority = (Path(certificates, name).read_bytes() for name in CREDENTIALS)
+        return ListenerTls(address, Credentials(own, key, authority), {}, self.registry, self.clock)
+
     @property
     def table(self) -> HandlerTable:
         """Its methods."""
@@ -142,9 +163,10 @@ class Faulty:
         return b"%d" % len([message async for message in messages])
 
 
-async def _serve(address: str) -> None:
+async def _serve(address: str, certificates: str) -> None:
     faulty = Faulty()
-    server = GrpcioServer(address, faulty.table, LIMITS, faulty.admission, faulty.clock)
+    tls = faulty.tls(address, certificates)
+    server = GrpcioServer(address, faulty.table, LIMITS, faulty.admission, faulty.clock, tls=tls)
     await server.start()
     await asyncio.Event().wait()
 
@@ -156,12 +178,14 @@ def configure_logs() -> None:
 
 def main(arguments: list[str]) -> None:
     """Serves until it is killed."""
-    transport, address, *rest = arguments
+    transport, address, folder, *rest = arguments
+    certificates = "".join(rest)
     if transport == "envoy":
-        become_envoy(HostFiles(Path(rest[0])), INSIDE, "faulty", {ADDRESS: address, FOLDER: rest[0]})
+        environment = {ADDRESS: address, FOLDER: folder, CERTIFICATES: certificates}
+        become_envoy(HostFiles(Path(folder)), INSIDE, "faulty", environment)
     configure_logs()
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(_serve(address))
+        runner.run(_serve(address, certificates))
 
 
 if __name__ == "__main__":

@@ -5,21 +5,21 @@ from __future__ import annotations
 import grpc
 import pytest
 
-from tests.interoperability.conftest import Service
+from tests.interoperability.conftest import Service, everywhere
 from tests.interoperability.faulty_service import OBEY, SECRET
-from tests.parts.raw_grpc import Reply, message, raw
+from tests.parts.raw_grpc import Reply, message
 
 UNKNOWN, INVALID_ARGUMENT, INTERNAL, UNAVAILABLE = 2, 3, 13, 14
 BUGS = [
     "KeyError", "ExceptionGroup", "MemoryError", "RecursionError", "StopAsyncIteration", "NativePanic", "SystemExit",
-    "KeyboardInterrupt", "GeneratorExit", "CancelledError",
+    "KeyboardInterrupt", "GeneratorExit", "CancelledError", "UntellableError",
 ]  # fmt: skip
 NO_REPLIES = ["no reply", "a text", "a number", "a part of a reply"]
 
 
 def failed(service: Service, fault: str) -> Reply:
     """The answer to a fault, after which the same connection has answered rightly."""
-    with raw(service.address) as connection:
+    with service.raw() as connection:
         reply = connection.call(OBEY, message(fault.encode()))
         assert connection.call(OBEY, message(b"next")).messages == [b"next"]
     assert not reply.reads_as_success
@@ -29,12 +29,14 @@ def failed(service: Service, fault: str) -> Reply:
     return reply
 
 
+@everywhere
 @pytest.mark.parametrize(
     ("fault", "status", "details"),
     [
         ("error with a status", UNKNOWN, "the policy said no"),
         ("error that is invalid", INVALID_ARGUMENT, "héllo\n100 %"),
         ("error of the store", UNAVAILABLE, "the store is away"),
+        ("error that is no text", UNKNOWN, "half ? of a letter"),
     ],
 )
 def test_an_error_of_ours_ends_its_call_with_its_status_and_words(
@@ -63,12 +65,14 @@ def test_the_log_has_what_the_wire_does_not_tell(service: Service) -> None:
     assert "Traceback" in log
 
 
+@everywhere
 def test_words_without_end_are_cut_so_that_the_status_arrives(service: Service) -> None:
     reply = failed(service, "error of endless length")
     assert reply.status == UNKNOWN
     assert 100 < len(reply.details) <= 1024
 
 
+@everywhere
 def test_no_failure_is_left_in_hand(service: Service) -> None:
     for fault in (*BUGS, *NO_REPLIES):
         failed(service, fault)
@@ -77,7 +81,7 @@ def test_no_failure_is_left_in_hand(service: Service) -> None:
 
 @pytest.mark.parametrize("fault", [*BUGS, *NO_REPLIES])
 def test_a_client_of_grpc_sees_internal_too(service: Service, fault: str) -> None:
-    with grpc.insecure_channel(service.address) as channel, pytest.raises(grpc.RpcError) as failure:
+    with service.channel() as channel, pytest.raises(grpc.RpcError) as failure:
         channel.unary_unary(OBEY)(fault.encode(), timeout=60)
     assert failure.value.code() is grpc.StatusCode.INTERNAL
     assert "internal error" in failure.value.details()

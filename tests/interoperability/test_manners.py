@@ -7,21 +7,22 @@ from contextlib import suppress
 
 import pytest
 
-from tests.interoperability.conftest import Service
+from tests.interoperability.conftest import Service, everywhere
 from tests.interoperability.faulty_service import COUNT, LIMITS, LONG_ANSWER, OBEY
-from tests.parts.raw_grpc import ConnectionGoneError, Reply, dial, message, raw
+from tests.parts.raw_grpc import ConnectionGoneError, Reply, message
 
 INVALID_ARGUMENT, DEADLINE_EXCEEDED, RESOURCE_EXHAUSTED, UNIMPLEMENTED, INTERNAL = 3, 4, 8, 12, 13
 
 
 def called(service: Service, *messages: bytes, path: str = OBEY, **headers: object) -> Reply:
     """The answer to a call, after which the same connection has answered rightly."""
-    with raw(service.address) as connection:
+    with service.raw() as connection:
         reply = connection.call(path, *messages, **headers)
         assert connection.call(OBEY, message(b"next")).messages == [b"next"]
     return reply
 
 
+@everywhere
 def test_a_good_call_has_headers_one_message_and_its_status_in_trailers(service: Service) -> None:
     reply = called(service, message(b"hello"))
     assert reply.messages == [b"hello"]
@@ -53,11 +54,12 @@ def test_what_is_no_call_of_grpc_is_no_success(service: Service, changed: dict[s
     assert reply.body == b""
 
 
+@everywhere
 @pytest.mark.parametrize(
     "body", [message(b"x" * (LIMITS.max_message_bytes + 1)), message(b"x", length=0xFFFFFFFF)], ids=["sent", "claimed"]
 )
 def test_a_message_that_is_too_large_is_resource_exhausted_and_says_so(service: Service, body: bytes) -> None:
-    with raw(service.address) as connection:
+    with service.raw() as connection:
         stream = connection.open(OBEY)
         connection.send(stream, body, end=False)  # refused without the rest being waited for
         reply = connection.reply(stream)
@@ -66,6 +68,7 @@ def test_a_message_that_is_too_large_is_resource_exhausted_and_says_so(service: 
     assert str(LIMITS.max_message_bytes) in reply.details
 
 
+@everywhere
 def test_the_largest_message_is_taken(service: Service) -> None:
     largest = b"x" * LIMITS.max_message_bytes
     assert called(service, message(largest)).messages == [largest]
@@ -96,6 +99,7 @@ def test_compression_that_cannot_be_undone_is_an_error(service: Service, body: b
     assert called(service, body, extra=encoding).status in {INTERNAL, UNIMPLEMENTED}
 
 
+@everywhere
 @pytest.mark.parametrize(
     "messages", [[], [b"\0\0"], [message(b"x", length=10)], [b""]], ids=["none", "cut prefix", "cut", "no bytes"]
 )
@@ -105,14 +109,16 @@ def test_a_call_that_half_closes_without_a_whole_message_ends_with_an_error(serv
     assert reply.body == b""
 
 
+@everywhere
 def test_a_call_that_never_half_closes_ends_by_its_deadline_at_the_latest(service: Service) -> None:
-    with raw(service.address) as connection:
+    with service.raw() as connection:
         stream = connection.open(OBEY, extra=[("grpc-timeout", "300m")])
         connection.send(stream, message(b"hello"), end=False)
         reply = connection.reply(stream)
     assert (reply.status, reply.messages) in [(0, [b"hello"]), (DEADLINE_EXCEEDED, [])]
 
 
+@everywhere
 def test_a_stream_counts_its_messages_until_it_half_closes(service: Service) -> None:
     if service.transport != "grpcio":
         return  # streams are carried by grpcio alone
@@ -122,6 +128,7 @@ def test_a_stream_counts_its_messages_until_it_half_closes(service: Service) -> 
     assert called(service, message(b"a"), too_large, message(b"c"), path=COUNT).status == RESOURCE_EXHAUSTED
 
 
+@everywhere
 @pytest.mark.parametrize(
     "extra",
     [[("x-large", "x" * 20_000)], [(f"x-{number}", "x" * 50) for number in range(500)]],
@@ -133,9 +140,10 @@ def test_metadata_that_is_too_large_is_no_success_and_the_connection_goes_on(ser
     assert reply.body == b""
 
 
+@everywhere
 def test_metadata_without_measure_ends_the_call_or_its_connection_and_no_other(service: Service) -> None:
-    with raw(service.address) as beside:
-        with raw(service.address) as connection, suppress(ConnectionGoneError):
+    with service.raw() as beside:
+        with service.raw() as connection, suppress(ConnectionGoneError):
             assert connection.call(OBEY, message(b"x"), extra=[("x-large", "x" * 200_000)]).status == RESOURCE_EXHAUSTED
         assert beside.call(OBEY, message(b"next")).messages == [b"next"]
 
@@ -153,6 +161,7 @@ def test_a_deadline_that_passes_ends_the_call_and_its_work(service: Service, tim
     service.until(lambda told: told["in_flight"] == 0)
 
 
+@everywhere
 def test_work_that_a_deadline_has_ended_is_counted(service: Service) -> None:
     before = service.told()
     called(service, message(b"sleep"), extra=[("grpc-timeout", "300m")])
@@ -165,7 +174,7 @@ def test_a_deadline_that_passes_while_the_call_waits_for_its_turn_is_counted_and
     service: Service,
 ) -> None:
     before = service.told()
-    with raw(service.address) as connection:
+    with service.raw() as connection:
         held = connection.open(OBEY)
         connection.send(held, message(b"hold the loop"))
         waiting = [connection.open(OBEY, extra=[("grpc-timeout", "100m")]) for _ in range(5)]
@@ -187,10 +196,11 @@ def test_a_deadline_that_is_none_is_an_error_or_no_deadline(service: Service, ti
     assert reply.status in {0, INTERNAL, INVALID_ARGUMENT}
 
 
+@everywhere
 @pytest.mark.parametrize("how", ["reset", "dropped"])
 def test_a_cancelled_call_is_worked_on_no_longer(service: Service, how: str) -> None:
     before = service.told()
-    with raw(service.address) as connection:
+    with service.raw() as connection:
         stream = connection.open(OBEY)
         connection.send(stream, message(b"sleep"))
         service.until(lambda told: told["started"] == before["started"] + 1)
@@ -203,6 +213,7 @@ def test_a_cancelled_call_is_worked_on_no_longer(service: Service, how: str) -> 
     service.until(lambda told: told["in_flight"] == 0)
 
 
+@everywhere
 @pytest.mark.parametrize(
     "junk",
     [
@@ -214,8 +225,8 @@ def test_a_cancelled_call_is_worked_on_no_longer(service: Service, how: str) -> 
     ids=["HTTP/1.1", "TLS", "no frames", "zeros"],
 )
 def test_bytes_that_are_no_http2_end_their_connection_alone(service: Service, junk: bytes) -> None:
-    with raw(service.address) as beside:
-        connection = dial(service.address)
+    with service.raw() as beside:
+        connection = service.dial()
         connection.send_raw(junk)
         with pytest.raises((ConnectionGoneError, ConnectionResetError, AssertionError)):
             connection.until(lambda: False, 30)
@@ -223,8 +234,9 @@ def test_bytes_that_are_no_http2_end_their_connection_alone(service: Service, ju
         assert beside.call(OBEY, message(b"next")).messages == [b"next"]
 
 
+@everywhere
 def test_one_answer_comes_to_each_of_many_calls_on_one_connection(service: Service) -> None:
-    with raw(service.address) as connection:
+    with service.raw() as connection:
         streams = {connection.open(OBEY): b"%d" % number for number in range(300)}
         for stream, body in streams.items():
             connection.send(stream, message(body))
@@ -232,8 +244,9 @@ def test_one_answer_comes_to_each_of_many_calls_on_one_connection(service: Servi
             assert connection.reply(stream).messages == [body]
 
 
+@everywhere
 def test_a_reader_that_reads_nothing_holds_up_no_other(service: Service) -> None:
-    with raw(service.address, window=0) as slow, raw(service.address) as quick:
+    with service.raw(window=0) as slow, service.raw() as quick:
         streams = [slow.open(OBEY) for _ in range(100)]
         for stream in streams:
             slow.send(stream, message(b"a long answer"))

@@ -7,6 +7,7 @@ way out.
 from __future__ import annotations
 
 import socket
+import ssl
 import struct
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -175,7 +176,7 @@ class RawConnection:
         """
         usual = {
             ":method": changed.get("method", "POST"),
-            ":scheme": "http",
+            ":scheme": "https" if isinstance(self.sock, ssl.SSLSocket) else "http",
             ":path": path,
             ":authority": self.authority,
             "te": changed.get("te", "trailers"),
@@ -246,14 +247,14 @@ class RawConnection:
         return min(self.h2.local_flow_control_window(stream), self.h2.max_outbound_frame_size, _MOST_DATA)
 
     def _flush(self) -> None:
-        with suppress(BrokenPipeError, ConnectionResetError):  # what the server said before it went is still to be read
+        with suppress(BrokenPipeError, ConnectionResetError, ssl.SSLEOFError):  # what it said is still to be read
             self.sock.sendall(self.h2.data_to_send())
 
     def _read(self, seconds: float = SECONDS) -> None:
         self.sock.settimeout(max(seconds, 0.001))
         try:
             data = self.sock.recv(1 << 18)
-        except ConnectionResetError:
+        except (ConnectionResetError, ssl.SSLError):
             data = b""
         if not data:
             self._gone = True
@@ -286,8 +287,14 @@ class RawConnection:
                 pass
 
 
-def dial(address: str, *, seconds: float = SECONDS) -> RawConnection:
-    """A connection on which nothing was said yet; the address is `host:port` or `unix:///path`."""
+def dial(address: str, *, tls: ssl.SSLContext | None = None, seconds: float = SECONDS) -> RawConnection:
+    """A connection on which nothing was said yet, but for the handshake of TLS.
+
+    Args:
+        address: `host:port` or `unix:///path`.
+        tls: what is spoken there; None for plaintext.
+        seconds: how long it may take.
+    """
     if address.startswith("unix://"):
         sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         sock.settimeout(seconds)
@@ -300,13 +307,13 @@ def dial(address: str, *, seconds: float = SECONDS) -> RawConnection:
     host, _, port = address.rpartition(":")
     sock = socket.create_connection((host, int(port)), timeout=seconds)
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    return RawConnection(sock, address)
+    return RawConnection(sock if tls is None else tls.wrap_socket(sock, server_hostname=host), address)
 
 
 @contextmanager
-def raw(address: str, *, window: int | None = None) -> Iterator[RawConnection]:
+def raw(address: str, *, window: int | None = None, tls: ssl.SSLContext | None = None) -> Iterator[RawConnection]:
     """A connection that was greeted; closed at the end."""
-    connection = dial(address)
+    connection = dial(address, tls=tls)
     try:
         connection.greet(window=window)
         yield connection

@@ -192,13 +192,6 @@ class Answering:
             status, text = error.grpc_status, str(error)
         else:
             status, text = INTERNAL, f"internal error: {type(error).__name__}"
-            self._log.error(
-                "call failed",
-                way_out="report it with this line; the caller saw INTERNAL",
-                method=scope["path"],
-                error=repr(error),
-                exc_info=error,
-            )
         headers = [
             _CONTENT_TYPE,
             (b"grpc-status", b"%d" % status),
@@ -208,6 +201,14 @@ class Answering:
             headers.append((b"grpc-accept-encoding", ENCODINGS))
         await send({"type": "http.response.start", "status": 200, "headers": headers})
         await send({"type": "http.response.body", "body": b""})
+        if not isinstance(error, MixerError | ForwardingError):  # after its end, because to log may fail as well
+            self._log.error(
+                "call failed",
+                way_out="report it with this line; the caller saw INTERNAL",
+                method=scope["path"],
+                error=type(error).__name__,  # some have no other words; those that there are stand below the traceback
+                exc_info=error,
+            )
 
 
 _BEGUN: Final = BEGUN.encode()
