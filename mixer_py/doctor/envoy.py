@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from ipaddress import ip_address
 from typing import Any, Final
 
 from mixer_py.config import Configuration
@@ -180,21 +181,44 @@ def _cluster(subject: str, cluster: Mapping[str, Any], configuration: Configurat
     speaks = [inside(one, "explicit_http_config", "http2_protocol_options") for one in options.values()]
     if all(one is None for one in (*speaks, inside(cluster, "http2_protocol_options"))):
         yield fault(subject, "does not speak HTTP/2, which gRPC needs", "http2_protocol_options: {}")
-    thresholds = inside(cluster, "circuit_breakers", "thresholds") or [{}]
-    if any(inside(one, "max_requests") is None for one in thresholds):  # a number that somebody chose is a wish
-        message = f"has a circuit breaker at {_DEFAULT_MAX_REQUESTS} calls: under load checks fail without being asked"
-        way_out = "circuit_breakers: {thresholds: [{max_requests: 10000, max_pending_requests: 10000}]}"
-        yield warning(subject, message, way_out)
     endpoints = [
         endpoint
         for locality in inside(cluster, "load_assignment", "endpoints") or ()
         for endpoint in inside(locality, "lb_endpoints") or ()
     ]
+    yield from _breaker(subject, cluster, endpoints, configuration)
     workers = configuration.server.workers
     if workers > 1 and endpoints and len(endpoints) < _CONNECTIONS:
         message = f"has {len(endpoints)} endpoints: one connection a thread each, which {workers} workers do not share"
         yield warning(subject, message, f"let each endpoint stand there {_CONNECTIONS} times")
     yield from _addresses(subject, cluster, endpoints, configuration)
+
+
+def _breaker(
+    subject: str, cluster: Mapping[str, Any], endpoints: list[Any], configuration: Configuration
+) -> Iterator[Finding]:
+    """Whether Envoy stops where mixer would have to refuse; a number below that is somebody's wish."""
+    thresholds = inside(cluster, "circuit_breakers", "thresholds") or [{}]
+    chosen = [inside(one, "max_requests") for one in thresholds]
+    most = max(_DEFAULT_MAX_REQUESTS if one is None else int(one) for one in chosen)
+    hosts = [inside(one, "endpoint", "address", "socket_address") for one in endpoints]
+    mixers = {(inside(one, "address"), inside(one, "port_value")) for one in hosts}
+    if None not in chosen and not all(_is_one_host(address) for address, _ in mixers):
+        return  # behind a name there may be many of them
+    server = configuration.server
+    held = server.max_waiting * server.workers * max(1, len(mixers))
+    if most > held:
+        message = f"has a circuit breaker at {most} calls, and mixer lets {held} wait: it has to refuse the rest"
+        way_out = f"circuit_breakers: {{thresholds: [{{max_requests: {held}, max_pending_requests: {held}}}]}}"
+        yield warning(subject, message, way_out)
+
+
+def _is_one_host(address: str | None) -> bool:
+    """Whether it is an address and no name; None stands for this very Envoy."""
+    try:
+        return address is None or bool(ip_address(address))
+    except ValueError:
+        return False
 
 
 def _addresses(

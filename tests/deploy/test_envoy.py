@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from mixer_py.config import ServerSettings
 from mixer_py.demo import envoy
 from mixer_py.envoy_parts import find_envoy
 from tests.deploy.shipped_tls import with_tls
@@ -47,12 +48,14 @@ def test_every_failure_mode_is_said():
     assert authorization["with_request_body"]["allow_partial_message"] is True, "else a longer body is refused with 413"
 
 
-def test_every_cluster_has_its_circuit_breakers_and_mixers_are_wide():
-    for cluster in clusters():
+@pytest.mark.parametrize("file", [SHIPPED, INSIDE / "envoy.yaml"], ids=["beside", "inside"])
+def test_every_cluster_has_its_circuit_breakers_and_mixers_is_what_one_worker_lets_wait(file: Path):
+    for cluster in envoy.read_bootstrap(file)["static_resources"]["clusters"]:
         (threshold,) = cluster["circuit_breakers"]["thresholds"]
         assert {"max_requests", "max_pending_requests", "max_connections"} <= threshold.keys(), cluster["name"]
         if cluster["name"] == "mixer":
-            assert threshold["max_requests"] > 1024
+            most = ServerSettings().max_waiting
+            assert (threshold["max_requests"], threshold["max_pending_requests"]) == (most, most)
 
 
 def test_a_check_is_tried_at_as_many_endpoints_as_one_mixer_has():

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import yaml
 
+from mixer_py.config import ServerSettings
 from mixer_py.demo.processes import Ports
 from tests.deploy.chart import NAMESPACE, render
 from tests.deploy.objects import Document, documents, faults
@@ -53,7 +54,8 @@ def check() -> Document:
 
 def test_nothing_waits_long_and_failure_modes_are_said():
     assert (check()["timeout"], check()["failOpen"], check()["statusOnError"]) == ("250ms", False, 403)
-    assert check()["grpc"]["backendSettings"]["circuitBreaker"]["maxParallelRequests"] > 1024
+    breaker = check()["grpc"]["backendSettings"]["circuitBreaker"]
+    assert {breaker["maxParallelRequests"], breaker["maxPendingRequests"]} == {ServerSettings().max_waiting}
     assert "bodyToExtAuth" not in check(), "a longer body would be refused with 413"
 
 
