@@ -160,6 +160,11 @@ class Role:
         await successor.replace()
         self._forget(successor)
 
+    async def give_way(self) -> None:
+        """Ends a child that is to fill the role and is not ready: another is by now, which `succeed` puts there."""
+        if self.child is not None and not self.ready:
+            await self.child.replace()
+
     def succeed(self, successor: Child, stay: float, grace: float) -> None:
         """Puts a ready child into the role, also when the one before has died, or its replacement is not ready yet.
 

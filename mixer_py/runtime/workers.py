@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -18,6 +18,7 @@ from mixer_py.instruments import Clock, Registry
 from mixer_py.runtime.child import Child, ChildProgram
 from mixer_py.runtime.control import Message, faults_of
 from mixer_py.runtime.data_plane import DataPlane
+from mixer_py.runtime.deployed import Deployed
 from mixer_py.runtime.memory import free_bytes, resident_bytes
 from mixer_py.runtime.metrics import ProcessMetrics
 from mixer_py.runtime.orders import TlsOrder, WorkerOrder, write_private
@@ -44,27 +45,6 @@ _ROOM_SECONDS = 0.5
 """How often a large revision looks whether there is room for it."""
 
 
-@dataclass(frozen=True, slots=True)
-class Deployed:
-    """What the workers decide with.
-
-    Attributes:
-        configuration: the settings in force.
-        revision: of the snapshot.
-        description: for `/policies` and `/rlconfig`.
-        sources: file of what was read to build it, for workers that start later.
-        cost: seconds of CPU that a worker took to read and build it.
-        fetched: files of what was fetched for it, by the keys of their sources.
-    """
-
-    configuration: Configuration
-    revision: str = ""
-    description: Mapping[str, object] = field(default_factory=dict)
-    sources: Path | None = None
-    cost: float = 0.0
-    fetched: Mapping[str, Path] = field(default_factory=dict)
-
-
 class Workers:
     """Every worker of a mixer."""
 
@@ -83,7 +63,10 @@ class Workers:
         self._credentials = credentials
         self._store_socket = store_socket
         self._folder = folder
+        self._changing = asyncio.Lock()
+        """Held while what all workers have is changed, however long that takes."""
         self._turn = asyncio.Lock()
+        """Held while those that answer are asked, or one is put among them; not while others are built beside them."""
         self._log = structlog.get_logger("runtime")
         arguments = []
         if data_plane is not None:  # as it is now: what replaces a worker must not fail by what was written since
@@ -142,15 +125,25 @@ class Workers:
         if is_heavy(configuration, self.deployed.cost, fetched.values()):
             await self._wait_for_room()
         await asyncio.gather(*(role.wait_ready(_READY_SECONDS) for role in self._roles))
-        async with self._turn:
-            children = [role.child for role in self._roles if role.ready and role.child is not None]
-            if len(children) < len(self._roles):
-                raise ProcessError("a worker is being replaced; the next change or SIGHUP tries again")
+        async with self._changing:
             wanted = Deployed(configuration, fetched=fetched)
             if is_heavy(configuration, self.deployed.cost, fetched.values()):
+                self._all_ready()
                 await self._take_over(wanted)
             else:
-                await self._build_beside(children, wanted)
+                async with self._turn:
+                    await self._build_beside(self._all_ready(), wanted)
+
+    def _all_ready(self) -> Sequence[Child]:
+        """The workers that answer.
+
+        Raises:
+            ProcessError: one is missing.
+        """
+        children = [role.child for role in self._roles if role.ready and role.child is not None]
+        if len(children) < len(self._roles):
+            raise ProcessError("a worker is being replaced; the next change or SIGHUP tries again")
+        return children
 
     async def _wait_for_room(self) -> None:
         if self._has_room():
@@ -177,7 +170,7 @@ class Workers:
         Returns:
             Whether all of them do.
         """
-        async with self._turn:
+        async with self._changing, self._turn:
             self._credentials = credentials
             order = write_private(TlsOrder(server, credentials), self._folder, "order")
             children = [child for role in self._roles for child in (role.child, *role.retired) if child is not None]
@@ -206,14 +199,31 @@ class Workers:
         self._replace(deployed)
 
     async def _take_over(self, deployed: Deployed) -> None:
-        """Builds in fresh workers; when all are ready each takes over from the one in its role."""
+        """Builds in fresh workers; when all are ready each takes over from the one in its role.
+
+        Who answers may die meanwhile: what replaces it begins with the revision before, and answers as soon as it can.
+        """
         successors: list[tuple[Role, Child]] = []
-        addresses: dict[Role, str] = {}
         try:
             for role in self._roles:
                 successor = await role.start_successor()
                 successors.append((role, successor))
                 deployed, _ = await self._order(successor, "build", deployed)
+            if deployed.revision != self.deployed.revision:  # else nothing waits for what was built
+                await asyncio.gather(*(role.give_way() for role in self._roles))
+            await self._turn.acquire()
+        except BaseException:  # the end of the mixer as well
+            await asyncio.gather(*(role.dismiss(successor) for role, successor in successors))
+            raise
+        try:
+            await self._put_in(successors, deployed)
+        finally:
+            self._turn.release()
+
+    async def _put_in(self, successors: Sequence[tuple[Role, Child]], deployed: Deployed) -> None:
+        """Lets workers that were built listen and take over, unless that would change nothing."""
+        addresses: dict[Role, str] = {}
+        try:
             if (deployed.revision, deployed.configuration) == (self.deployed.revision, self.deployed.configuration):
                 # A change that came while it was read, or none in what counts: those that answer may go on.
                 await asyncio.gather(*(role.dismiss(successor) for role, successor in successors))

@@ -217,7 +217,7 @@ def _worker_faults() -> Iterator[Fault]:
     yield Fault(
         "worker killed while another is to take over",
         ONE,
-        "calls fail until the other listens: as long as it is built",
+        "calls fail until what replaces it listens with the revision before, seconds later",
         _predecessor(killed),
         None,
         5,

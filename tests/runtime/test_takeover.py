@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import signal
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -45,7 +46,8 @@ class Mixer:
 
     def configuration(self) -> Configuration:
         listeners = f"[{{address: '{self._address}', services: [ext_authz]}}]"
-        return load(None, {}, {"policy.bundles": f"['{self._policy}']", "server.listeners": listeners})
+        settings = {"policy.bundles": f"['{self._policy}']", "server.listeners": listeners, "server.max_hang": "1h"}
+        return load(None, {}, settings)
 
     def write(self, version: str) -> None:
         result = f'{{"allowed": true, "reasons": ["version {version}"]}}'
@@ -97,23 +99,52 @@ def before(monkeypatch: pytest.MonkeyPatch, command: str, act: Callable[[], Awai
     monkeypatch.setattr(module, "ask", ask_later)
 
 
+async def killed(role: Role) -> None:
+    """The worker that answers dies, and another is started in its place."""
+    worker = role.child
+    assert worker is not None
+    worker.process.kill()
+    while role.child in {worker, None}:
+        await asyncio.sleep(0.01)
+
+
 @pytest.mark.parametrize("command", ["build", "listen", "forward"])
 async def test_a_worker_that_dies_while_another_takes_over_is_succeeded(
     mixer: Mixer, monkeypatch: pytest.MonkeyPatch, command: str
 ) -> None:
-    async def kill() -> None:
-        worker = mixer.role.child
-        assert worker is not None
-        worker.process.kill()
-        while mixer.role.child in {worker, None}:  # until the worker that is to replace it waits for its turn
-            await asyncio.sleep(0.01)
-
-    before(monkeypatch, command, kill)
+    before(monkeypatch, command, lambda: killed(mixer.role))
     await mixer.reload("1")
     assert await mixer.version() == "version 1"
     await mixer.role.wait_ready(SECONDS)
     await mixer.reload("2")
     assert await mixer.version() == "version 2"
+
+
+async def test_what_replaces_a_worker_answers_with_the_revision_before_while_the_next_is_built(
+    mixer: Mixer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    versions: list[str] = []
+
+    async def kill_and_ask() -> None:
+        await killed(mixer.role)
+        versions.append(await mixer.version())
+
+    before(monkeypatch, "build", kill_and_ask)
+    await mixer.reload("1")
+    assert [*versions, await mixer.version()] == ["version 0", "version 1"]
+
+
+async def test_what_replaces_a_worker_gives_way_when_the_next_revision_is_built_before_it(
+    mixer: Mixer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def stop() -> None:
+        assert mixer.role.child is not None
+        mixer.role.child.process.send_signal(signal.SIGSTOP)
+
+    before(monkeypatch, "start", stop)
+    before(monkeypatch, "build", lambda: killed(mixer.role))
+    await mixer.reload("1")
+    assert await mixer.version() == "version 1"
 
 
 async def test_no_connection_is_ended_before_its_age_however_many_revisions_take_over(mixer: Mixer) -> None:
