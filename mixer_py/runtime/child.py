@@ -16,10 +16,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from mixer_py.errors import ProcessError
+from mixer_py.errors import ConfigurationError, ProcessError
 from mixer_py.instruments import Table, TableReader
-from mixer_py.runtime.control import ControlChannel
+from mixer_py.runtime.control import ControlChannel, Message, faults_of
 
+_ANSWER_SECONDS = 600.0
+"""How long a worker may take to answer: as long as it may load. That it still lives, its heartbeat tells."""
 _KILL_AFTER = 1.0
 """Seconds between SIGTERM and SIGKILL for a child that is replaced because it no longer works."""
 
@@ -116,6 +118,25 @@ class Child:
     def _signal(self, number: signal.Signals) -> None:
         with contextlib.suppress(ProcessLookupError):  # it ended by itself in between
             self.process.send_signal(number)
+
+
+async def ask(child: Child, message: Message) -> Message:
+    """Sends a command and waits for its answer.
+
+    Raises:
+        ConfigurationError: it refused, with its faults.
+        ProcessError: it ended instead.
+    """
+    await child.control.send(message)
+    try:
+        answer = await asyncio.wait_for(child.control.receive(), _ANSWER_SECONDS)
+    except TimeoutError:
+        raise ProcessError(f"the {child.program.name} did not answer {message['command']!r}") from None
+    if answer is None:
+        raise ProcessError(f"the {child.program.name} ended instead of answering {message['command']!r}")
+    if answer["event"] == "refused":
+        raise ConfigurationError(faults_of(answer))
+    return answer
 
 
 class BackOff:

@@ -132,14 +132,25 @@ class Rooms:
             keeper = _keeper(snapshot, self._registry)
             self._decisions.activate(snapshot.configuration.decision_log, keeper, mask)
         self._rate_limit.limiter = self._limiter(snapshot)
-        self._access_log.flush()  # what has come is counted as it was wanted until now
-        self._decoder.activate(telemetry.privacy, mask)
-        self._user_metrics.activate(telemetry.prometheus.metrics)
+        self._record(telemetry, mask)
         if retired_counters is not None:
             await retired_counters.close()
         retired, self._policy = self._policy, snapshot.policy
         self._policy.open()
         await retired.close()
+
+    def record_by(self, telemetry: TelemetrySettings) -> None:
+        """Shows and counts by other settings what is logged from now on; who decides is left as it is.
+
+        Raises:
+            OSError: the file of the mask's key cannot be read.
+        """
+        self._record(telemetry, RowMask(telemetry.mask))
+
+    def _record(self, telemetry: TelemetrySettings, mask: RowMask) -> None:
+        self._access_log.flush()  # what has come is counted as it was wanted until now
+        self._decoder.activate(telemetry.privacy, mask)
+        self._user_metrics.activate(telemetry.prometheus.metrics)
 
     def table(self, services: Iterable[str]) -> HandlerTable:
         """The handlers of a listener.

@@ -22,13 +22,12 @@ from mixer_py.errors import ConfigurationError, Fault, ProcessError
 from mixer_py.instruments import Clock, Registry
 from mixer_py.policy.candidate import candidate_settings
 from mixer_py.policy.settings import PolicySettings
-from mixer_py.runtime.child import Child, ChildProgram
+from mixer_py.runtime.child import Child, ChildProgram, ask
 from mixer_py.runtime.control import Message
 from mixer_py.runtime.fetching import Fetching
 from mixer_py.runtime.metrics import ProcessMetrics
 from mixer_py.runtime.orders import ShadowOrder, shadow_socket, write_private
 from mixer_py.runtime.role import Role
-from mixer_py.runtime.workers import ask
 
 _LOAD_SECONDS: Final = 120.0
 _AGAIN_SECONDS: Final = 5.0

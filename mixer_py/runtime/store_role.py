@@ -10,11 +10,10 @@ from mixer_py.config.configuration import Configuration
 from mixer_py.config.log import LogSettings
 from mixer_py.errors import ProcessError
 from mixer_py.instruments import Clock, Registry
-from mixer_py.runtime.child import Child, ChildProgram
+from mixer_py.runtime.child import Child, ChildProgram, ask
 from mixer_py.runtime.control import Message
 from mixer_py.runtime.metrics import ProcessMetrics
 from mixer_py.runtime.role import Role
-from mixer_py.runtime.workers import ask
 from mixer_py.telemetry.settings import EmbeddedTarget
 
 

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import gc
 import secrets
 import signal
 import socket
@@ -34,6 +33,7 @@ from mixer_py.ratelimit.explaining.descriptors import WrittenEntry
 from mixer_py.runtime import arrow  # noqa: F401 (before any row is handled)
 from mixer_py.runtime.control import ControlChannel, Message, die_with_parent, refused
 from mixer_py.runtime.envoy_listening import envoy_server, let_traffic_in
+from mixer_py.runtime.garbage import settle
 from mixer_py.runtime.health import watch_health
 from mixer_py.runtime.logs import configure_logs
 from mixer_py.runtime.orders import TlsOrder, WorkerOrder, read_private, write_private
@@ -43,6 +43,7 @@ from mixer_py.runtime.succession import hand_on, hand_on_rest, inherit
 from mixer_py.runtime.vital_signs import VitalSigns, wanted_seconds
 from mixer_py.runtime.weight import HEAVY_CONNECTION_AGE, is_costly, oldest_age
 from mixer_py.services.precedence import Precedence
+from mixer_py.telemetry.settings import TelemetrySettings
 from mixer_py.transports import (
     Admission,
     DataPlaneListeners,
@@ -92,7 +93,8 @@ class Worker:
         """Obeys until it is told to stop and has drained, or the supervisor is gone; the exit code."""
         beating = asyncio.create_task(self._vital_signs.beat_for_ever())
         stopping = asyncio.create_task(stop.wait())
-        aside = {"look": self._look, "renew_tls": self._renew_tls}  # what they do leaves nothing to settle
+        # What these do leaves nothing to settle.
+        aside = {"look": self._look, "renew_tls": self._renew_tls, "record": self._record}
         try:
             while not self._drained:
                 receiving = asyncio.create_task(self._control.receive())
@@ -142,7 +144,7 @@ class Worker:
             answer = refused(error.faults)
         except MixerError as error:
             answer = refused([Fault(str(error))])
-        _settle()
+        settle()
         return answer
 
     async def _look(self, message: Message) -> Message:
@@ -291,6 +293,13 @@ class Worker:
         age = self._max_age if self._data_plane is None else settings.max_connection_age
         return {"event": "forwarding", "stay": oldest_age(age) + settings.max_connection_age_grace}
 
+    async def _record(self, message: Message) -> Message:
+        """Records by other settings what is logged on old connections, where log streams stay until these end."""
+        if self._rooms is None:
+            return refused([Fault("nothing was started")])
+        self._rooms.record_by(read_private(Path(str(message["order"])), TelemetrySettings))
+        return {"event": "recording"}
+
     async def _prepare(self, path: Path) -> dict[str, object]:
         """Builds a snapshot beside the one in use."""
         order = read_private(path, WorkerOrder)
@@ -346,16 +355,6 @@ class Worker:
             await self._rooms.close(settings.flush_timeout)
         if self._forwarder is not None:
             await self._forwarder.close(0.0)
-
-
-def _settle() -> None:
-    """Lets go of the policies that are no longer used, and leaves what is used to itself.
-
-    Here and now, because an engine that the collector finds in another thread can never be freed: it belongs to the
-    thread that made it. What is left lives for long, so the collector need not look at it again.
-    """
-    gc.collect()
-    gc.freeze()
 
 
 async def run_worker(control_fd: int, table: Path, stop: asyncio.Event, host: EnvoyHost | None = None) -> int:

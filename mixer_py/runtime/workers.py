@@ -15,8 +15,8 @@ from mixer_py.config.server import ServerSettings
 from mixer_py.credentials import Credentials
 from mixer_py.errors import ConfigurationError, ProcessError
 from mixer_py.instruments import Clock, Registry
-from mixer_py.runtime.child import Child, ChildProgram
-from mixer_py.runtime.control import Message, faults_of
+from mixer_py.runtime.child import Child, ChildProgram, ask
+from mixer_py.runtime.control import Message
 from mixer_py.runtime.data_plane import DataPlane
 from mixer_py.runtime.deployed import Deployed
 from mixer_py.runtime.memory import free_bytes, resident_bytes
@@ -25,9 +25,6 @@ from mixer_py.runtime.orders import TlsOrder, WorkerOrder, write_private
 from mixer_py.runtime.role import TAKEN, Role
 from mixer_py.runtime.succession import empty_bequest
 from mixer_py.runtime.weight import is_heavy
-
-_ANSWER_SECONDS = 600.0
-"""How long a worker may take to answer: as long as it may load. That it still lives, its heartbeat tells."""
 
 _READY_SECONDS = 20.0
 """How long a reload waits for a worker that is just being replaced."""
@@ -196,6 +193,7 @@ class Workers:
             await asyncio.gather(*(ask(child, {"command": "discard"}) for child in children), return_exceptions=True)
             raise
         await asyncio.gather(*(ask(child, {"command": "activate"}) for child in children))
+        await self._let_record([child for role in self._roles for child in role.retired], deployed)
         self._replace(deployed)
 
     async def _take_over(self, deployed: Deployed) -> None:
@@ -232,6 +230,9 @@ class Workers:
             for role, successor in successors:
                 answer = await self._pass_counters(role, "hand_over", "listen", successor)
                 addresses[role] = str(answer["address"])
+            answering = [role.child for role in self._roles if role.child is not None and role.ready]
+            retired = [child for role in self._roles for child in role.retired]
+            await self._let_record([*answering, *retired], deployed)
         except BaseException:  # the end of the mixer as well
             await asyncio.gather(*(role.dismiss(successor) for role, successor in successors))
             raise
@@ -240,6 +241,14 @@ class Workers:
             *(self._succeed(role, successor, addresses[role]) for role, successor in successors)
         )
         await asyncio.shield(self._handing_over)
+
+    async def _let_record(self, children: Sequence[Child], deployed: Deployed) -> None:
+        """What goes on coming to workers from before, in streams of logs, is masked and counted as it is wanted now."""
+        order = write_private(deployed.configuration.telemetry, self._folder, "order")
+        try:
+            await self._tell_those_before(children, {"command": "record", "order": str(order)})
+        finally:
+            order.unlink()
 
     async def _succeed(self, role: Role, successor: Child, address: str) -> None:
         """Lets a worker's successor answer all calls; it stays until its connections have reached their age."""
@@ -260,9 +269,12 @@ class Workers:
 
     async def _redirect(self, role: Role, address: str) -> None:
         """Tells the workers that a role had before where answers come from now."""
-        told = [ask(retired, {"command": "forward", "order": address}) for retired in role.retired]
+        await self._tell_those_before(role.retired, {"command": "forward", "order": address})
+
+    async def _tell_those_before(self, children: Sequence[Child], message: Message) -> None:
+        told = [ask(child, message) for child in children]
         for failure in await asyncio.gather(*told, return_exceptions=True):
-            if failure is not None and not isinstance(failure, Mapping):
+            if isinstance(failure, BaseException):
                 self._log.error(
                     "a worker with old connections is lost",
                     way_out="clients connect anew; runbook MixerWorkerReplaced when it happens again",
@@ -377,22 +389,3 @@ def worker_module(server: ServerSettings) -> str:
     """What a worker runs: where a listener has the transport `envoy`, one that becomes an Envoy with itself inside."""
     inside = any(listener.transport == "envoy" for listener in server.listeners)
     return "mixer_py.runtime.envoy_worker" if inside else "mixer_py.runtime.worker"
-
-
-async def ask(child: Child, message: Message) -> Message:
-    """Sends a command and waits for its answer.
-
-    Raises:
-        ConfigurationError: it refused, with its faults.
-        ProcessError: it ended instead.
-    """
-    await child.control.send(message)
-    try:
-        answer = await asyncio.wait_for(child.control.receive(), _ANSWER_SECONDS)
-    except TimeoutError:
-        raise ProcessError(f"the {child.program.name} did not answer {message['command']!r}") from None
-    if answer is None:
-        raise ProcessError(f"the {child.program.name} ended instead of answering {message['command']!r}")
-    if answer["event"] == "refused":
-        raise ConfigurationError(faults_of(answer))
-    return answer

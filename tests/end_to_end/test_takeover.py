@@ -9,9 +9,11 @@ from tests.end_to_end.conftest import settings
 from tests.parts.callers import Callers, limit_request
 from tests.parts.grpc_client import check_request, connect
 from tests.parts.mixer_process import Mixer, eventually
+from tests.parts.rows_sent import message
 
 pytestmark = pytest.mark.chdb
 
+OF = "FROM requests WHERE request_id ="
 RULES = 3000
 MANY_RULES = "".join(f'\nrule_{number} if input.parsed_path[0] == "path-{number}-of-many"\n' for number in range(RULES))
 
@@ -64,6 +66,29 @@ def test_a_large_revision_with_a_fault_leaves_the_worker_in_place(make_mixer):
     assert mixer.revision() == revision
     with connect(mixer.address) as client:
         assert client.check(check_request()).ok_response.headers[0].header.value == "good"
+
+
+def test_a_stream_of_logs_that_stays_with_the_worker_before_is_recorded_as_it_is_wanted_now(make_mixer):
+    """Else a header that somebody takes out of the rows would be stored until the last old connection has ended."""
+
+    def log(number: int) -> None:
+        sent = message(number, 1)
+        sent.http_logs.log_entry[0].request.request_headers["x-tenant"] = "acme"
+        client.log([sent])
+
+    def headers(number: int) -> list[object]:
+        return [row["request_headers"] for row in mixer.rows(f"SELECT request_headers {OF} 'r{number}'")]
+
+    shown = {"headers": {"request": ["x-tenant"]}, "queue": {"block_interval": "10ms"}}
+    mixer = make_mixer(policy("0"), telemetry=shown)
+    mixer.start()
+    with connect(mixer.address) as client:
+        log(0)
+        eventually(lambda: headers(0) == [{"x-tenant": "acme"}], "a row with the header")
+        kept = settings(mixer.folder, telemetry={**shown, "headers": {"request": []}})
+        mixer.reload(lambda: (mixer.write("policy/policy.rego", policy("1")), mixer.configure(kept)))
+        log(1)
+        eventually(lambda: headers(1) == [{}], "a row without it")
 
 
 def test_a_second_mixer_does_not_share_a_place(make_mixer, tmp_path):
