@@ -62,12 +62,13 @@ def over_the_wire(folder: Path, rounds: int, calls: int) -> dict[str, Series]:
     series = {name: Series() for name in ("floor", "memory", "valkey", "leased")}
     with ExitStack() as stack:
         valkey = stack.enter_context(Valkey())
-        store = f"redis://{valkey.address}"
+        # With time enough: a call that a starved machine fails would end the measurement.
+        shared = {"store": f"redis://{valkey.address}", "timeout": "5s"}
         servers = {
             "floor": stack.enter_context(Floor()),
             "memory": stack.enter_context(Mixer("mixer", rate_limit={"config": [str(limits)]})),
-            "valkey": stack.enter_context(Mixer("mixer", rate_limit={"config": [str(limits)], "store": store})),
-            "leased": stack.enter_context(Mixer("mixer", rate_limit={"config": [str(leased)], "store": store})),
+            "valkey": stack.enter_context(Mixer("mixer", rate_limit={"config": [str(limits)], **shared})),
+            "leased": stack.enter_context(Mixer("mixer", rate_limit={"config": [str(leased)], **shared})),
         }
         for server in servers.values():
             warm_up("limit", server.address, _WARM_UP_CALLS, calls)

@@ -86,7 +86,7 @@ def run(workers: tuple[int, ...], rounds: int, calls: int, folder: Path) -> dict
             (count, False): stack.enter_context(Mixer(f"{count} workers", rate_limit=plain, workers=count))
             for count in workers
         }
-        away = {**plain, "store": f"redis://{valkey.address}"}
+        away = {**plain, "store": f"redis://{valkey.address}", "timeout": "5s"}
         mixers[1, True] = stack.enter_context(Mixer("store", rate_limit=away))
         for row in series:
             warm_up(row.load, mixers[row.workers, row.store].address, _WARM_UP_CALLS, calls)
