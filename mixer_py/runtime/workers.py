@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -28,16 +29,12 @@ from mixer_py.runtime.weight import is_heavy
 
 _READY_SECONDS = 20.0
 """How long a reload waits for a worker that is just being replaced."""
-
 _LOOK_SECONDS = 2.0
 """How long a person who looks at a counter waits for a reload."""
-
 _FEW_RETIRED = 3
 """Workers of a role that were succeeded and have connections left, as many as which may always stay."""
-
 _SPARE_MEMORY = 4.0
 """So many times what the workers have must be free where more than these are to stay."""
-
 _ROOM_SECONDS = 0.5
 """How often a large revision looks whether there is room for it."""
 
@@ -137,10 +134,16 @@ class Workers:
         Raises:
             ProcessError: one is missing.
         """
-        children = [role.child for role in self._roles if role.ready and role.child is not None]
+        children = self._answering()
         if len(children) < len(self._roles):
             raise ProcessError("a worker is being replaced; the next change or SIGHUP tries again")
         return children
+
+    def _answering(self) -> Sequence[Child]:
+        return [role.child for role in self._roles if role.ready and role.child is not None]
+
+    def _retired(self) -> Sequence[Child]:
+        return [child for role in self._roles for child in role.retired]
 
     async def _wait_for_room(self) -> None:
         if self._has_room():
@@ -193,7 +196,7 @@ class Workers:
             await asyncio.gather(*(ask(child, {"command": "discard"}) for child in children), return_exceptions=True)
             raise
         await asyncio.gather(*(ask(child, {"command": "activate"}) for child in children))
-        await self._let_record([child for role in self._roles for child in role.retired], deployed)
+        await self._let_record(self._retired(), deployed)
         self._replace(deployed)
 
     async def _take_over(self, deployed: Deployed) -> None:
@@ -202,7 +205,7 @@ class Workers:
         Who answers may die meanwhile: what replaces it begins with the revision before, and answers as soon as it can.
         """
         successors: list[tuple[Role, Child]] = []
-        try:
+        async with _dismissed_when_it_fails(successors):
             for role in self._roles:
                 successor = await role.start_successor()
                 successors.append((role, successor))
@@ -210,9 +213,6 @@ class Workers:
             if deployed.revision != self.deployed.revision:  # else nothing waits for what was built
                 await asyncio.gather(*(role.give_way() for role in self._roles))
             await self._turn.acquire()
-        except BaseException:  # the end of the mixer as well
-            await asyncio.gather(*(role.dismiss(successor) for role, successor in successors))
-            raise
         try:
             await self._put_in(successors, deployed)
         finally:
@@ -221,21 +221,16 @@ class Workers:
     async def _put_in(self, successors: Sequence[tuple[Role, Child]], deployed: Deployed) -> None:
         """Lets workers that were built listen and take over, unless that would change nothing."""
         addresses: dict[Role, str] = {}
-        try:
+        async with _dismissed_when_it_fails(successors):
             if (deployed.revision, deployed.configuration) == (self.deployed.revision, self.deployed.configuration):
                 # A change that came while it was read, or none in what counts: those that answer may go on.
-                await asyncio.gather(*(role.dismiss(successor) for role, successor in successors))
+                await _dismiss(successors)
                 self._replace(deployed)
                 return
             for role, successor in successors:
                 answer = await self._pass_counters(role, "hand_over", "listen", successor)
                 addresses[role] = str(answer["address"])
-            answering = [role.child for role in self._roles if role.child is not None and role.ready]
-            retired = [child for role in self._roles for child in role.retired]
-            await self._let_record([*answering, *retired], deployed)
-        except BaseException:  # the end of the mixer as well
-            await asyncio.gather(*(role.dismiss(successor) for role, successor in successors))
-            raise
+            await self._let_record([*self._answering(), *self._retired()], deployed)
         self._replace(deployed)
         self._handing_over = asyncio.gather(
             *(self._succeed(role, successor, addresses[role]) for role, successor in successors)
@@ -312,7 +307,7 @@ class Workers:
 
     async def _look(self, domain: str, descriptors: Sequence[Sequence[tuple[str, str]]]) -> object:
         try:
-            child = next((role.child for role in self._roles if role.ready), None)
+            child = next(iter(self._answering()), None)
             if child is None:
                 raise ProcessError("no worker is ready")
             answer = await ask(child, {"command": "look", "domain": domain, "descriptors": descriptors})
@@ -383,6 +378,20 @@ class Workers:
         before, self.deployed = self.deployed.sources, deployed
         if before is not None and before != deployed.sources:
             before.unlink(missing_ok=True)
+
+
+@asynccontextmanager
+async def _dismissed_when_it_fails(successors: Sequence[tuple[Role, Child]]) -> AsyncIterator[None]:
+    """Ends those that were to take over when the block fails, also at the end of the mixer."""
+    try:
+        yield
+    except BaseException:
+        await _dismiss(successors)
+        raise
+
+
+async def _dismiss(successors: Sequence[tuple[Role, Child]]) -> None:
+    await asyncio.gather(*(role.dismiss(successor) for role, successor in successors))
 
 
 def worker_module(server: ServerSettings) -> str:

@@ -201,7 +201,7 @@ class TelemetrySettings(Settings):
                 input=fault.text,
                 ctx={"error": ValueError(fault.message)},
             )
-            for fault in unreadable(self.prometheus.metrics, Privacy(self.headers, self.query, self.mask, self.claims))
+            for fault in unreadable(self.prometheus.metrics, self._shown)
         ]
         if faults:
             raise ValidationError.from_exception_data("telemetry", faults)
@@ -210,8 +210,11 @@ class TelemetrySettings(Settings):
     @property
     def privacy(self) -> Privacy:
         """What rows may show, and what metrics read besides."""
-        shown = Privacy(self.headers, self.query, self.mask, self.claims)
-        return replace(shown, for_metrics=for_metrics(self.prometheus.metrics, shown))
+        return replace(self._shown, for_metrics=for_metrics(self.prometheus.metrics, self._shown))
+
+    @property
+    def _shown(self) -> Privacy:
+        return Privacy(self.headers, self.query, self.mask, self.claims)
 
     @property
     def fixed(self) -> TelemetrySettings:

@@ -18,6 +18,7 @@ from mixer_py.telemetry.access_log.maps import empty_maps, maps_of, spread_maps
 from mixer_py.telemetry.column import Named, NamedBySetting, NamedClaims, NamedHeader, NamedParameters
 from mixer_py.telemetry.privacy_settings import ALL
 from mixer_py.telemetry.row_masking import without
+from mixer_py.telemetry.texts import blank
 
 Reader = Callable[[Slice], pa.Array]
 
@@ -59,7 +60,7 @@ def _header(path: str, name: str, names: Collection[str]) -> Reader:
     """The text at a path, where the header that it holds is named; else empty."""
     if name in names or ALL in names:
         return lambda part: part.entries.at(path)
-    return lambda part: pa.repeat("", len(part.entries))
+    return lambda part: blank(len(part.entries))
 
 
 def _query(path: str, otherwise: str, names: Collection[str]) -> Reader:
