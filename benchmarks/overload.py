@@ -47,11 +47,13 @@ class Series:
     Attributes:
         goodput: part of the capacity that was answered in time, one figure a round.
         latency: milliseconds of what was answered, by the name of the percentile, one figure a round.
+        refused: the same of what mixer refused.
         ended: calls by how they ended, of all rounds.
     """
 
     goodput: list[float] = field(default_factory=list)
     latency: dict[str, list[float]] = field(default_factory=dict)
+    refused: dict[str, list[float]] = field(default_factory=dict)
     ended: Counter[str] = field(default_factory=Counter)
 
 
@@ -129,25 +131,27 @@ def _measure(
         told = surge(address, seconds, client, "--rate", str(load * capacity), "--breaker", str(most))
         series = measured.series.setdefault((transport, callers, load), Series())
         series.goodput.append(told["ended"].get(OK, 0) / seconds / capacity)
-        for name, value in told["latency"].get(OK, {}).items():
-            series.latency.setdefault(name, []).append(value)
+        for kept, found in ((series.latency, told["latency"].get(OK, {})), (series.refused, told["refused"])):
+            for name, value in found.items():
+                kept.setdefault(name, []).append(value)
         series.ended.update(told["ended"])
 
 
-def _latency(series: Series, name: str) -> str:
-    found = series.latency.get(name)
+def _latency(latency: dict[str, list[float]], name: str) -> str:
+    found = latency.get(name)
     return f"{statistics.median(found):.1f}" if found else "-"
 
 
 def table(measured: Measured) -> str:
     """A line for each transport, kind of callers and load."""
-    heads = ["goodput, in capacities (rounds)", "p50 ms", "p99 ms", "how calls ended"]
+    heads = ["goodput, in capacities (rounds)", "p50 ms", "p99 ms", "refused, p50 ms", "p99 ms", "how calls ended"]
     lines = [f"| | load | {' | '.join(heads)} |", "|---" * (len(heads) + 2) + "|"]
     for (transport, callers, load), series in measured.series.items():
         spread = f"{statistics.median(series.goodput):.2f} ({min(series.goodput):.2f} to {max(series.goodput):.2f})"
         total = series.ended.total()
         ended = ", ".join(f"{how} {count / total:.0%}" for how, count in series.ended.most_common())
-        cells = [f"{load}", spread, _latency(series, "p50"), _latency(series, "p99"), ended]
+        latencies = [_latency(kept, name) for kept in (series.latency, series.refused) for name in ("p50", "p99")]
+        cells = [f"{load}", spread, *latencies, ended]
         lines.append(f"| {transport}, {TITLES[callers]} | {' | '.join(cells)} |")
     return "\n".join(lines)
 
@@ -184,6 +188,10 @@ def figures_of(measured: Measured) -> list[Figure]:
         found.append(figure(f"{name}.lost", f"{title}: capacity lost", "ratio", lost, _SECTION))
         found += [
             figure(f"{name}.{one}", f"{title}: {one}", "ms", values, _SECTION) for one, values in series.latency.items()
+        ]
+        found += [
+            figure(f"{name}.refused.{one}", f"{title}: {one} of what mixer refused", "ms", values, _SECTION)
+            for one, values in series.refused.items()
         ]
     return found
 

@@ -45,6 +45,8 @@ GIVEN_UP: Final = "given up by the caller"
 BROKEN: Final = "refused by the caller's circuit breaker"
 CUT_OFF: Final = "lost with its connection"
 _NAMES: Final = {"0": OK, "1": "CANCELLED", "4": "DEADLINE_EXCEEDED", "8": "RESOURCE_EXHAUSTED", "14": "UNAVAILABLE"}
+REFUSED: Final = ("UNAVAILABLE", "CANCELLED", "REFUSED_STREAM")
+"""How mixer says, or gRPC and Envoy for it, that too many calls wait."""
 _RESET: Final = {7: "REFUSED_STREAM", 8: "CANCELLED"}
 
 
@@ -244,12 +246,14 @@ def main() -> None:
     sent, ended, took = surge(
         options.address, options.seconds, rate=options.rate, in_flight=options.in_flight, breaker=options.breaker
     )
+    refused = [one for how in REFUSED for one in ended.latency.get(how, ())]
     told = {
         "sent": sent,
         "seconds": took,
         "cpu": (time.process_time() - begun) / took,
         "ended": Counter({how: len(found) for how, found in ended.latency.items()}),
         "latency": {how: percentiles(found) for how, found in ended.latency.items()},
+        "refused": percentiles(refused) if refused else {},
     }
     print(json.dumps(told))
 
