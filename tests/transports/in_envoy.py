@@ -14,8 +14,9 @@ from mixer_py.calls import Call
 from mixer_py.errors import EvaluationError
 from mixer_py.instruments import Registry, SystemClock
 from mixer_py.transports.admission import Admission
+from mixer_py.transports.envoy.answering import Event, Receive, Send
 from mixer_py.transports.envoy.files import HostFiles
-from mixer_py.transports.envoy.host import EnvoyHost
+from mixer_py.transports.envoy.host import OWN, Asgi, EnvoyHost
 from mixer_py.transports.envoy.inside import Inside
 from mixer_py.transports.envoy.process import become_envoy
 from mixer_py.transports.envoy.resources import Manners
@@ -32,12 +33,12 @@ class Panic(BaseException):
 
 
 FAILURES = {
-    "bug": KeyError("bug"),
-    "panic": Panic(),
-    "exit": SystemExit(0),
-    "interrupt": KeyboardInterrupt(),
-    "cancel": asyncio.CancelledError(),
-    "generator": GeneratorExit(),
+    "bug": KeyError,
+    "panic": Panic,
+    "exit": SystemExit,
+    "interrupt": KeyboardInterrupt,
+    "cancel": asyncio.CancelledError,
+    "generator": GeneratorExit,
 }
 
 
@@ -79,6 +80,29 @@ class Handler:
         return name.encode()
 
 
+def breaking(answering: Asgi) -> Asgi:
+    """Fails between Python and Envoy as a call's header `break` says: `raise NAME before|after NUMBER`, of an event."""
+
+    async def answer(scope: Event, receive: Receive, send: Send) -> None:
+        order = dict(scope["headers"]).get(b"break", b"").decode()
+        _, name, when, number = order.split() if order else ("", "", "", "-1")
+        sent = 0
+
+        async def broken(event: Event) -> None:
+            nonlocal sent
+            here = sent == int(number)
+            sent += 1
+            if here and when == "before":
+                raise FAILURES[name]
+            await send(event)
+            if here:
+                raise FAILURES[name]
+
+        await answering(scope, receive, broken)
+
+    return answer
+
+
 def _die() -> None:
     raise SystemExit(0)  # outside of a call, where nobody catches it
 
@@ -110,5 +134,5 @@ if __name__ == "__main__":
 elif FOLDER in os.environ:  # inside Envoy
     _INSIDE = Inside(HostFiles(Path(os.environ[FOLDER])), __name__, serve)
 
-    def __getattr__(name: str) -> object:
-        return _INSIDE.find(name)
+    def __getattr__(name: str) -> Asgi:
+        return breaking(_INSIDE.find(name)) if name.startswith(OWN) else _INSIDE.find(name)

@@ -17,12 +17,13 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from mixer_py.demo.processes import Program, accepts
 from tests.parts.mixer_process import eventually
 from tests.parts.presence import ROOT
-from tests.parts.raw_grpc import raw
+from tests.parts.raw_grpc import message, raw
 from tests.transports.in_envoy import METHOD, MOST_BYTES, MOST_CALLS, MOST_WAITING
 
 pytestmark = pytest.mark.envoy
 
 SECONDS = 60.0
+INTERNAL = grpc.StatusCode.INTERNAL.value[0]
 UNAVAILABLE = grpc.StatusCode.UNAVAILABLE.value[0]
 READY = grpc.ChannelConnectivity.READY
 Caller = Callable[..., bytes]
@@ -76,6 +77,26 @@ def test_no_failure_reads_as_success_and_the_next_call_works(call, word: str):
     assert status == "INTERNAL"
     assert details.startswith("internal error: ")
     assert call(b"next", timeout=SECONDS) == b"next"
+
+
+REPLY = [("x", f"{when} {event}") for when in ("before", "after") for event in (0, 1, 2)]
+REFUSAL = [("bug", f"{when} {event}") for when in ("before", "after") for event in (0, 1)]
+
+
+@pytest.mark.parametrize("name", ["bug", "panic", "exit", "cancel"])
+@pytest.mark.parametrize(("word", "place"), [*REPLY, *REFUSAL])
+def test_a_failure_while_a_reply_is_handed_to_envoy_is_no_success_on_the_wire(
+    port: int, word: str, place: str, name: str
+):
+    """It is handed over event by event: the headers, the body, and a reply's trailers."""
+    with raw(f"127.0.0.1:{port}") as connection:
+        reply = connection.call(METHOD, message(word.encode()), extra=[("break", f"raise {name} {place}")])
+        assert connection.call(METHOD, message(b"next")).messages == [b"next"]
+    if (word, place) == ("x", "after 2"):  # all of it was handed over
+        assert (reply.status, reply.messages) == (0, [b"x"])
+    else:
+        assert not reply.reads_as_success
+        assert reply.status == INTERNAL or reply.reset is not None
 
 
 def test_a_status_comes_with_its_message_in_any_language(call):

@@ -1,8 +1,9 @@
 """Answer gRPC calls that Envoy hands over as ASGI: one request in, one message and its status out.
 
-Envoy speaks HTTP/2; what gRPC asks beyond that is done here: framing, deadlines, sizes, statuses. pyvoy, which stands
-between, answers an exception that reaches it as success, and lets a call that gets no reply hang: so whatever is
-raised here, of any class, ends its own call with a status that is not OK.
+Envoy speaks HTTP/2; what gRPC asks beyond that is done here: framing, deadlines, sizes, statuses. Whatever is raised
+here, of any class, ends its own call with a status that is not OK. pyvoy, which stands between, lets a call that gets
+no reply hang. An exception that reaches it is a success to it: there Envoy puts INTERNAL in its place (`resources`), or
+resets the call when its headers were sent.
 """
 
 from __future__ import annotations
@@ -104,13 +105,18 @@ class Answering:
         """Answers one call."""
         self.in_flight += 1
         try:
-            body = await self._reply(scope, receive)
-        except BaseException as error:  # noqa: BLE001 (no failure may read as success)
-            await self._refuse(scope, send, error)
-        else:
-            await send({"type": "http.response.start", "status": 200, "headers": _HEADERS, "trailers": True})
-            await send({"type": "http.response.body", "body": body})
-            await send({"type": "http.response.trailers", "headers": _OK})
+            try:
+                body = await self._reply(scope, receive)
+            except BaseException as error:  # noqa: BLE001 (no failure may read as success)
+                await self._refuse(scope, send, error)
+            else:
+                await send({"type": "http.response.start", "status": 200, "headers": _HEADERS, "trailers": True})
+                await send({"type": "http.response.body", "body": body})
+                await send({"type": "http.response.trailers", "headers": _OK})
+        except Exception:
+            raise  # to pyvoy, see above
+        except BaseException as error:  # SystemExit would end the loop, and pyvoy knows no panic
+            raise RuntimeError("the reply could not be handed over") from error
         finally:
             self.in_flight -= 1
 

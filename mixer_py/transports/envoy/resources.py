@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+from mixer_py.errors import INTERNAL
 from mixer_py.transports.envoy.files import HostFiles
 from mixer_py.transports.envoy.health import METHOD
 
@@ -207,10 +208,20 @@ def _manager(application: Application, manners: Manners, *, lasting: bool = Fals
         "max_request_headers_kb": min(-(-manners.max_metadata_bytes // _KIB), _MOST_HEADERS_KIB),
         "stream_idle_timeout": _STREAM_IDLE,
         "drain_timeout": _GOAWAY_PAUSE,
+        "local_reply_config": {"mappers": [_no_success()]},
         "route_config": {"virtual_hosts": [{"name": "all", "domains": ["*"], "routes": [_health()]}]},
         "http_filters": [_bound(manners.max_waiting), _headers(), _python(application)],
     }
     return {"name": "envoy.filters.network.http_connection_manager", "typed_config": config}
+
+
+def _no_success() -> Resource:
+    """To an exception that reaches it pyvoy answers with HTTP's 500 and gRPC's OK; a caller sees INTERNAL instead."""
+    is_500 = {"op": "EQ", "value": {"default_value": 500, "runtime_key": "mixer.what_pyvoy_answers_for_an_exception"}}
+    return {
+        "filter": {"status_code_filter": {"comparison": is_500}},
+        "headers_to_add": [_overwritten("grpc-status", str(INTERNAL))],
+    }
 
 
 def _bound(most: int) -> Resource:
@@ -250,13 +261,17 @@ def _headers() -> Resource:
         "name": "envoy.filters.http.header_mutation",
         "typed_config": {
             "@type": _TYPE + _MUTATION,
-            "mutations": {"request_mutations": [_overwritten("te", "trailers"), _overwritten(BEGUN, _START)]},
+            "mutations": {"request_mutations": [_mutation("te", "trailers"), _mutation(BEGUN, _START)]},
         },
     }
 
 
+def _mutation(key: str, value: str) -> Resource:
+    return {"append": _overwritten(key, value)}
+
+
 def _overwritten(key: str, value: str) -> Resource:
-    return {"append": {"header": {"key": key, "value": value}, "append_action": "OVERWRITE_IF_EXISTS_OR_ADD"}}
+    return {"header": {"key": key, "value": value}, "append_action": "OVERWRITE_IF_EXISTS_OR_ADD"}
 
 
 def _python(application: Application) -> Resource:
