@@ -77,6 +77,7 @@ class SlowProxy(_Listener):
         target: the port, for connections that are made from now on.
         delay: seconds by which every answer is late.
         nonsense: what is answered instead of each answer, as long as it is not empty.
+        cut_after: bytes of answers, from now on, after which their connection ends; None for no end.
     """
 
     def __init__(self, target: int) -> None:
@@ -84,6 +85,7 @@ class SlowProxy(_Listener):
         self.target = target
         self.delay = 0.0
         self.nonsense = b""
+        self.cut_after: int | None = None
         self._servers: set[socket.socket] = set()
         self._resetting = False
 
@@ -118,10 +120,14 @@ class SlowProxy(_Listener):
                     server.shutdown(socket.SHUT_RD if self._resetting else socket.SHUT_RDWR)
 
     def _answers(self, server: socket.socket, client: socket.socket) -> None:
+        sent = 0
         with suppress(OSError):
             while data := server.recv(1 << 16):
                 time.sleep(self.delay)
                 client.sendall(self.nonsense or data)
+                sent = 0 if self.cut_after is None else sent + len(data)
+                if self.cut_after is not None and sent >= self.cut_after:
+                    break
             client.shutdown(socket.SHUT_RD if self._resetting else socket.SHUT_RDWR)
 
 
