@@ -35,6 +35,7 @@ from mixer_py.runtime.control import ControlChannel, Message, die_with_parent, r
 from mixer_py.runtime.envoy_listening import envoy_server, let_traffic_in
 from mixer_py.runtime.garbage import settle
 from mixer_py.runtime.health import watch_health
+from mixer_py.runtime.leaving import give_way
 from mixer_py.runtime.logs import configure_logs
 from mixer_py.runtime.orders import TlsOrder, WorkerOrder, read_private, write_private
 from mixer_py.runtime.rooms import UNARY, Rooms
@@ -85,6 +86,7 @@ class Worker:
         self._max_age = 0.0
         self._forwarder: Forwarder | None = None
         self._closing: asyncio.Task[None] | None = None
+        self._giving_way: asyncio.Task[None] | None = None
         self._watching: asyncio.Task[None] | None = None
         self._drained = False
         self._log = structlog.get_logger("runtime")
@@ -282,9 +284,8 @@ class Worker:
         forwarder = Forwarder(f"unix://{address}", self._configuration.server.max_message_bytes, self._clock)
         for server in self._servers:
             server.forward(forwarder)
-            server.stop_listening()
-        if self._data_plane is not None:
-            self._data_plane.stop_listening()
+        if self._giving_way is None:
+            self._giving_way = asyncio.create_task(give_way(self._servers, self._data_plane))
         before, self._forwarder = self._forwarder, forwarder
         if before is not None:
             self._closing = asyncio.create_task(before.close(self._configuration.server.drain_timeout))
@@ -344,6 +345,8 @@ class Worker:
         if self._drained:
             return
         self._drained = True
+        if self._giving_way is not None:
+            self._giving_way.cancel()
         settings = self._configuration.server
         if self._data_plane is not None:  # first, for its requests ask those that stop next
             await self._data_plane.stop(settings.drain_timeout)

@@ -201,8 +201,9 @@ class GrpcioServer:
         for method in self._answers:
             self._answers[method] = forwarder.handler(method)
 
-    def stop_listening(self) -> None:
-        """Takes no new connections; those that there are stay, until they reach their age."""
+    async def give_way(self) -> None:
+        """Takes no new connections, for a successor listens; those that there are stay, until they reach their age."""
+        await self._place.until_empty()
         self._place.stop_listening()
 
     async def refuse_new(self) -> None:

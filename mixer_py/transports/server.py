@@ -21,8 +21,11 @@ class Server(Protocol):
     def forward(self, forwarder: Forwarder) -> None:
         """Lets another process answer every unary call that is not being answered yet."""
 
-    def stop_listening(self) -> None:
-        """Takes no new connections; those that there are stay until they have a reason to end."""
+    async def give_way(self) -> None:
+        """Takes no new connections, for a successor listens; who was about to connect here is let in before.
+
+        The connections that there are stay until they have a reason to end.
+        """
 
     async def refuse_new(self) -> None:
         """Tells health checkers that this listener is going away."""

@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import os
+import signal
+
 import pytest
 from envoy.service.ratelimit.v3 import rls_pb2
 
 from tests.end_to_end.conftest import settings
 from tests.parts.callers import Callers, limit_request
 from tests.parts.grpc_client import check_request, connect
-from tests.parts.mixer_process import Mixer, eventually
+from tests.parts.mixer_process import Mixer, eventually, is_running
+from tests.parts.raw_grpc import dial
+from tests.parts.raw_grpc import message as framed
 from tests.parts.rows_sent import message
 
 pytestmark = pytest.mark.chdb
 
 OF = "FROM requests WHERE request_id ="
+CHECK = "/envoy.service.auth.v3.Authorization/Check"
 RULES = 3000
 MANY_RULES = "".join(f'\nrule_{number} if input.parsed_path[0] == "path-{number}-of-many"\n' for number in range(RULES))
 
@@ -55,6 +61,38 @@ def test_a_large_revision_is_built_in_fresh_workers_that_take_over(make_mixer, t
         assert client.limit(limit_request("acme")).overall_code == over
         status = client.limit(limit_request("busy")).statuses[0]
     assert 1_000_000 - status.limit_remaining == callers.charged + 1
+
+
+@pytest.mark.parametrize(
+    ("transport", "unix"),
+    [
+        pytest.param("grpcio", False, id="port"),
+        pytest.param("grpcio", True, id="unix-socket"),
+        pytest.param("envoy", False, id="envoy-on-a-port", marks=pytest.mark.envoy),
+        pytest.param("envoy", True, id="envoy-on-a-unix-socket", marks=pytest.mark.envoy),
+    ],
+)
+def test_there_is_no_moment_at_which_it_cannot_be_connected_to(make_mixer, tmp_path, transport, unix):
+    """Neither for who connected before a takeover and speaks after it, nor when a worker ends that was succeeded twice.
+
+    File systems give the number of a socket that was removed to the next one, so the first worker's and the third's
+    may have the same.
+    """
+    mixer: Mixer = make_mixer(policy("0"))
+    address = f"unix://{tmp_path}/s" if unix else mixer.address
+    mixer.configure(settings(mixer.folder, server={"listeners": [{"address": address, "transport": transport}]}))
+    mixer.start()
+    first = mixer.worker()
+    early = dial(address)
+    mixer.reload(lambda: mixer.write("policy/policy.rego", policy("1")))
+    early.greet()
+    assert early.call(CHECK, framed(check_request().SerializeToString())).status == 0
+    early.close()
+    mixer.reload(lambda: mixer.write("policy/policy.rego", policy("2")))
+    os.kill(first, signal.SIGTERM)  # as it is ended when its connections have reached their age
+    eventually(lambda: not is_running(first), "the end of the first worker")
+    with connect(address) as client:
+        assert client.check(check_request()).ok_response.headers[0].header.value == "2"
 
 
 def test_a_large_revision_with_a_fault_leaves_the_worker_in_place(make_mixer):

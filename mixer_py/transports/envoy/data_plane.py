@@ -72,6 +72,7 @@ class DataPlaneListeners:
         """
         self._host = host
         self._sharers = sharers
+        self._places: list[Place] = []
 
     async def start(self) -> None:
         """Lets traffic in.
@@ -86,17 +87,27 @@ class DataPlaneListeners:
                 raise ProcessError(f"the data plane's listener {listener['name']} does not start: {error}") from error
             address = listener.get("address", {}).get("socket_address", {})
             if address.get("port_value"):
-                Place(f"{address['address']}:{address['port_value']}", self._sharers).publish()
+                place = Place(f"{address['address']}:{address['port_value']}", self._sharers)
+                place.publish()
+                self._places.append(place)
 
-    def stop_listening(self) -> None:
-        """Takes no new connections, and lets those that there are end: each with its next answer, idle ones at once."""
+    async def give_way(self) -> None:
+        """Takes no new connections, for a successor listens; who was about to connect here is let in before.
+
+        Those that there are end with their next answers, idle ones a while later.
+        """
+        await asyncio.gather(*(place.until_empty() for place in self._places))
+        self._stop_listening()
+        await self._host.hurry_later()
+
+    def _stop_listening(self) -> None:
         for listener in self._host.data_plane:
             self._host.remove(listener["name"])
-        self._host.hurry()
 
     async def stop(self, grace: float) -> None:
         """Lets requests in flight and their connections end for up to `grace` seconds, and what is logged be sent."""
-        self.stop_listening()
+        self._stop_listening()
+        self._host.hurry()
         loop = asyncio.get_running_loop()
         end = loop.time() + grace
         while await self._is_busy() and loop.time() < end:  # noqa: ASYNC110 (Envoy does not tell by itself)

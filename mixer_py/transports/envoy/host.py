@@ -27,6 +27,8 @@ _START_SECONDS: Final = 60.0
 _PAUSE_SECONDS: Final = 0.02
 _ASK_SECONDS: Final = 10.0
 _LOOK_SECONDS: Final = 1.0
+_SPEAK_SECONDS: Final = 20.0
+"""How long gRPC lets an attempt to connect take, and so who has connected may stay silent."""
 _REFUSED: Final = "http.(calls|inside).adaptive_concurrency.gradient_controller.rq_blocked"
 """Calls of all listeners that Envoy has refused by itself (`resources`)."""
 
@@ -104,6 +106,15 @@ class EnvoyHost:
     def hurry(self) -> None:
         """Asks the clients of idle connections to go, too."""
         self.files.write_hurry(now=True)
+
+    async def hurry_later(self) -> None:
+        """The same once everybody has had the time to speak who was accepted last.
+
+        To Envoy a connection that has not spoken yet is idle, and it closes it without the word that lets a client of
+        gRPC connect anew: to that client the address has failed.
+        """
+        await asyncio.sleep(_SPEAK_SECONDS)
+        self.hurry()
 
     def tell_refused(self, count: Callable[[int], None]) -> None:
         """From now on tells every second how many calls Envoy has refused by itself since it told last."""

@@ -116,15 +116,15 @@ class EnvoyServer:
         """Lets another process answer every unary call that is not being answered yet."""
         self._answering.forward(forwarder)
 
-    def stop_listening(self) -> None:
-        """Takes no new connections, and asks the clients of those that there are to connect anew.
+    async def give_way(self) -> None:
+        """Takes no new connections, for a successor listens, and asks the clients of those that there are to go.
 
         Not within one process: what the data plane has in hand asks here to its end.
         """
-        if self._internal:
-            return
-        self._host.remove(self._name)
-        self._host.hurry()
+        if self._place is not None:
+            await self._place.until_empty()
+            self._host.remove(self._name)
+            await self._host.hurry_later()
 
     async def refuse_new(self) -> None:
         """Tells health checkers that this listener is going away."""
@@ -141,7 +141,9 @@ class EnvoyServer:
 
         Envoy stays until this process ends, so what has not ended by then ends with it.
         """
-        self.stop_listening()
+        if not self._internal:
+            self._host.remove(self._name)
+            self._host.hurry()
         loop = asyncio.get_running_loop()
         end = loop.time() + grace
         while await self._is_busy() and loop.time() < end:  # noqa: ASYNC110 (Envoy does not tell by itself)
