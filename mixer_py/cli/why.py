@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any
 from mixer_py.cli.options import add_configuration, add_format, load_configuration
 from mixer_py.cli.output import print_json, print_line, printable
 from mixer_py.cli.rows import rows_of
+from mixer_py.policy.reference import join
+from mixer_py.telemetry.json_places import segments_of
 
 if TYPE_CHECKING:
     from mixer_py.queries.why import Chapter, Row
@@ -27,6 +29,13 @@ _STORED = {
     "response": "response_headers", "trailer": "response_trailers",
 }  # fmt: skip
 """Columns of what clients and services send that are stored only as configured."""
+_TIMES = (
+    ("", "time_to_last_rx_byte", "the request had come"),
+    ("time_to_first_upstream_tx_byte", "time_to_last_upstream_tx_byte", "it was sent upstream"),
+    ("time_to_first_upstream_rx_byte", "time_to_last_upstream_rx_byte", "the response came from upstream"),
+    ("time_to_first_downstream_tx_byte", "time_to_last_downstream_tx_byte", "the response was sent"),
+)
+"""Columns of the chain of times: the first and the last byte, and of what."""
 _READ_LINES = 25
 """Places of the input that a person is shown."""
 
@@ -153,6 +162,10 @@ def _outcome(request: Row) -> Iterator[tuple[str, str]]:
     if request["response_grpc_status"]:
         yield "grpc", _words(request, "status {response_grpc_status} {response_grpc_message}")
     yield "took", f"{int(request['response_duration']) / 1000:.1f} ms from the first byte received to the last one sent"
+    for first, last, what in _TIMES:
+        times = [int(request[name]) / 1000 for name in (first, last) if name and request[name] is not None]
+        if times:
+            yield "", f"{' to '.join(dict.fromkeys(f'{one:.1f}' for one in times))} ms: {what}"
     upstream = request["upstream_cluster"] or "none was asked"
     failure = request["upstream_transport_failure_reason"]
     yield "upstream", f"{upstream}{f': {failure}' if failure else ''}"
@@ -168,24 +181,50 @@ def _decision(decision: Row) -> Iterator[tuple[str, str]]:
         yield "candidate", f"{decision['shadow_verdict']}{by} (revision {revision})"
         if decision["shadow_reasons"]:
             yield "", str(decision["shadow_reasons"])
-    given = list(_places(_parsed(decision["input"])))
-    for number, line in enumerate(given[:_READ_LINES]):
-        yield "" if number else "input", line
-    if len(given) > _READ_LINES:
-        yield "", f"… {len(given) - _READ_LINES} more, which --format json tells"
+    yield from _given(decision)
 
 
-def _places(value: object, path: str = "input") -> Iterator[str]:
-    """Every value of a document with its path."""
+def _given(decision: Row) -> Iterator[tuple[str, str]]:
+    """What of its input could change the decision, be it there or not; else all of the input."""
+    places = list(_places(_parsed(decision["input"])))
+    reads = [one for one in str(decision["reads"]).split("; ") if one]
+    if not places:
+        lines = [("reads", one) for one in reads]
+    elif reads == ["input"] or not reads:
+        lines = [("input", f"{place}: {value}") for place, value in places]
+    else:
+        erased = [join("input", segments_of(path)) for path in str(decision["erased"]).split("; ") if path]
+        lines = [("read", line) for one in reads for line in _read(one, places, erased)]
+    for number, (kind, line) in enumerate(lines[:_READ_LINES]):
+        yield "" if number else kind, line
+    if len(lines) > _READ_LINES:
+        yield "", f"… {len(lines) - _READ_LINES} more, which --format json tells"
+
+
+def _read(reference: str, places: Sequence[tuple[str, str]], erased: Sequence[str]) -> Iterator[str]:
+    """The values at and below a reference of the input."""
+    found = [f"{place}: {value}" for place, value in places if _holds(reference, place)]
+    if not found:
+        left_out = any(_holds(reference, path) or _holds(path, reference) for path in erased)
+        found = [f"{reference}: {'left out here (see erased)' if left_out else 'not there'}"]
+    yield from found
+
+
+def _holds(reference: str, place: str) -> bool:
+    """Whether a place is what a reference names, or within it."""
+    return place.startswith(reference) and place[len(reference) :][:1] in {"", ".", "["}
+
+
+def _places(value: object, path: str = "input") -> Iterator[tuple[str, str]]:
+    """The reference of every value of a document, and the value."""
     if isinstance(value, dict) and value:
         for name, below in value.items():
-            key = f".{name}" if str(name).isidentifier() else f"[{json.dumps(name, ensure_ascii=False)}]"
-            yield from _places(below, path + key)
+            yield from _places(below, join(path, (str(name),)))
     elif isinstance(value, list) and value:
         for index, below in enumerate(value):
             yield from _places(below, f"{path}[{index}]")
     elif value is not None and value not in ({}, []):
-        yield f"{path}: {json.dumps(value, ensure_ascii=False)}"
+        yield path, json.dumps(value, ensure_ascii=False)
 
 
 def _parsed(text: object) -> object:

@@ -62,6 +62,7 @@ class DecisionPoint:
         name: what metrics, metadata and rows call it: its name in `policy.decisions`, else its path.
         dry_run: its denials are only noted.
         tier: what evaluates when nothing stands in its way.
+        reads: references of the input that can change the decision, sorted; `input` alone where any can.
     """
 
     __slots__ = (
@@ -76,6 +77,7 @@ class DecisionPoint:
         "dry_run",
         "name",
         "path",
+        "reads",
         "tier",
     )
 
@@ -105,6 +107,7 @@ class DecisionPoint:
         self._engine = engine
         self._rule = reference(path)
         self._reads = reads = engine.reads(path)
+        self.reads = ("input",) if reads.input is None else tuple(sorted(join("input", path) for path in reads.input))
         self._build = inputs.build if reads.input is None else Projection(reads.input, inputs).build
         self._rvm = _RVM if reads.input is None else _RVM_PROJECTED
         self._known: dict[tuple[str, str], Ruling] = {}
@@ -172,14 +175,13 @@ class DecisionPoint:
         key = None
         if request is not None and reads.input is not None and reads.cacheable:
             key = readable_key(orjson.loads(self._build(request)))
-        names = None if reads.input is None else tuple(sorted(join("input", path) for path in reads.input))
+        names = None if reads.input is None else self.reads
         return Explanation(self.path, self.tier, names, reads.cacheable, self._cache is not None, reads.why, key)
 
     def describe(self) -> dict[str, object]:
         """What people should know of it, for `/policies`."""
         said = self.explain()
-        reads = ["input"] if said.reads is None else list(said.reads)
-        return {"tier": said.tier, "reads": reads, "cached": said.cached, "why": said.why}
+        return {"tier": said.tier, "reads": list(self.reads), "cached": said.cached, "why": said.why}
 
 
 class Refusal:
@@ -190,15 +192,17 @@ class Refusal:
         name: what metrics, metadata and rows call it.
         dry_run: its denials are only noted.
         tier: `none`.
+        reads: nothing.
     """
 
-    __slots__ = ("_ruling", "dry_run", "name", "path", "tier")
+    __slots__ = ("_ruling", "dry_run", "name", "path", "reads", "tier")
 
     def __init__(self, path: str, reason: str, *, dry_run: bool, name: str = "") -> None:
         self.path = path
         self.name = name or path
         self.dry_run = dry_run
         self.tier = "none"
+        self.reads: tuple[str, ...] = ()
         self._ruling = Ruling(Decision(allowed=False, plain=True, reasons=(reason,)), self.tier, BYPASS)
 
     async def decide(self, request: CheckRequest) -> Ruling:  # noqa: ARG002 (whatever is asked)

@@ -45,6 +45,7 @@ class Unparsable:
         name: as that of any request without a decision.
         dry_run: False.
         tier: `none`.
+        reads: nothing.
     """
 
     __slots__ = ("_error",)
@@ -52,6 +53,7 @@ class Unparsable:
     name = UNSELECTED
     dry_run = False
     tier = "none"
+    reads: tuple[str, ...] = ()
 
     def __init__(self, error: RequestParseError) -> None:
         self._error = error

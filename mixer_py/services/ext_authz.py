@@ -28,6 +28,8 @@ from mixer_py.telemetry.decision_record import DecisionRecord
 
 METHOD = "/envoy.service.auth.v3.Authorization/Check"
 FORBIDDEN = 403
+_MOST_READS = 100
+"""References of the input that a row lists."""
 _MOST_MADE = 10_000
 """Answers that are held, to decisions that may come again."""
 LOG_IS_FULL = "the decision log is full"
@@ -122,6 +124,7 @@ class AuthorizationService:
             for verdict in self._durations
         ]
         self._counters: dict[tuple[str, str, str, str], Counter] = {one: self._checks.labels(*one) for one in labels}
+        self._reads: dict[Point, str] = {point: _reads_of(point) for point in authorization.policy.points}
         self._made: dict[tuple[Point, int], tuple[Decision, Answer]] = {}
         self._authorization = authorization
 
@@ -174,8 +177,8 @@ class AuthorizationService:
             record = DecisionRecord(
                 request, started, duration, verdict.name, decision_id, verdict.decision, verdict.rule,
                 reasons, fault, verdict.revision, status, tier, cache, point.dry_run, said,
-                point.path, bundle_revision=authorization.bundle_revision, quota_name=quota.name,
-                quota_code=quota.code, quota_remaining=quota.remaining,
+                point.path, reads=self._reads.get(point, ""), bundle_revision=authorization.bundle_revision,
+                quota_name=quota.name, quota_code=quota.code, quota_remaining=quota.remaining,
             )  # fmt: skip
         self._remember(message, point.name, "allow" if quota.code else verdict.name, record)
         if fails and failure is not None:
@@ -217,6 +220,11 @@ class AuthorizationService:
             counter = self._counters[labels] = self._checks.labels(*labels)
         counter.add()
         self._durations[labels[1]].observe(duration)
+
+
+def _reads_of(point: Point) -> str:
+    """What of the input can change a decision, as its rows say it."""
+    return "; ".join(point.reads if len(point.reads) <= _MOST_READS else ("input",))
 
 
 def _decided(authorization: Authorization, point: Point, decision: Decision) -> Answer:

@@ -10,7 +10,8 @@ from __future__ import annotations
 from typing import Final
 
 from mixer_py.telemetry.column import Column, TableOfColumns
-from mixer_py.telemetry.columns import DECISIONS, REQUESTS, TABLES
+from mixer_py.telemetry.columns import REQUESTS, TABLES
+from mixer_py.telemetry.decision_columns import DECISIONS
 from mixer_py.telemetry.layout import LOCAL, Layout
 from mixer_py.telemetry.rollups import ROLLUPS, Measure, Rollup
 

@@ -21,7 +21,7 @@ import structlog
 from mixer_py.attributes.bag import READERS
 from mixer_py.instruments import Clock, Registry
 from mixer_py.telemetry.booking import LOG_FULL, MALFORMED, POLICY, QUEUE_FULL, SAMPLED, SHUTDOWN
-from mixer_py.telemetry.columns import DECISIONS
+from mixer_py.telemetry.decision_columns import DECISIONS
 from mixer_py.telemetry.decision_log_settings import DecisionLogSettings
 from mixer_py.telemetry.decision_record import DecisionRecord, Kept
 from mixer_py.telemetry.row_masking import RowMask, Step
@@ -310,6 +310,7 @@ _READERS: dict[str, Callable[[DecisionRecord], Any]] = {
     "quota_code": lambda record: record.quota_code,
     "quota_remaining": lambda record: record.quota_remaining,
     "tier": lambda record: record.tier,
+    "reads": lambda record: record.reads,
     "cache": lambda record: record.cache,
     "dry_run": lambda record: record.dry_run,
     "duration_us": lambda record: record.duration * 1e6,

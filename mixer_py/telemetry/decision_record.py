@@ -51,6 +51,7 @@ class DecisionRecord:
         result: what the policy said, for `system.log`; None when it said nothing.
         path: of the decision, for `system.log`.
         shadow: what the candidate said.
+        reads: references of the input that can change the decision, joined by `; `; empty when no policy was asked.
         bundle_revision: what the manifests of the policy's bundles call it.
         quota_name: the quota that decided, or had the least left; empty when none was charged.
         quota_code: `OK`, `OVER_LIMIT`, `SHADOW_OVER_LIMIT` or `ERROR`; empty when none was charged.
@@ -74,6 +75,7 @@ class DecisionRecord:
     result: object = None
     path: str = ""
     shadow: ShadowOutcome = NO_SHADOW
+    reads: str = ""
     bundle_revision: str = ""
     quota_name: str = ""
     quota_code: str = ""

@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from typing import Final
 
 from mixer_py.telemetry.column import TableOfColumns
-from mixer_py.telemetry.columns import DECISIONS, REQUESTS
+from mixer_py.telemetry.columns import REQUESTS
+from mixer_py.telemetry.decision_columns import DECISIONS
 
 QUANTILES: Final = (0.5, 0.9, 0.95, 0.99, 0.999)
 """What the states of durations can be asked for: `quantilesTDigestMerge(…)(column)`."""

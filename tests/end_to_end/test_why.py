@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import Any
 
 import pytest
@@ -73,7 +74,8 @@ def test_a_request_that_was_denied(mixer, envoy):
     assert ("verdict", "deny, by data.envoy.authz.allow") in lines
     assert ("flag", "UAEX: denied by the external authorization service") in lines
     assert ("outcome", "403, ext_authz_denied") in lines
-    assert ("input", 'input.attributes.request.http.method: "GET"') in lines
+    read = [text for kind, text in lines if kind == "read"]
+    assert read == ['input.attributes.request.http.headers["x-tenant"]: not there']  # what it read, and nothing else
     (chapter,) = document(mixer, request_id)["requests"]
     assert chapter["joined_by"] == "decision_id"
     assert chapter["disagreements"] == []
@@ -89,6 +91,7 @@ def test_a_request_over_a_limit(mixer, envoy):
     assert ("verdict", "allow, by data.envoy.authz.allow") in lines
     assert ("limit", "mesh/tenant=umbrella/service, OVER_LIMIT, 0 left") in lines
     assert ("flag", "RL: over a rate limit") in lines
+    assert ("read", 'input.attributes.request.http.headers["x-tenant"]: "umbrella"') in lines
 
 
 def test_a_request_whose_upstream_failed(mixer, envoy):
@@ -97,6 +100,18 @@ def test_a_request_whose_upstream_failed(mixer, envoy):
     assert kinds["outcome"].startswith("503, upstream_reset_before_response_started")
     assert kinds["flag"] == "UC: the upstream ended the connection"
     assert kinds["upstream"].startswith("reviews")
+
+
+def test_the_chain_of_times(mixer, envoy):
+    request_id = reported(mixer, envoy.request("/reviews/7", headers=[("x-tenant", "timed")]))
+    took = [text for kind, text in told(mixer, request_id) if kind == "took"]
+    assert re.fullmatch(r"[\d.]+ ms from the first byte received to the last one sent", took[0])
+    chain = [re.fullmatch(r"([\d.]+)(?: to ([\d.]+))? ms: (.*)", line) for line in took[1:]]
+    assert [one[3] for one in chain if one] == [
+        "the request had come", "it was sent upstream", "the response came from upstream", "the response was sent"
+    ]  # fmt: skip
+    begins = [float(one[1]) for one in chain if one]
+    assert begins == sorted(begins)
 
 
 def test_a_decision_without_a_log_entry(mixer):

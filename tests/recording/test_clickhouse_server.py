@@ -15,7 +15,7 @@ from mixer_py.demo.processes import Ports
 from mixer_py.errors import NotRunningError, QueryFailedError, SinkError
 from mixer_py.instruments import Registry, SystemClock
 from mixer_py.queries.reader import ServerReader
-from mixer_py.telemetry.columns import DECISIONS
+from mixer_py.telemetry.decision_columns import DECISIONS
 from mixer_py.telemetry.layout import Layout
 from mixer_py.telemetry.recorder import Recorder
 from mixer_py.telemetry.settings import QueueSettings, ServerTarget

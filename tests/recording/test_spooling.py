@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 
 from mixer_py.errors import SinkError
 from mixer_py.instruments import Registry, SystemClock
-from mixer_py.telemetry.columns import DECISIONS, TABLES
+from mixer_py.telemetry.columns import TABLES
+from mixer_py.telemetry.decision_columns import DECISIONS
 from mixer_py.telemetry.recorder import Recorder
 from mixer_py.telemetry.settings import QueueSettings
 from mixer_py.telemetry.spool.spool import Spool, SpoolFolder

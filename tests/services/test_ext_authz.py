@@ -43,6 +43,7 @@ class Oracle:
 
     path = name = "envoy/authz/allow"
     tier = "interpreter"
+    reads = ()
 
     def __init__(self, answer: Decision | Exception, *, dry_run: bool = False) -> None:
         self.answer = answer

@@ -19,6 +19,7 @@ class Oracle:
 
     path = name = "envoy/authz/allow"
     tier = "interpreter"
+    reads = ()
 
     def __init__(self, answer: Decision | Exception, *, dry_run: bool) -> None:
         self.answer = answer

@@ -13,7 +13,7 @@ from typing import Any
 import pyarrow as pa
 
 from mixer_py.runtime.child import Child, ChildProgram
-from mixer_py.telemetry.columns import DECISIONS
+from mixer_py.telemetry.decision_columns import DECISIONS
 from mixer_py.telemetry.store import QueryLimits, StoreClient
 
 PATIENCE = 60.0

@@ -14,7 +14,8 @@ from mixer_py.telemetry.access_log.requests import RequestSlice
 from mixer_py.telemetry.access_log.streams import ANONYMOUS
 from mixer_py.telemetry.attribute_columns import ELSEWHERE, SAME
 from mixer_py.telemetry.column import Derived, Metadata, Named, NamedClaims, NamedHeader, NamedParameters
-from mixer_py.telemetry.columns import CONNECTIONS, DECISIONS, REQUESTS, TABLES
+from mixer_py.telemetry.columns import CONNECTIONS, REQUESTS, TABLES
+from mixer_py.telemetry.decision_columns import DECISIONS
 
 # Columns that no attribute stands behind: the contract's own (DESIGN 3.5), and Envoy's.
 OWN = {
@@ -22,7 +23,7 @@ OWN = {
     "quota_code", "quota_remaining", "limit_name", "limit_code", "limit_remaining", "reporter", "response_flags",
     "response_code_details", "upstream_cluster", "upstream_transport_failure_reason", "route_name",
     "protocol_version", "source_port", "error", "http_status", "tier", "cache", "dry_run", "duration_us",
-    "shadow_verdict", "shadow_rule", "shadow_reasons", "shadow_revision", "bundle_revision", "input", "masked",
+    "shadow_verdict", "shadow_rule", "shadow_reasons", "shadow_revision", "bundle_revision", "input", "masked", "reads",
     "erased", "connection_termination_details", "request_messages", "response_messages", "request_headers_bytes",
     "response_headers_bytes", "response_trailers", "upstream_ip", "upstream_request_attempt_count",
     "upstream_wire_bytes_sent", "upstream_wire_bytes_received", "downstream_transport_failure_reason",

@@ -12,7 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mixer_py.telemetry.column import Kind
-from mixer_py.telemetry.columns import CONNECTIONS, DECISIONS, REQUESTS, TABLES
+from mixer_py.telemetry.columns import CONNECTIONS, REQUESTS, TABLES
+from mixer_py.telemetry.decision_columns import DECISIONS
 from mixer_py.telemetry.empty_columns import without_empty
 
 KINDS = {column.kind.clickhouse: column.kind for table in TABLES.values() for column in table.columns}

@@ -4,7 +4,8 @@ import pyarrow as pa
 import pytest
 
 from mixer_py.errors import SinkError
-from mixer_py.telemetry.columns import CONNECTIONS, DECISIONS, REQUESTS
+from mixer_py.telemetry.columns import CONNECTIONS, REQUESTS
+from mixer_py.telemetry.decision_columns import DECISIONS
 from mixer_py.telemetry.validation import EARLIEST, check
 
 
