@@ -35,7 +35,7 @@ from mixer_py.runtime.control import ControlChannel, Message, die_with_parent, r
 from mixer_py.runtime.envoy_listening import envoy_server, let_traffic_in
 from mixer_py.runtime.garbage import settle
 from mixer_py.runtime.health import watch_health
-from mixer_py.runtime.leaving import give_way
+from mixer_py.runtime.leaving import drain, give_way
 from mixer_py.runtime.logs import configure_logs
 from mixer_py.runtime.orders import TlsOrder, WorkerOrder, read_private, write_private
 from mixer_py.runtime.rooms import UNARY, Rooms
@@ -347,15 +347,7 @@ class Worker:
         self._drained = True
         if self._giving_way is not None:
             self._giving_way.cancel()
-        settings = self._configuration.server
-        if self._data_plane is not None:  # first, for its requests ask those that stop next
-            await self._data_plane.stop(settings.drain_timeout)
-        for server in self._servers:
-            await server.refuse_new()
-        if self._rooms is not None:
-            streams = asyncio.create_task(self._rooms.drain_streams(settings.drain_timeout))
-            await asyncio.gather(streams, *(server.stop(settings.drain_timeout) for server in self._servers))
-            await self._rooms.close(settings.flush_timeout)
+        await drain(self._servers, self._data_plane, self._rooms, self._configuration.server)
         if self._forwarder is not None:
             await self._forwarder.close(0.0)
 

@@ -225,9 +225,11 @@ class GrpcioServer:
         if self._looking is not None:
             self._looking.cancel()
         if not self._broken:  # else it raises once more what has ended it
+            loop = asyncio.get_running_loop()
+            end = loop.time() + grace
             await self._admission.all_in(min(grace, _LET_IN_SECONDS))
             await self._untaken.look()
-            await self._server.stop(grace)
+            await self._server.stop(max(end - loop.time(), 0.0))
         self._place.leave()
 
     async def _set_health(self, names: Iterable[str], *, serving: bool) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import stat
 import threading
 from pathlib import Path
@@ -16,6 +17,7 @@ from mixer_py.demo.processes import Ports
 from tests.end_to_end.conftest import settings
 from tests.parts.inside import Inside
 from tests.parts.mixer_process import command_line, eventually, sockets_of
+from tests.parts.raw_grpc import raw
 from tests.parts.upstream import Upstream
 
 pytestmark = [pytest.mark.envoy, pytest.mark.chdb]
@@ -145,3 +147,24 @@ def test_when_a_worker_is_killed_the_other_carries_on_and_sigterm_lets_requests_
     slow.join()
     assert answers == [200], "what was in flight is answered"
     assert mixer.running.wait(60) == 0
+
+
+def test_sigterm_has_one_deadline_for_traffic_and_for_who_asks_mixer_from_outside(
+    make_mixer, ports: Ports, upstream: Upstream
+):
+    """A request that its service never answers and a check that never comes to its end both last to it, and beyond it
+    the supervisor kills, with whatever rows are left."""
+    mixer = make_mixer(POLICY)
+    inside = Inside(mixer, ports, upstream)
+    inside.write_bootstrap()
+    outside = {"address": mixer.address, "services": ["ext_authz"]}
+    server = {**inside.server, "drain_timeout": "10s", "flush_timeout": "2s"}
+    mixer.configure(settings(mixer.folder, server={**server, "listeners": [*server["listeners"], outside]}))
+    mixer.start(ready=False)
+    eventually(lambda: is_ready(mixer.admin), "an Envoy with mixer inside", _START_SECONDS)
+    with socket.create_connection(("127.0.0.1", inside.port)) as client, raw(mixer.address) as caller:
+        client.sendall(b"GET /never HTTP/1.1\r\nhost: reviews\r\n\r\n")
+        eventually(lambda: mixer.metric("mixer_checks_total") > 0, "the decision on a request that never ends")
+        caller.open("/envoy.service.auth.v3.Authorization/Check")
+        assert mixer.running.stop(seconds=120) == 0
+    assert "had to be killed" not in mixer.running.tail()

@@ -19,6 +19,10 @@ class _Echo(http.server.BaseHTTPRequestHandler):
             self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
             self.close_connection = True
             return
+        if self.path.startswith("/never"):
+            self.rfile.read(1)  # until who asked goes away
+            self.close_connection = True
+            return
         if self.path.startswith("/slow"):
             time.sleep(1)
         answer = {

@@ -7,6 +7,7 @@ before it ends. Not for: reading the file (`runtime/data_plane.py`), or what ans
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Mapping
 from typing import Any, Final
 
@@ -15,7 +16,6 @@ from mixer_py.transports.envoy.host import OWN, EnvoyHost
 from mixer_py.transports.envoy.resources import INTERNAL_STATISTICS, LISTENER, Resource
 from mixer_py.transports.places import Place
 
-_PAUSE_SECONDS: Final = 0.05
 _LOG_SECONDS: Final = 1.2
 """Envoy keeps log entries for up to a second before it sends them, unless it is told otherwise."""
 _CONNECTIONS: Final = r"listener\..*\.downstream_cx_active"
@@ -105,15 +105,11 @@ class DataPlaneListeners:
             self._host.remove(listener["name"])
 
     async def stop(self, grace: float) -> None:
-        """Lets requests in flight and their connections end for up to `grace` seconds, and what is logged be sent."""
+        """Lets requests in flight and their connections end, and what is logged be sent: `grace` seconds for both."""
         self._stop_listening()
         self._host.hurry()
-        loop = asyncio.get_running_loop()
-        end = loop.time() + grace
-        while await self._is_busy() and loop.time() < end:  # noqa: ASYNC110 (Envoy does not tell by itself)
-            await asyncio.sleep(_PAUSE_SECONDS)
-        await asyncio.sleep(_LOG_SECONDS)
-
-    async def _is_busy(self) -> bool:
-        numbers = await self._host.counts(_CONNECTIONS)
-        return any(count for name, count in numbers.items() if not name.startswith(_NOT_ITS))
+        logging = min(_LOG_SECONDS, grace / 2)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(grace - logging):
+                await self._host.until_none(_CONNECTIONS, _NOT_ITS)
+        await asyncio.sleep(logging)

@@ -61,14 +61,18 @@ class Handshakes:
         """Looks until it is cancelled."""
         while True:
             await asyncio.sleep(_LOOK_SECONDS)
-            try:
-                await self.look()
-            except ProcessError as error:
-                self._log.warning(
-                    "handshakes that failed are not counted now",
-                    way_out="nothing, when it passes; else see how busy this worker is",
-                    error=str(error),
-                )
+            await self.look_again()
+
+    async def look_again(self) -> None:
+        """Looks, and tells when Envoy does not answer."""
+        try:
+            await self.look()
+        except ProcessError as error:
+            self._log.warning(
+                "handshakes that failed are not counted now",
+                way_out="nothing, when it passes; else see how busy this worker is",
+                error=str(error),
+            )
 
     async def look(self) -> None:
         """Counts what has happened since the last look, and tells of it in one line.

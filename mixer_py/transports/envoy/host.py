@@ -146,6 +146,18 @@ class EnvoyHost:
         found = json.loads(await self._ask(f"/stats?format=json&filter={quote(f'^{pattern}$')}"))
         return {one["name"]: int(one.get("value", 0)) for one in found["stats"] if "name" in one}
 
+    async def until_none(self, pattern: str, others: tuple[str, ...] = ()) -> None:
+        """Returns when all those numbers are 0, but for those whose names begin as one of the others.
+
+        As long as Envoy does not tell, nobody knows.
+        """
+        while True:
+            with contextlib.suppress(ProcessError):
+                numbers = await self.counts(pattern)
+                if not any(number for name, number in numbers.items() if not name.startswith(others)):
+                    return
+            await asyncio.sleep(_PAUSE_SECONDS)
+
     def _write(self) -> int:
         self._version += 1
         self.files.write_listeners(list(self._listeners.values()), self._version)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Iterable, Sequence
 from typing import Final
 
@@ -144,17 +145,17 @@ class EnvoyServer:
         if not self._internal:
             self._host.remove(self._name)
             self._host.hurry()
-        loop = asyncio.get_running_loop()
-        end = loop.time() + grace
-        while await self._is_busy() and loop.time() < end:  # noqa: ASYNC110 (Envoy does not tell by itself)
-            await asyncio.sleep(_PAUSE_SECONDS)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(grace):
+                await self._until_idle()
         if self._place is not None:
             self._place.leave()
         if self._watching is not None and self._handshakes is not None:
             self._watching.cancel()
-            await self._handshakes.look()
+            await self._handshakes.look_again()
 
-    async def _is_busy(self) -> bool:
-        if self._answering.in_flight > 0:
-            return True
-        return not self._internal and await self._host.count(_CONNECTIONS) > 0
+    async def _until_idle(self) -> None:
+        while self._answering.in_flight > 0:  # noqa: ASYNC110 (it is counted at every call, and waited for once)
+            await asyncio.sleep(_PAUSE_SECONDS)
+        if not self._internal:  # a connection that is there may bring another call, and is counted until its answer
+            await self._host.until_none(_CONNECTIONS)
