@@ -1,7 +1,7 @@
 """Counters, gauges and histograms over a `Table`: families by label names, cells by label values.
 
 A cell is looked up once and kept by whoever counts; counting is then one addition. Cells are not locked: each
-is written by one thread.
+is written by one thread. Whoever counts a batch adds to the doubles of the table, from a cell's `first` on.
 """
 
 from __future__ import annotations
@@ -27,70 +27,62 @@ LATENCY_SECONDS = (
 class Counter:
     """A number that only grows."""
 
-    __slots__ = ("_index", "_values")
+    __slots__ = ("_values", "first")
 
     def __init__(self, table: Table, series: SeriesDeclaration) -> None:
         self._values = table.values
-        self._index = series.first
+        self.first = series.first
 
     def add(self, amount: float = 1.0) -> None:
         """Adds `amount`, which must not be negative."""
-        self._values[self._index] += amount
+        self._values[self.first] += amount
 
     @property
     def value(self) -> float:
         """What was counted in this process."""
-        return self._values[self._index]
+        return self._values[self.first]
 
 
 class Gauge:
     """A number that is what it is now."""
 
-    __slots__ = ("_index", "_values")
+    __slots__ = ("_values", "first")
 
     def __init__(self, table: Table, series: SeriesDeclaration) -> None:
         self._values = table.values
-        self._index = series.first
+        self.first = series.first
 
     def set(self, value: float) -> None:
         """Replaces the number."""
-        self._values[self._index] = value
+        self._values[self.first] = value
 
     @property
     def value(self) -> float:
         """The number as last set in this process."""
-        return self._values[self._index]
+        return self._values[self.first]
 
 
 class Histogram:
     """Counts by bucket, and a sum."""
 
-    __slots__ = ("_bounds", "_first", "_sum", "_values")
+    __slots__ = ("_bounds", "_sum", "_values", "first")
 
     def __init__(self, table: Table, series: SeriesDeclaration) -> None:
         self._values = table.values
         self._bounds = series.bounds
-        self._first = series.first
+        self.first = series.first
         self._sum = series.first + len(series.bounds) + 1
 
     def observe(self, value: float) -> None:
         """Counts one value; a bucket includes its upper bound."""
         values = self._values
-        values[self._first + bisect_left(self._bounds, value)] += 1.0
+        values[self.first + bisect_left(self._bounds, value)] += 1.0
         values[self._sum] += value
-
-    def add_to_bucket(self, bucket: int, count: float) -> None:
-        """Counts values of a batch whose place among the bounds, +Inf last, is known; `add_to_sum` goes with it."""
-        self._values[self._first + bucket] += count
-
-    def add_to_sum(self, total: float) -> None:
-        """Adds the sum of what `add_to_bucket` counted."""
-        self._values[self._sum] += total
 
     @property
     def count(self) -> float:
         """How many values were counted in this process."""
-        return sum(self._values[self._first : self._sum])
+        return sum(self._values[self.first : self._sum])
 
     @property
     def sum(self) -> float:

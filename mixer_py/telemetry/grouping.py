@@ -6,7 +6,6 @@ Not for: what is done with a group (`label_sets.py`, `user_metrics.py`).
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -15,7 +14,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from mixer_py.instruments import Histogram
+from mixer_py.instruments import Table
 
 _LARGEST_CODE: Final = 2**62
 
@@ -33,11 +32,16 @@ class Alike:
         columns: their names.
         groups: for each row the number of its group.
         count: how many groups there are.
+        keys: for each group a number that stands for the same values of these columns as long as `era` is the same
+            object; -1 where it has none.
+        era: of the keys.
     """
 
-    columns: AbstractSet[str]
+    columns: frozenset[str]
     groups: Groups
     count: int
+    keys: Groups
+    era: object
 
 
 def encoded(column: pa.Array) -> pa.DictionaryArray:
@@ -101,15 +105,14 @@ def _renumbered(code: Groups) -> Groups:
     return pc.dictionary_encode(pa.array(code)).indices.to_numpy().astype(np.int64)  # type: ignore[no-any-return]
 
 
-def observe(cells: Sequence[Histogram], groups: Groups, values: Numbers, bounds: tuple[float, ...]) -> None:
-    """Counts each value into the histogram of its group."""
-    width = len(bounds) + 1
+def add(table: Table, places: Groups, amounts: Numbers | float) -> None:
+    """Adds each amount to the double at its place; several may have one place."""
+    # The view ends with the call: as long as there is one, a table in private memory cannot grow.
+    np.add.at(np.asarray(table.values), places, amounts)
+
+
+def observe(table: Table, places: Groups, values: Numbers, bounds: tuple[float, ...]) -> None:
+    """Counts each value into the histogram whose doubles begin at its place."""
     # side="left": a bucket includes its upper bound.
-    slots = groups * width + np.searchsorted(bounds, values, side="left")
-    counts = np.bincount(slots, minlength=len(cells) * width)
-    filled = np.flatnonzero(counts)  # a group of few rows leaves most of its buckets empty
-    buckets = (each.tolist() for each in (*np.divmod(filled, width), counts[filled]))
-    for group, bucket, count in zip(*buckets, strict=True):
-        cells[group].add_to_bucket(bucket, count)
-    for cell, total in zip(cells, np.bincount(groups, weights=values, minlength=len(cells)).tolist(), strict=True):
-        cell.add_to_sum(total)
+    add(table, places + np.searchsorted(bounds, values, side="left"), 1.0)
+    add(table, places + (len(bounds) + 1), values)

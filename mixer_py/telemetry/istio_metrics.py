@@ -7,28 +7,52 @@ Not for: mixer's own metrics, or the labels' values (`label_sets.py`).
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import Final, NamedTuple
+from typing import Final, Generic
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from mixer_py.instruments import Counter, Family, Histogram, Registry
-from mixer_py.telemetry.grouping import Alike, Groups, Numbers, observe
+from mixer_py.instruments import Cell, Counter, Family, Histogram, Registry, Table
+from mixer_py.telemetry.grouping import Alike, Groups, Numbers, add, observe
 from mixer_py.telemetry.istio_names import BUCKETS, DURATION, HTTP_ONLY, REQUEST_BYTES, RESPONSE_BYTES
 from mixer_py.telemetry.label_sets import LabelSets, Texts
 from mixer_py.telemetry.settings import PrometheusSettings
 
 _TCP: Final = {"request_protocol": "tcp"}
+_NOT_KNOWN: Final = -1
 
 
-class _Cells(NamedTuple):
-    """The series of one set of labels of finished requests."""
+class _Series(Generic[Cell]):
+    """A family, and where the doubles of each set of labels begin."""
 
-    requests: Counter
-    measured: tuple[Histogram, ...]
+    def __init__(self, family: Family[Cell], labels: LabelSets) -> None:
+        self._family: Family[Cell] = family
+        self._labels = labels
+        self._texts: list[Texts] = []
+        self._first: Groups = np.zeros(0, np.int64)
+
+    def places(self, sets: Groups) -> Groups:
+        """For each row, of which the number of its set of labels is known, where its series begins."""
+        texts = self._labels.texts
+        if self._texts is not texts:
+            self._texts, self._first = texts, np.zeros(0, np.int64)
+        if len(texts) > len(self._first):
+            more = np.full(len(texts), _NOT_KNOWN, np.int64)  # twice the room, so that it seldom grows
+            self._first = np.concatenate((self._first, more))
+        places = self._first[sets]
+        unknown = places < 0
+        if not unknown.any():
+            return places
+        passing = []
+        for number in np.unique(sets[unknown]).tolist():
+            self._first[number] = self._family.labels(*texts[number]).first
+            if not self._family.holds(texts[number]):  # it is counted elsewhere, each time anew
+                passing.append(number)
+        places = self._first[sets]
+        self._first[passing] = _NOT_KNOWN
+        return places
 
 
 class IstioMetrics:
@@ -43,7 +67,8 @@ class IstioMetrics:
         """
         settings = settings or PrometheusSettings()
         self._settings, self._registry = settings, registry
-        self._labels = LabelSets(settings.drop_labels)
+        most = settings.max_label_sets
+        self._labels = LabelSets(settings.drop_labels, most=most)
         self._requests = self._counter("istio_requests_total", "Requests, by Istio's labels.", self._labels)
         self._asked = self._counter("istio_request_messages_total", "Messages of gRPC from clients.", self._labels)
         self._answered = self._counter("istio_response_messages_total", "Messages of gRPC to clients.", self._labels)
@@ -53,13 +78,12 @@ class IstioMetrics:
             buckets.istio_request_bytes or BUCKETS,
             buckets.istio_response_bytes or BUCKETS,
         )
-        self._histograms = (
+        self._measured = (
             self._histogram(DURATION, "Duration of requests in milliseconds.", self._bounds[0]),
             self._histogram(REQUEST_BYTES, "Bytes of requests on the wire.", self._bounds[1]),
             self._histogram(RESPONSE_BYTES, "Bytes of responses on the wire.", self._bounds[2]),
         )
-        self._cells: dict[Texts, _Cells] = {}  # of label sets with series of their own, which are bounded
-        tcp = self._tcp_labels = LabelSets({*settings.drop_labels, *HTTP_ONLY}, _TCP)
+        tcp = self._tcp_labels = LabelSets({*settings.drop_labels, *HTTP_ONLY}, _TCP, most)
         self._sent = self._counter("istio_tcp_sent_bytes_total", "Bytes sent to clients over TCP.", tcp)
         self._received = self._counter("istio_tcp_received_bytes_total", "Bytes received from clients over TCP.", tcp)
         self._opened = self._counter("istio_tcp_connections_opened_total", "TCP connections opened.", tcp)
@@ -80,21 +104,17 @@ class IstioMetrics:
         """
         if not rows.num_rows:
             return
-        groups, sets = self._labels.grouped(rows, alike)
-        cells = [self._cells_of(labels) for labels in sets]
-        for cell, amount in zip(cells, _counts(groups, len(sets)), strict=True):
-            cell.requests.add(amount)
+        sets, table = self._labels.of(rows, alike), self._registry.table
+        add(table, self._requests.places(sets), 1.0)
+        for series, column in ((self._asked, "request_messages"), (self._answered, "response_messages")):
+            _add(table, series, sets, _numbers(rows, column))
         measured = (
             _numbers(rows, "response_duration") / 1000.0,  # microseconds
             _numbers(rows, "request_total_size"),
             _numbers(rows, "response_total_size"),
         )
-        for family, column in ((self._asked, "request_messages"), (self._answered, "response_messages")):
-            amounts = _numbers(rows, column)
-            if amounts.any():
-                _add(family, sets, np.bincount(groups, weights=amounts, minlength=len(sets)).tolist())
-        for place, (values, bounds) in enumerate(zip(measured, self._bounds, strict=True)):
-            observe([cell.measured[place] for cell in cells], groups, values, bounds)
+        for histogram, values, bounds in zip(self._measured, measured, self._bounds, strict=True):
+            observe(table, histogram.places(sets), values, bounds)
 
     def count_connections(self, rows: pa.RecordBatch, opened: npt.NDArray[np.bool_]) -> None:
         """Counts what each report about a TCP connection adds.
@@ -105,45 +125,31 @@ class IstioMetrics:
         """
         if not rows.num_rows:
             return
-        groups, sets = self._tcp_labels.grouped(rows)
+        sets, table = self._tcp_labels.of(rows), self._registry.table
         closed = pc.equal(rows.column("connection_event"), "close").to_numpy(zero_copy_only=False)
-        for family, amounts in (
+        for series, amounts in (
             (self._sent, _numbers(rows, "connection_sent_bytes")),
             (self._received, _numbers(rows, "connection_received_bytes")),
-            (self._opened, opened),
-            (self._closed, closed),
+            (self._opened, opened.astype(np.float64)),
+            (self._closed, closed.astype(np.float64)),
         ):
-            _add(family, sets, np.bincount(groups, weights=amounts, minlength=len(sets)).tolist())
+            _add(table, series, sets, amounts)
 
-    def _cells_of(self, labels: Texts) -> _Cells:
-        cells = self._cells.get(labels)
-        if cells is None:
-            cells = _Cells(self._requests.labels(*labels), tuple(family.labels(*labels) for family in self._histograms))
-            if all(
-                family.holds(labels) for family in (self._requests, *self._histograms)
-            ):  # else it is looked up again
-                self._cells[labels] = cells
-        return cells
-
-    def _counter(self, name: str, documentation: str, labels: LabelSets) -> Family[Counter]:
+    def _counter(self, name: str, documentation: str, labels: LabelSets) -> _Series[Counter]:
         most = self._settings.max_label_sets
-        return self._registry.counter(name, documentation, labels.names, max_label_sets=most)
+        return _Series(self._registry.counter(name, documentation, labels.names, max_label_sets=most), labels)
 
-    def _histogram(self, name: str, documentation: str, bounds: tuple[float, ...]) -> Family[Histogram]:
-        most = self._settings.max_label_sets
-        return self._registry.histogram(name, documentation, self._labels.names, bounds=bounds, max_label_sets=most)
+    def _histogram(self, name: str, documentation: str, bounds: tuple[float, ...]) -> _Series[Histogram]:
+        most, labels = self._settings.max_label_sets, self._labels
+        family = self._registry.histogram(name, documentation, labels.names, bounds=bounds, max_label_sets=most)
+        return _Series(family, labels)
 
 
-def _add(family: Family[Counter], sets: Iterable[Texts], amounts: Iterable[float]) -> None:
+def _add(table: Table, series: _Series[Counter], sets: Groups, amounts: Numbers) -> None:
     """Adds to each set's series; one that nothing is added to is not made."""
-    for labels, amount in zip(sets, amounts, strict=True):
-        if amount:
-            family.labels(*labels).add(amount)
-
-
-def _counts(groups: Groups, length: int) -> list[float]:
-    amounts: list[float] = np.bincount(groups, minlength=length).tolist()
-    return amounts
+    if amounts.any():
+        some = amounts > 0
+        add(table, series.places(sets[some]), amounts[some])
 
 
 def _numbers(rows: pa.RecordBatch, name: str) -> Numbers:

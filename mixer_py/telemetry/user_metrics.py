@@ -17,7 +17,7 @@ import pyarrow.compute as pc
 
 from mixer_py.errors import ExpressionError
 from mixer_py.expressions import BOOL, STRING, Expression, compile_expression
-from mixer_py.instruments import Counter, Family, Histogram, Registry
+from mixer_py.instruments import Counter, Family, Registry
 from mixer_py.telemetry.grouping import (
     Alike,
     Groups,
@@ -211,7 +211,7 @@ class _UserMetric:
     """One metric."""
 
     def __init__(self, registry: Registry, settings: UserMetricSettings, errors: Family[Counter]) -> None:
-        self._name, self._errors = settings.name, errors
+        self._name, self._errors, self._table = settings.name, errors, registry.table
         self._match = _unless("true", settings.match, _condition)
         self._labels = [_label(name, text) for name, text in settings.labels.items()]
         self._value = _unless("1", settings.value, _number)
@@ -283,8 +283,8 @@ class _UserMetric:
             for texts, amount in zip(sets, amounts, strict=True):
                 self._counters.labels(*texts).add(amount)
         else:
-            cells: list[Histogram] = [self._histograms.labels(*texts) for texts in sets]
-            observe(cells, groups, values, self._bounds)
+            first = np.array([self._histograms.labels(*texts).first for texts in sets], np.int64)
+            observe(self._table, first[groups], values, self._bounds)
 
 
 def _texts(labels: Sequence[_Outcome], kept: Rows) -> tuple[Groups, list[tuple[str, ...]]]:

@@ -66,16 +66,6 @@ def test_a_histogram_counts_each_value_in_the_first_bucket_that_holds_it(
     assert histogram.sum == pytest.approx(sum(values))
 
 
-def test_a_batch_counts_as_its_values_one_by_one() -> None:
-    registry = Registry()
-    histogram = registry.histogram("h", "H.", bounds=(1.0, 2.0)).labels()
-    histogram.add_to_bucket(0, 3)
-    histogram.add_to_bucket(2, 1)
-    histogram.add_to_sum(12.5)
-    ((_, numbers),) = registry.read()
-    assert numbers == (3.0, 0.0, 1.0, 12.5)
-
-
 def test_another_process_reads_what_was_counted_before_a_kill(tmp_path: Path) -> None:
     program = """
 import os, signal, sys

@@ -166,6 +166,7 @@ class AccessLogDecoder:
 
     def activate(self, privacy: Privacy, mask: RowMask) -> None:
         """Shows from the next slice on what other settings say."""
+        self._known.end_era()  # what is masked in another way is counted in other series
         self._requests = _Table(REQUESTS, RequestSlice, privacy, mask)
         self._connections = _Table(CONNECTIONS, ConnectionSlice, privacy, mask)
         self._for_metrics = _ForMetrics(privacy, mask)

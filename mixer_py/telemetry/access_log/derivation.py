@@ -162,7 +162,8 @@ class Slice:
         """Entries of one group are alike in the columns that it names."""
         parties, facts = self.parties, self._facts
         completed = [name for name in SERVICE_NAMES if pc.any(is_empty(parties[name])).as_py()]
-        return Alike(parties.keys() - completed - OF_INSTANCES, facts.groups.astype(np.int64), facts.count)
+        told = frozenset(parties.keys() - completed - OF_INSTANCES)
+        return Alike(told, facts.groups, facts.count, facts.keys, facts.era)
 
     @cached_property
     def _from_source(self) -> pa.Array:

@@ -100,11 +100,16 @@ class Facts:
         columns: those of `parties.NAMES`.
         groups: for each entry the number of its group, in which all columns but `parties.OF_INSTANCES` are alike.
         count: how many groups there are.
+        keys: for each group a number that stands for its values as long as `era` is the same object; -1 where some are
+            not remembered.
+        era: of the keys.
     """
 
     columns: dict[str, pa.Array]
     groups: Indices
     count: int
+    keys: Indices
+    era: object
 
 
 class KnownParties:
@@ -115,6 +120,11 @@ class KnownParties:
         self.sources = Kept[ToldSource](SOURCE_NAMES)
         self.destinations = Kept[ToldDestination](DESTINATION_NAMES)
         self.services = Kept[ToldService](SERVICE_NAMES)
+        self.end_era()
+
+    def end_era(self) -> None:
+        """From now on keys may stand for other values: somebody changes what becomes of them (`Facts.keys`)."""
+        self._era = object()
 
     def facts(self, identities: Sequence[StreamIdentity], streams: Indices, said: SaidNames) -> Facts:
         """What is known of entries.
@@ -139,8 +149,11 @@ class KnownParties:
             self.destinations.of(*_destinations(node, said)),
             self.services.of([ToldService(name) for name in cluster.values], cluster.codes),
         )
+        if any(one.renumbered for one in groups):
+            self.end_era()
         first, alike = numbered([(one.kinds, one.most) for one in groups], length)
-        return Facts({name: column for one in groups for name, column in one.columns.items()}, alike, len(first))
+        columns = {name: column for one in groups for name, column in one.columns.items()}
+        return Facts(columns, alike, len(first), _keys(groups, first), self._era)
 
 
 class _Node(NamedTuple):
@@ -194,11 +207,25 @@ class _Group(NamedTuple):
         columns: by name.
         kinds: for each entry a number; entries with one number are alike in all but `parties.OF_INSTANCES`.
         most: how many numbers there may be.
+        lasting: how many of them are remembered, the first ones.
+        renumbered: whether they began anew.
     """
 
     columns: dict[str, pa.Array]
     kinds: Indices
     most: int
+    lasting: int
+    renumbered: bool
+
+
+def _keys(groups: Sequence[_Group], first: Indices) -> Indices:
+    """One number of all kinds at some places; -1 where one of them is not remembered."""
+    keys, lasting = np.zeros(len(first), np.int64), np.ones(len(first), np.bool_)
+    for one in groups:
+        kinds = one.kinds[first]
+        keys = keys * _MOST + kinds  # four of them fit into 64 bits
+        lasting &= kinds < one.lasting
+    return np.where(lasting, keys, -1)
 
 
 class Kept(Generic[Told]):
@@ -230,12 +257,14 @@ class Kept(Generic[Told]):
             told: what tells them, at least one; streams of one node tell the same.
             groups: for each entry the index of what tells its own.
         """
-        if len(self._rows) + len(told) > _MOST:  # most are of workloads that have gone by now
+        full = len(self._rows) + len(told) > _MOST
+        if full:  # most are of workloads that have gone by now
             self._forget()
         places = [self._places.get(one, -1) for one in told]
         if min(places) >= 0 and max(places) < self._columns.length:
             kinds = np.array([self._kinds[place] for place in places])[groups]
-            return _Group(self._columns.spread(np.array(places)[groups]), kinds, len(self._numbers))
+            known = len(self._numbers)
+            return _Group(self._columns.spread(np.array(places)[groups]), kinds, known, known, full)
         facts = [self._fact(one) for one in told]
         self._misses += 1
         missing = len(self._rows) - self._columns.length
@@ -243,7 +272,8 @@ class Kept(Generic[Told]):
             self._columns, self._misses = _Columns(self._names, self._rows), 0
         most = len(self._numbers)
         kinds = np.array([most + index if kind < 0 else kind for index, (_, kind) in enumerate(facts)])[groups]
-        return _Group(_Columns(self._names, [row for row, _ in facts]).spread(groups), kinds, most + len(facts))
+        columns = _Columns(self._names, [row for row, _ in facts]).spread(groups)
+        return _Group(columns, kinds, most + len(facts), most, full)
 
     def _fact(self, told: Told) -> tuple[Row, int]:
         """The row of one fact, and the number of its kind; -1 where that is not remembered."""
