@@ -11,11 +11,12 @@ from envoy.service.accesslog.v3 import als_pb2
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mixer_py.instruments import FakeClock, Registry, Table
+from mixer_py.instruments import FakeClock, Registry, Table, TableReader
 from mixer_py.telemetry.access_log import known_parties
 from mixer_py.telemetry.access_log.decoding import ANONYMOUS, AccessLogDecoder, StreamIdentity
 from mixer_py.telemetry.istio_metrics import IstioMetrics
 from mixer_py.telemetry.istio_names import BUCKETS, LABELS
+from mixer_py.telemetry.masking import MASKED
 from mixer_py.telemetry.privacy_settings import Privacy, RowMaskSettings
 from mixer_py.telemetry.row_masking import RowMask
 from mixer_py.telemetry.settings import PrometheusSettings
@@ -46,14 +47,15 @@ ENTRIES = st.fixed_dictionaries({
     "micros": st.one_of(st.integers(0, 10**7), st.sampled_from([int(bound * 1000) for bound in BUCKETS])),
     "size": st.sampled_from((0, 1, 5, 6, 10**4)),
 })  # fmt: skip
-SLICES = st.lists(
-    st.tuples(
-        st.sampled_from((None, None, *range(len(MASKS)))),
-        st.lists(st.tuples(st.sampled_from(IDENTITIES), st.lists(ENTRIES, min_size=1, max_size=6)), max_size=3),
-    ),
-    max_size=8,
+POOLS = st.lists(st.tuples(st.sampled_from(IDENTITIES), ENTRIES), min_size=1, max_size=12)
+SLICES = POOLS.flatmap(
+    lambda pool: st.lists(
+        st.tuples(st.sampled_from((None, *range(len(MASKS)))), st.lists(st.sampled_from(pool), max_size=8)), max_size=8
+    )
 )
-"""Each time the mask that is set before, if any, and messages with their streams' identities."""
+"""Each time the mask that is set before, if any, and entries with their streams' identities; most come again."""
+PLAIN = {"cluster": "", "authority": "", "caller": "", "code": 200, "failed": False, "grpc": False, "micros": 1,
+         "size": 1}  # fmt: skip
 
 
 def message(entries) -> bytes:
@@ -109,7 +111,18 @@ class Plain:
                 self.counted[name, labels][len(BUCKETS) + 1] += value
 
 
-def agree(registry: Registry, plain: Plain, most: int) -> None:
+def rows_of(decoded):
+    return decoded.requests.drop_columns(["timestamp", "response_time"]).to_pylist()
+
+
+def counted_by(registry: Registry, label: str) -> dict[str, float]:
+    """Requests by one of their labels."""
+    place = LABELS.index(label)
+    series = [(one, values) for one, values in registry.read() if one.name == "istio_requests_total"]
+    return {one.label_values[place]: values[0] for one, values in series}
+
+
+def agree(registry: Registry | TableReader, plain: Plain, most: int) -> None:
     """Every series has what belongs to it, and what has none of its own is in the one for others."""
     found = {(one.name, one.label_values): values for one, values in registry.read() if one.name.startswith("istio_")}
     rest = defaultdict(lambda: defaultdict(float))
@@ -148,39 +161,57 @@ def test_every_slice_is_counted_as_its_rows_are_one_by_one(most, facts, dropped,
         patch.setattr("mixer_py.telemetry.label_sets._LEAST_ROOM", room)
         decoder, registry, plain = AccessLogDecoder(FakeClock()), Registry(), Plain()
         metrics = IstioMetrics(registry, PrometheusSettings(max_label_sets=most, drop_labels=dropped))
-        for mask, messages in slices:
+        for mask, entries in slices:
             if mask is not None:
                 decoder.activate(Privacy(mask=MASKS[mask]), RowMask(MASKS[mask]))
-            decoded = decoder.decode([(message(entries), identity) for identity, entries in messages])
+            decoded = decoder.decode([(message([entry]), identity) for identity, entry in entries])
             metrics.count_requests(decoded.requests, decoded.alike)
-            plain.count(decoded.requests.drop_columns(["timestamp", "response_time"]).to_pylist(), dropped)
-            agree(registry, plain, most)
+            plain.count(rows_of(decoded), dropped)
+        agree(registry, plain, most)
+
+
+def test_who_is_masked_in_another_way_is_counted_under_another_name():
+    decoder, registry = AccessLogDecoder(FakeClock()), Registry()
+    metrics = IstioMetrics(registry)
+    for mask in MASKS[:2]:
+        decoder.activate(Privacy(mask=mask), RowMask(mask))
+        decoded = decoder.decode([(message([PLAIN | {"cluster": "outbound|80||s.b"}]), ANONYMOUS)] * 2)
+        metrics.count_requests(decoded.requests, decoded.alike)
+    assert counted_by(registry, "destination_service") == {"s.b": 2.0, MASKED: 2.0}
+
+
+def test_a_key_that_comes_to_stand_for_another_service_is_looked_up_anew(monkeypatch):
+    monkeypatch.setattr(known_parties, "_MOST", 2)
+    decoder, registry = AccessLogDecoder(FakeClock()), Registry()
+    metrics = IstioMetrics(registry)
+    for number in (0, 1, 2, 3, 0):
+        decoded = decoder.decode([(message([PLAIN | {"cluster": f"outbound|80||s{number}"}]), ANONYMOUS)])
+        metrics.count_requests(decoded.requests, decoded.alike)
+    assert counted_by(registry, "destination_service") == {"s0": 2.0, "s1": 1.0, "s2": 1.0, "s3": 1.0}
 
 
 def test_a_set_that_came_before_is_found_without_its_texts(monkeypatch):
-    entries = [{"cluster": f"outbound|80||s{number}.b.svc.cluster.local", "authority": "", "caller": "", "code": 200,
-                "failed": False, "grpc": False, "micros": 1, "size": 1} for number in range(50)]  # fmt: skip
+    entries = [PLAIN | {"cluster": f"outbound|80||s{number}.b.svc.cluster.local"} for number in range(50)]
     decoder, registry = AccessLogDecoder(FakeClock()), Registry()
     metrics = IstioMetrics(registry)
-    for _ in range(2):  # the decoder knows the services from the second time on
+    for number in range(3):
+        if number:
+            monkeypatch.setattr(metrics._labels, "_find", None)
         decoded = decoder.decode([(message(entries), ANONYMOUS)])
         metrics.count_requests(decoded.requests, decoded.alike)
-    monkeypatch.setattr(metrics._labels, "_find", None)
-    decoded = decoder.decode([(message(entries), ANONYMOUS)])
-    metrics.count_requests(decoded.requests, decoded.alike)
-    counted = [values for one, values in registry.read() if one.name == "istio_requests_total"]
-    assert counted == [(3.0,)] * 50
+    assert set(counted_by(registry, "destination_service").values()) == {3.0}
 
 
 def test_a_batch_is_counted_where_another_process_reads_it(tmp_path):
     table = Table(tmp_path / "t")
     decoder, registry, plain = AccessLogDecoder(FakeClock()), Registry(table), Plain()
     metrics = IstioMetrics(registry)
-    entries = [{"cluster": f"c{number % 3}", "authority": "", "caller": "", "code": 200, "failed": False,
-                "grpc": False, "micros": number, "size": number} for number in range(20)]  # fmt: skip
+    entries = [PLAIN | {"cluster": f"c{number % 3}", "micros": number, "size": number} for number in range(20)]
     for _ in range(3):
         decoded = decoder.decode([(message(entries), ANONYMOUS)])
         metrics.count_requests(decoded.requests, decoded.alike)
-        plain.count(decoded.requests.drop_columns(["timestamp", "response_time"]).to_pylist(), ())
-    agree(registry, plain, 10_000)
+        plain.count(rows_of(decoded), ())
+    reader = TableReader(tmp_path / "t")
+    agree(reader, plain, 10_000)
+    reader.close()
     table.close()
