@@ -1,7 +1,7 @@
 """Carry bytes over grpcio's asyncio server: unary calls and client streams, health and reflection.
 
-Statuses come from `MixerError.grpc_status`; any other failure, a panic of a native library included, ends its call
-with INTERNAL and leaves the next one working. Nothing here knows what the bytes mean.
+Whatever is raised, a panic of a native library included, ends its call with a status that is not OK and leaves the next
+one working. Nothing here knows what the bytes mean.
 """
 
 from __future__ import annotations
@@ -19,13 +19,14 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection, reflection_pb2_grpc
 
 from mixer_py.calls import Call, ClientStreamHandler
-from mixer_py.errors import CardinalityError, ForwardingError, MixerError, ProcessError
+from mixer_py.errors import CardinalityError, MixerError, ProcessError
 from mixer_py.instruments import Clock
 from mixer_py.transports.admission import Admission
 from mixer_py.transports.forwarding import VOUCHER, Forwarder
 from mixer_py.transports.grpcio_tls import GrpcioTls
 from mixer_py.transports.handlers import HandlerTable
 from mixer_py.transports.places import UNIX, Place
+from mixer_py.transports.refusals import Refusal, refusal
 from mixer_py.transports.standard import GuardedHealth, GuardedReflection
 from mixer_py.transports.tls import ListenerTls
 from mixer_py.transports.untaken import UntakenCalls
@@ -40,8 +41,6 @@ _LET_IN_SECONDS = 1.0
 """How long a listener that stops still takes calls in, when they come without a pause."""
 _CUT_SECONDS = 0.05
 """gRPC shows a message that is too large as if none had come, and ends the call itself a moment later."""
-_MOST_DETAILS = 1024
-"""Characters of a status's message: clients refuse trailers that are too large, and would not see the status either."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -258,7 +257,7 @@ class GrpcioServer:
             try:
                 self._call(service, context)
             except MixerError as error:
-                await _abort(context, error.grpc_status, str(error))
+                await _abort(context, refusal(error))
 
         return admit
 
@@ -291,13 +290,12 @@ class GrpcioServer:
         return method, grpc.stream_unary_rpc_method_handler(answer)
 
     async def _fail(self, method: str, context: Context, error: BaseException) -> NoReturn:
-        """Ends a call that raised with a status that is not OK; a native panic is a BaseException, too."""
+        """Ends a call that raised with a status that is not OK."""
         if isinstance(error, asyncio.CancelledError) and _is_cancelled():  # the caller went away, or the server stops
             raise error
-        if isinstance(error, ForwardingError):
-            await _abort(context, error.status, str(error))
-        if isinstance(error, MixerError):
-            await _abort(context, error.grpc_status, str(error))
+        told = refusal(error)
+        if told.is_meant:
+            await _abort(context, told)
         try:
             self._log.error(
                 "call failed",
@@ -307,7 +305,7 @@ class GrpcioServer:
                 exc_info=error,
             )
         finally:  # to log may fail as well
-            await _abort(context, grpc.StatusCode.INTERNAL.value[0], f"internal error: {type(error).__name__}")
+            await _abort(context, told)
 
 
 class _Methods(grpc.GenericRpcHandler):
@@ -377,7 +375,7 @@ def _is_vouched_for(context: Context) -> bool:
     return any(key == VOUCHER for key, _ in context.invocation_metadata() or ())
 
 
-async def _abort(context: Context, status: int, message: str) -> NoReturn:
-    text = message[:_MOST_DETAILS].encode("utf-8", "replace").decode("utf-8")  # gRPC fails at what is no text
-    await context.abort(_STATUS[status], text)
+async def _abort(context: Context, told: Refusal) -> NoReturn:
+    text = told.details.encode("utf-8", "replace").decode("utf-8")  # gRPC fails at what is no text
+    await context.abort(_STATUS[told.status], text)
     raise AssertionError("abort raises")

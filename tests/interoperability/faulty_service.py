@@ -51,13 +51,26 @@ class NativePanic(BaseException):
     """As a panic of a native library arrives: of no class that `except Exception` catches."""
 
 
-class UntellableError(Exception):
+class UntellableBug(Exception):  # noqa: N818 (its name tells it from the other)
     """One that cannot even be told of."""
 
     def __str__(self) -> str:
         raise ValueError(SECRET)
 
     __repr__ = __str__
+
+
+class UntellableError(EvaluationError):
+    """The same of ours."""
+
+    def __str__(self) -> str:
+        raise ValueError(SECRET)
+
+
+class FineError(EvaluationError):
+    """One of ours that claims to be OK."""
+
+    grpc_status = 0
 
 
 def _raises(kind: type[BaseException], *arguments: object) -> Callable[[], Awaitable[Any]]:
@@ -100,9 +113,11 @@ FAULTS: dict[bytes, Callable[[], Awaitable[Any]]] = {
     b"error with a status": _raises(EvaluationError, "the policy said no"),
     b"error that is invalid": _raises(InvalidRequestError, "héllo\n100 %"),
     b"error of the store": _raises(CounterStoreError, "the store is away"),
+    b"error that claims to be OK": _raises(FineError, "all is well"),
     b"error of endless length": _raises(EvaluationError, "x" * 100_000),
     b"error that is no text": _raises(EvaluationError, "half \ud800 of a letter"),
     b"UntellableError": _raises(UntellableError),
+    b"UntellableBug": _raises(UntellableBug),
     b"KeyError": _raises(KeyError, SECRET),
     b"ExceptionGroup": _raises(ExceptionGroup, SECRET, [ValueError(SECRET)]),
     b"MemoryError": _raises(MemoryError),

@@ -12,7 +12,7 @@ from tests.parts.raw_grpc import Reply, message
 UNKNOWN, INVALID_ARGUMENT, INTERNAL, UNAVAILABLE = 2, 3, 13, 14
 BUGS = [
     "KeyError", "ExceptionGroup", "MemoryError", "RecursionError", "StopAsyncIteration", "NativePanic", "SystemExit",
-    "KeyboardInterrupt", "GeneratorExit", "CancelledError", "UntellableError",
+    "KeyboardInterrupt", "GeneratorExit", "CancelledError", "UntellableError", "UntellableBug",
 ]  # fmt: skip
 NO_REPLIES = ["no reply", "a text", "a number", "a part of a reply"]
 
@@ -36,6 +36,7 @@ def failed(service: Service, fault: str) -> Reply:
         ("error with a status", UNKNOWN, "the policy said no"),
         ("error that is invalid", INVALID_ARGUMENT, "héllo\n100 %"),
         ("error of the store", UNAVAILABLE, "the store is away"),
+        ("error that claims to be OK", INTERNAL, "all is well"),
         ("error that is no text", UNKNOWN, "half ? of a letter"),
     ],
 )

@@ -16,12 +16,9 @@ import structlog
 
 from mixer_py.calls import Call, UnaryHandler
 from mixer_py.errors import (
-    INTERNAL,
     UNIMPLEMENTED,
     CallerGoneError,
     DeadlinePassedError,
-    ForwardingError,
-    MixerError,
     UnknownMethodError,
 )
 from mixer_py.instruments import Clock
@@ -31,6 +28,7 @@ from mixer_py.transports.envoy.framing import ENCODINGS, check_length, frame, pe
 from mixer_py.transports.envoy.patience import Watch
 from mixer_py.transports.envoy.resources import BEGUN
 from mixer_py.transports.forwarding import Forwarder
+from mixer_py.transports.refusals import refusal
 from mixer_py.transports.tls import ListenerTls
 
 Event = MutableMapping[str, Any]
@@ -40,8 +38,6 @@ Headers = Sequence[tuple[bytes, bytes]]
 
 _CONTENT_TYPE: Final = (b"content-type", b"application/grpc")
 _GONE: Final = "http.disconnect"
-_MOST_DETAILS: Final = 1024
-"""Characters of a status's message: clients refuse headers that are too large, and would not see the status either."""
 
 
 class Answering:
@@ -189,25 +185,20 @@ class Answering:
         return bytes(parts)
 
     async def _refuse(self, scope: Event, send: Send, error: BaseException) -> None:
-        """Ends a call that raised with a status that is not OK; a native panic is a BaseException, too."""
+        """Ends a call that raised with a status that is not OK."""
         if isinstance(error, CallerGoneError):
             return  # nobody hears it
-        if isinstance(error, ForwardingError):
-            status, text = error.status, str(error)
-        elif isinstance(error, MixerError):
-            status, text = error.grpc_status, str(error)
-        else:
-            status, text = INTERNAL, f"internal error: {type(error).__name__}"
+        told = refusal(error)
         headers = [
             _CONTENT_TYPE,
-            (b"grpc-status", b"%d" % status),
-            (b"grpc-message", percent_encoded(text[:_MOST_DETAILS])),
+            (b"grpc-status", b"%d" % told.status),
+            (b"grpc-message", percent_encoded(told.details)),
         ]
-        if status == UNIMPLEMENTED:
+        if told.status == UNIMPLEMENTED:
             headers.append((b"grpc-accept-encoding", ENCODINGS))
         await send({"type": "http.response.start", "status": 200, "headers": headers})
         await send({"type": "http.response.body", "body": b""})
-        if not isinstance(error, MixerError | ForwardingError):  # after its end, because to log may fail as well
+        if not told.is_meant:  # after its end, because to log may fail as well
             self._log.error(
                 "call failed",
                 way_out="report it with this line; the caller saw INTERNAL",
