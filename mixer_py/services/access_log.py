@@ -1,13 +1,13 @@
 """Take in Envoy's access logs (envoy.service.accesslog.v3.AccessLogService.StreamAccessLogs).
 
-Messages of all streams are gathered and decoded together, a slice at a time: a slice is small enough that checks do
-not wait for it long, and large enough that its cost an entry is small. Nothing is ever acknowledged by message.
+Messages of all streams are gathered and decoded together, a slice at a time, because a slice has a cost of its own. It
+is decoded in steps, so that checks do not wait for it long. Nothing is ever acknowledged by message.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Generator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -40,12 +40,17 @@ _LARGE_BYTES = 2 * _SLICE_BYTES
 then costs two thirds."""
 _CUT_SECONDS = 0.05
 """gRPC shows the end of a stream whose message is too large like a half-close, and cancels it a moment later."""
-_SLICE_SECONDS = 0.1
-"""How long a message may wait for others to be decoded with."""
+_SLICE_SECONDS = 0.5
+"""How long a message may wait for others to be decoded with: a slice takes milliseconds however small it is."""
+_PAUSE_SECONDS = 0.001
+"""Between two steps of a slice: a call that came meanwhile wants some turns of the loop for its answer."""
+_AGAIN_SECONDS = 0.025
+"""How soon it is looked again whether calls still come first."""
 _QUIET_SECONDS = 0.15
 """A draining stream that brought nothing for so long has nothing on its way."""
 _BUSY_SECONDS = 2.0
 """A stream that is never quiet is ended after so long; its client opens another, elsewhere."""
+_FINISHED = object()
 _IDENTIFIER_TAG = b"\x0a"
 """First byte of a message that begins with StreamAccessLogsMessage.identifier (field 1)."""
 
@@ -117,6 +122,8 @@ class AccessLogService:
         self._pending: list[tuple[bytes, StreamIdentity]] = []
         self._pending_bytes = 0
         self._timer: asyncio.TimerHandle | None = None
+        self._begun: Generator[None, None, None] | None = None
+        self._next: asyncio.TimerHandle | None = None
         self._streams: set[_Stream] = set()
         self._draining = False
         self._unfinished = registry.counter(
@@ -191,29 +198,70 @@ class AccessLogService:
         return EMPTY_RESPONSE
 
     def flush(self) -> None:
-        """Decodes what is gathered."""
+        """Decodes what is gathered, at once."""
+        self._begin()
+        self._finish()
+
+    def _begin(self) -> None:
+        """Makes a slice of what is gathered, when the one before is finished."""
+        self._finish()
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        if not self._pending:
-            return
-        pending, self._pending, self._pending_bytes = self._pending, [], 0
-        begun = self._clock.monotonic()
-        decoded = self._decoder.decode(pending)
-        now = self._clock.monotonic()
-        self._decode_duration.observe(now - begun)
+        if self._pending:
+            pending, self._pending, self._pending_bytes = self._pending, [], 0
+            self._begun = self._record(pending)
+
+    def _finish(self) -> None:
+        """Takes every step that is left."""
+        if self._next is not None:
+            self._next.cancel()
+            self._next = None
+        begun, self._begun = self._begun, None
+        if begun is not None:
+            for _ in begun:
+                pass
+
+    def _go_on(self) -> None:
+        """Takes one step; the next one when calls have had their turn."""
+        self._next = None
+        begun, self._begun = self._begun, None
+        if begun is not None and next(begun, _FINISHED) is not _FINISHED:
+            self._begun = begun
+            self._next = asyncio.get_running_loop().call_later(_PAUSE_SECONDS, self._go_on)
+
+    def _record(self, messages: Sequence[tuple[bytes, StreamIdentity]]) -> Generator[None, None, None]:
+        """Makes rows of messages, counts them and hands them on, in steps."""
+        clock = self._clock
+        steps, decoding = self._decoder.steps(messages), 0.0
+        while True:
+            begun = clock.monotonic()
+            try:
+                next(steps)
+            except StopIteration as end:
+                decoded: DecodedLogs = end.value
+                break
+            finally:
+                decoding += clock.monotonic() - begun
+            yield
+        self._decode_duration.observe(decoding)
         self._book(decoded)
+        counting = 0.0
         for counter in self._counters:
+            yield
+            now = clock.monotonic()
             if decoded.requests.num_rows:
                 counter.count_requests(decoded.requests, decoded.alike, decoded.for_metrics)
             if decoded.connections.num_rows:
                 counter.count_connections(decoded.connections, decoded.opened)
-        counted = self._clock.monotonic()
-        self._count_duration.observe(counted - now)
+            counting += clock.monotonic() - now
+        self._count_duration.observe(counting)
+        yield
+        counted = clock.monotonic()
         for table, rows in ((REQUESTS, decoded.requests), (CONNECTIONS, decoded.connections)):
             if rows.num_rows:
                 self._rows.put(table.name, rows)
-        self._put_duration.observe(self._clock.monotonic() - counted)
+        self._put_duration.observe(clock.monotonic() - counted)
 
     def _book(self, decoded: DecodedLogs) -> None:
         """Counts what becomes no rows, and why."""
@@ -269,18 +317,19 @@ class AccessLogService:
         if self._pending_bytes >= _SLICE_BYTES and (self._pending_bytes >= _LARGE_BYTES or not self._is_alone):
             self.flush()
         elif self._timer is None:
-            self._timer = asyncio.get_running_loop().call_later(_SLICE_SECONDS, self._flush_in_turn)
+            self._timer = asyncio.get_running_loop().call_later(_SLICE_SECONDS, self._begin_in_turn)
 
     @property
     def _is_alone(self) -> bool:
         return self._precedence is not None and self._precedence.alone
 
-    def _flush_in_turn(self) -> None:
+    def _begin_in_turn(self) -> None:
         """Decodes what is gathered, unless calls come first; what is gathered is less than a slice."""
         if self._precedence is not None and self._precedence.holds:
-            self._timer = asyncio.get_running_loop().call_later(_SLICE_SECONDS, self._flush_in_turn)
+            self._timer = asyncio.get_running_loop().call_later(_AGAIN_SECONDS, self._begin_in_turn)
         else:
-            self.flush()
+            self._begin()
+            self._go_on()
 
 
 def _identity(message: bytes, current: StreamIdentity) -> StreamIdentity:

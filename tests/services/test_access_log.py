@@ -12,7 +12,7 @@ from envoy.service.accesslog.v3.als_pb2 import StreamAccessLogsMessage
 from mixer_py.calls import Call
 from mixer_py.instruments import Registry, SystemClock
 from mixer_py.services.access_log import EMPTY_RESPONSE, AccessLogService
-from mixer_py.telemetry.access_log.decoding import AccessLogDecoder
+from mixer_py.telemetry.access_log.decoding import ANONYMOUS, AccessLogDecoder
 from mixer_py.telemetry.grouping import Alike
 
 
@@ -104,6 +104,42 @@ async def test_what_is_gathered_is_decoded_after_a_while_without_another_message
     assert [row["request_url_path"] for row in rows.rows] == ["/1"]
     end.set()
     await reading
+
+
+async def begun(service: AccessLogService, *paths: str) -> None:
+    """Takes messages, and waits until the first step of their slice is taken, and no more than that."""
+    for path in paths:
+        service._take(message(path), ANONYMOUS)
+    while service._begun is None:
+        await asyncio.sleep(0)
+
+
+async def test_others_have_their_turn_between_the_steps_of_a_slice() -> None:
+    service, rows, _ = make()
+    await begun(service, "/1")
+    turns = 0
+    while not rows.rows:
+        turns += 1
+        await asyncio.sleep(0)
+    assert turns > 1
+
+
+async def test_what_is_begun_is_finished_before_anything_else_is_decoded() -> None:
+    service, rows, counted = make()
+    await begun(service, "/1", "/2")
+    assert rows.rows == []
+    service._take(message("/3"), ANONYMOUS)
+    service.flush()
+    assert [row["request_url_path"] for row in rows.rows] == ["/1", "/2", "/3"]
+    await asyncio.sleep(0.05)  # a step that was still to be taken would be taken by now
+    assert counted.rows == 3
+
+
+async def test_what_is_begun_is_not_lost_when_the_service_drains() -> None:
+    service, rows, _ = make()
+    await begun(service, "/1")
+    await service.drain(1)
+    assert [row["request_url_path"] for row in rows.rows] == ["/1"]
 
 
 async def test_a_bad_message_costs_itself_and_is_counted() -> None:

@@ -1,14 +1,15 @@
 """Access-log messages to rows of `requests` and `connections`: bytes in, columns out, no Python object for an entry.
 
 ptars decodes through the projection; a malformed message is found by halves and costs its malformed entries alone.
-Holds the GIL while it works, so whoever calls it hands over slices of at most a few thousand entries.
+Holds the GIL while it works, so whoever calls it hands over slices of at most a few thousand entries, and lets others
+have their turn between the steps of one.
 Not for: streams (`services/`), or what becomes of the rows.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, NamedTuple
 
@@ -56,6 +57,11 @@ _ENDS: Final = (accesslog_pb2.NotSet, accesslog_pb2.DownstreamEnd)
 _CODE_MAXIMUM: Final = 2**16 - 1
 _KINDS: Final = accesslog_pb2.AccessLogType.DESCRIPTOR.values_by_number
 
+_STEP_SECONDS: Final = 0.0005
+"""A step ends with the column at which it has taken so long; some columns take as long alone, or a little longer."""
+
+Steps = Generator[None, None, "DecodedLogs"]
+"""Work that stops between its steps, and gives its outcome at its end."""
 Reader = Callable[[Any], pa.Array]
 """Reads a column from a slice of its table's kind."""
 
@@ -101,15 +107,25 @@ class DecodedLogs:
 class _Table:
     """How one table's rows are made of entries, by the settings of one snapshot."""
 
-    def __init__(self, table: TableOfColumns, slices: type[Slice], privacy: Privacy, mask: RowMask) -> None:
+    def __init__(
+        self, table: TableOfColumns, slices: type[Slice], privacy: Privacy, mask: RowMask, clock: Clock
+    ) -> None:
+        self._monotonic = clock.monotonic
         self._schema = table.schema
         self._readers = tuple(_masked(_reader(column, slices, privacy), mask.step(column)) for column in table.columns)
         self.wanted = Wanted(table)
         self.empty = pa.RecordBatch.from_pylist([], table.schema)
 
-    def rows(self, part: Slice) -> pa.RecordBatch:
-        """One row an entry."""
-        return pa.RecordBatch.from_arrays([read(part) for read in self._readers], schema=self._schema)
+    def rows(self, part: Slice) -> Generator[None, None, pa.RecordBatch]:
+        """One row an entry, in steps."""
+        columns: list[pa.Array] = []
+        begun = self._monotonic()
+        for read in self._readers:
+            columns.append(read(part))
+            if self._monotonic() - begun > _STEP_SECONDS:
+                yield
+                begun = self._monotonic()
+        return pa.RecordBatch.from_arrays(columns, schema=self._schema)
 
 
 class _ForMetrics:
@@ -167,12 +183,22 @@ class AccessLogDecoder:
     def activate(self, privacy: Privacy, mask: RowMask) -> None:
         """Shows from the next slice on what other settings say."""
         self._known.end_era()  # what is masked in another way is counted in other series
-        self._requests = _Table(REQUESTS, RequestSlice, privacy, mask)
-        self._connections = _Table(CONNECTIONS, ConnectionSlice, privacy, mask)
+        self._requests = _Table(REQUESTS, RequestSlice, privacy, mask, self._clock)
+        self._connections = _Table(CONNECTIONS, ConnectionSlice, privacy, mask, self._clock)
         self._for_metrics = _ForMetrics(privacy, mask)
 
     def decode(self, messages: Sequence[tuple[bytes, StreamIdentity]]) -> DecodedLogs:
         """Rows from StreamAccessLogsMessages, each with the identity of its stream."""
+        steps = self.steps(messages)
+        while True:
+            try:
+                next(steps)
+            except StopIteration as end:
+                decoded: DecodedLogs = end.value
+                return decoded
+
+    def steps(self, messages: Sequence[tuple[bytes, StreamIdentity]]) -> Steps:
+        """The same, a step at a time; to be taken to its end before anything else is asked of the decoder."""
         identities: dict[StreamIdentity, int] = {}
         streams: Indices = np.fromiter(
             (identities.setdefault(identity, len(identities)) for _, identity in messages), np.int64, len(messages)
@@ -189,8 +215,11 @@ class AccessLogDecoder:
                 malformed_requests += len(kept)
                 projected, streams = self._projection.empty, streams[:0]
         who = tuple(identities)
-        requests = self._read_requests(projected.http, who, streams[projected.http_messages])
-        connections, opened, resumed = self._read_connections(projected.tcp, who, streams[projected.tcp_messages])
+        yield
+        requests = yield from self._read_requests(projected.http, who, streams[projected.http_messages])
+        connections, opened, resumed = yield from self._read_connections(
+            projected.tcp, who, streams[projected.tcp_messages]
+        )
         return DecodedLogs(
             requests.rows, requests.alike, requests.for_metrics, connections, opened, resumed,
             malformed_requests, malformed_connections, requests.unfinished,
@@ -198,7 +227,7 @@ class AccessLogDecoder:
 
     def _read_requests(
         self, structs: pa.StructArray, identities: Sequence[StreamIdentity], streams: Indices
-    ) -> _Requests:
+    ) -> Generator[None, None, _Requests]:
         if not len(structs):
             return _Requests(self._requests.empty)
         structs, streams, unfinished = _finished(structs, streams)
@@ -206,16 +235,17 @@ class AccessLogDecoder:
             return _Requests(self._requests.empty, unfinished=unfinished)
         entries = Entries(structs, identities, streams, self._clock.wall_ns(), self._requests.wanted)
         part = RequestSlice(entries, self._known)
-        return _Requests(self._requests.rows(part), part.alike, self._for_metrics.read(part), unfinished)
+        rows = yield from self._requests.rows(part)
+        return _Requests(rows, part.alike, self._for_metrics.read(part), unfinished)
 
     def _read_connections(
         self, structs: pa.StructArray, identities: Sequence[StreamIdentity], streams: Indices
-    ) -> tuple[pa.RecordBatch, npt.NDArray[np.bool_], int]:
+    ) -> Generator[None, None, tuple[pa.RecordBatch, npt.NDArray[np.bool_], int]]:
         if not len(structs):
             return self._connections.empty, np.zeros(0, dtype=np.bool_), 0
         entries = Entries(structs, identities, streams, self._clock.wall_ns(), self._connections.wanted)
         part = ConnectionSlice(entries, self._known, self._tracker)
-        rows = self._connections.rows(part)
+        rows = yield from self._connections.rows(part)
         return rows, np.array(part.steps.opened, dtype=np.bool_), part.steps.resumed
 
     def _decodes(self, messages: Sequence[bytes]) -> bool:
