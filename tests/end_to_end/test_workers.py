@@ -10,13 +10,13 @@ import time
 from collections import Counter
 from contextlib import ExitStack, suppress
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 import grpc
 import pytest
 from envoy.service.ratelimit.v3 import rls_pb2
 
-from tests.parts.callers import Callers, limit_request
+from tests.parts.callers import Callers, OnAndOn, limit_request
 from tests.parts.grpc_client import Client, check_request, connect
 from tests.parts.mixer_process import VALKEY, Mixer, child_processes, command_line, eventually, is_running
 
@@ -76,7 +76,7 @@ def make_workers(make_mixer):
     return make
 
 
-class Chargers:
+class Chargers(OnAndOn):
     """Threads with a connection each that charge a tenant until they are told to end; a call may fail."""
 
     def __init__(self, address: str, tenant: str, connections: int = CONNECTIONS) -> None:
@@ -85,19 +85,8 @@ class Chargers:
         self.lost: Counter[grpc.StatusCode] = Counter()
         self._address = address
         self._tenant = tenant
-        self._done = threading.Event()
         self._lock = threading.Lock()
-        self._threads = [threading.Thread(target=self._charge) for _ in range(connections)]
-
-    def __enter__(self) -> Self:
-        for thread in self._threads:
-            thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._done.set()
-        for thread in self._threads:
-            thread.join()
+        super().__init__([self._charge] * connections)
 
     @property
     def asked(self) -> int:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 import threading
 import time
 from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable
 from typing import Self
 
 import grpc
@@ -21,20 +23,12 @@ def limit_request(tenant: str) -> rls_pb2.RateLimitRequest:
     return request
 
 
-class Callers:
-    """Threads that call on and on: some keep their connection, one makes a new one for every call."""
+class OnAndOn:
+    """Threads that work until the end of their `with`: as long as `_done` is not set."""
 
-    def __init__(self, address: str, credentials: grpc.ChannelCredentials | None = None) -> None:
-        self.address = address
-        self.credentials = credentials
-        self.seen: Counter[str] = Counter()
-        self.revisions: defaultdict[str, set[str]] = defaultdict(set)
-        self.charged = 0
-        self.failures: list[grpc.RpcError] = []
-        self.slowest = 0.0
+    def __init__(self, works: Iterable[Callable[[], None]]) -> None:
         self._done = threading.Event()
-        works = (self._check_on_and_on, self._check_on_and_on, self._connect_anew, self._charge_on_and_on)
-        self._threads = [threading.Thread(target=self._guarded, args=(work,)) for work in works]
+        self._threads = [threading.Thread(target=work) for work in works]
 
     def __enter__(self) -> Self:
         for thread in self._threads:
@@ -45,6 +39,21 @@ class Callers:
         self._done.set()
         for thread in self._threads:
             thread.join()
+
+
+class Callers(OnAndOn):
+    """Threads that call on and on: some keep their connection, one makes a new one for every call."""
+
+    def __init__(self, address: str, credentials: grpc.ChannelCredentials | None = None) -> None:
+        self.address = address
+        self.credentials = credentials
+        self.seen: Counter[str] = Counter()
+        self.revisions: defaultdict[str, set[str]] = defaultdict(set)
+        self.charged = 0
+        self.failures: list[grpc.RpcError] = []
+        self.slowest = 0.0
+        works = (self._check_on_and_on, self._check_on_and_on, self._connect_anew, self._charge_on_and_on)
+        super().__init__(functools.partial(self._guarded, work) for work in works)
 
     def _guarded(self, work) -> None:
         try:

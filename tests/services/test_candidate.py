@@ -6,24 +6,10 @@ import pytest
 from envoy.service.auth.v3.external_auth_pb2 import CheckRequest
 
 from mixer_py.errors import EvaluationError, RequestParseError, UndefinedDecisionError
-from mixer_py.policy.decision import Decision, Ruling
+from mixer_py.policy.decision import Decision
 from mixer_py.services.candidate import judge
 from mixer_py.telemetry.decision_record import ShadowOutcome
-
-
-class Oracle:
-    revision = "r"
-
-    def __init__(self, answer: Decision | Exception) -> None:
-        self.answer = answer
-
-    def select(self, request: CheckRequest) -> Oracle:
-        return self
-
-    async def decide(self, request: CheckRequest) -> Ruling:
-        if isinstance(self.answer, Exception):
-            raise self.answer
-        return Ruling(self.answer, "rvm", "bypass")
+from tests.parts.oracle import Oracle
 
 
 @pytest.mark.parametrize(

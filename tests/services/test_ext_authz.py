@@ -17,13 +17,14 @@ from mixer_py.errors import (
     UndefinedDecisionError,
 )
 from mixer_py.instruments import FakeClock, Registry
-from mixer_py.policy.decision import Decision, Ruling
+from mixer_py.policy.decision import Decision
 from mixer_py.ratelimit.quota_settings import QuotaSettings
 from mixer_py.ratelimit.quotas.charging import Quotas
 from mixer_py.ratelimit.settings import RateLimitSettings
 from mixer_py.ratelimit.stores.memory import MemoryStore
 from mixer_py.services.ext_authz import Authorization, AuthorizationService
 from mixer_py.telemetry.decision_record import DecisionRecord, ShadowOutcome
+from tests.parts.oracle import Oracle
 
 KEYS = {
     "decision_id",
@@ -36,27 +37,6 @@ KEYS = {
     "mixer_quota_code",
     "mixer_quota_remaining",
 }
-
-
-class Oracle:
-    """A policy that says what it is told to."""
-
-    path = name = "envoy/authz/allow"
-    tier = "interpreter"
-    reads = ()
-
-    def __init__(self, answer: Decision | Exception, *, dry_run: bool = False) -> None:
-        self.answer = answer
-        self.dry_run = dry_run
-        self.points = (self,)
-
-    def select(self, request: CheckRequest) -> Oracle:
-        return self
-
-    async def decide(self, request: CheckRequest) -> Ruling:
-        if isinstance(self.answer, Exception):
-            raise self.answer
-        return Ruling(self.answer, self.tier, "bypass")
 
 
 class Records(list[DecisionRecord]):

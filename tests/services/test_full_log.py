@@ -9,30 +9,10 @@ from google.protobuf import json_format
 from mixer_py.calls import Call
 from mixer_py.errors import EvaluationError, RequestParseError
 from mixer_py.instruments import FakeClock, Registry
-from mixer_py.policy.decision import Decision, Ruling
+from mixer_py.policy.decision import Decision
 from mixer_py.services.ext_authz import Authorization, AuthorizationService
 from mixer_py.telemetry.decision_record import DecisionRecord
-
-
-class Oracle:
-    """A policy that says what it is told to."""
-
-    path = name = "envoy/authz/allow"
-    tier = "interpreter"
-    reads = ()
-
-    def __init__(self, answer: Decision | Exception, *, dry_run: bool) -> None:
-        self.answer = answer
-        self.dry_run = dry_run
-        self.points = (self,)
-
-    def select(self, request: CheckRequest) -> Oracle:
-        return self
-
-    async def decide(self, request: CheckRequest) -> Ruling:
-        if isinstance(self.answer, Exception):
-            raise self.answer
-        return Ruling(self.answer, self.tier, "bypass")
+from tests.parts.oracle import Oracle
 
 
 class Log(list[DecisionRecord]):
