@@ -98,7 +98,8 @@ class Child:
         """
         self._signal(first)
         try:
-            return await asyncio.wait_for(self.exited(), grace)
+            async with asyncio.timeout(grace):
+                return await self.exited()
         except TimeoutError:
             self._signal(signal.SIGKILL)
             return await self.exited()
@@ -129,7 +130,8 @@ async def ask(child: Child, message: Message) -> Message:
     """
     await child.control.send(message)
     try:
-        answer = await asyncio.wait_for(child.control.receive(), _ANSWER_SECONDS)
+        async with asyncio.timeout(_ANSWER_SECONDS):
+            answer = await child.control.receive()
     except TimeoutError:
         raise ProcessError(f"the {child.program.name} did not answer {message['command']!r}") from None
     if answer is None:

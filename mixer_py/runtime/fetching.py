@@ -381,4 +381,5 @@ async def _first_looks(wanted: Sequence[_Followed]) -> None:
     """Waits until what is new was looked at once, but not for long."""
     new = [one for one in wanted if one.active is None and one.waiting is None]
     with contextlib.suppress(TimeoutError):
-        await asyncio.wait_for(asyncio.gather(*(one.looked.wait() for one in new)), _FIRST_LOOK_SECONDS)
+        async with asyncio.timeout(_FIRST_LOOK_SECONDS):
+            await asyncio.gather(*(one.looked.wait() for one in new))

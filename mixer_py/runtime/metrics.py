@@ -7,7 +7,7 @@ neither written nor dropped are booked as dropped with reason `killed`.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from operator import add
 from typing import Final, Protocol
 
@@ -18,8 +18,10 @@ from prometheus_client.registry import Collector
 from mixer_py.instruments import Clock, Reading, SeriesDeclaration
 from mixer_py.runtime.exposition import Spell, head_of, labels_of, spelling_of
 from mixer_py.runtime.vital_signs import PRIVATE
-from mixer_py.telemetry.booking import KILLED, LEFT, ROWS, ROWS_HELP, SPOOL_ROWS
+from mixer_py.telemetry.booking import GATHERED_ROWS, KILLED, LEFT, ROWS, ROWS_HELP, SPOOL_ROWS
 
+_HIDDEN: Final = PRIVATE | {GATHERED_ROWS}
+"""Names that are between the processes and not for `/metrics`."""
 _OF_TRAFFIC: Final = "istio_"
 """How names of metrics begin whose labels come from traffic."""
 _PIECE_BYTES: Final = 1 << 20
@@ -171,6 +173,14 @@ class ProcessMetrics:
         members = [] if family is None else [series.doubles() for series in family.series.values()]
         return sum(doubles[0] for doubles in members if doubles is not None)
 
+    def values(self, name: str) -> Iterator[tuple[Mapping[str, str], float]]:
+        """Labels and sum of each counter of that name, as far as processes have been heard."""
+        family = self._families.get(name)
+        for (names, values), series in family.series.items() if family is not None else ():
+            doubles = series.doubles()
+            if doubles is not None:
+                yield dict(zip(names, values, strict=True)), doubles[0]
+
     def exposition(self, extra: Iterable[Metric] = ()) -> Iterator[bytes]:
         """The text that Prometheus scrapes, in pieces; between two of them time may pass, and processes come and go.
 
@@ -209,7 +219,7 @@ class ProcessMetrics:
         declared = source.declared
         for place in range(self._live[source], len(declared)):
             declaration = declared[place]
-            if declaration.name not in PRIVATE:
+            if declaration.name not in _HIDDEN:
                 self._series(declaration).parts += ((source, declaration),)
         self._live[source] = len(declared)
         return more
@@ -229,7 +239,7 @@ class ProcessMetrics:
 
     def _end(self, source: Source, declaration: SeriesDeclaration, doubles: Doubles) -> None:
         """Lets a process's series go, and keeps what it counted; of gauges nothing."""
-        if declaration.name in PRIVATE:
+        if declaration.name in _HIDDEN:
             return
         of_name = self._families[declaration.name].series
         key = (declaration.label_names, declaration.label_values)
@@ -254,11 +264,12 @@ class _Collected(Collector):
 def _lost_rows(reading: Reading) -> Reading:
     """Rows received that were neither written nor dropped: those in the spool as left, others as dropped by `killed`.
 
-    What is left in the spool is adopted by another process. The gauge of it may be a moment old, and says more than
-    was held when a block had just been written.
+    What was to become rows is received, and dropped as well. What is left in the spool is adopted by another process;
+    the gauge of it may be a moment old, and says more than was held when a block had just been written.
     """
     held: dict[str, float] = defaultdict(float)
     on_disk: dict[str, float] = defaultdict(float)
+    gathered: dict[str, float] = defaultdict(float)
     for series, values in reading:
         labels = dict(series.labels)
         if series.name == ROWS:
@@ -266,10 +277,16 @@ def _lost_rows(reading: Reading) -> Reading:
             held[labels["table"]] -= values[0] if labels["state"] in {"written", "dropped", LEFT} else 0.0
         elif series.name == SPOOL_ROWS:
             on_disk[labels["table"]] += values[0]
+        elif series.name == GATHERED_ROWS:
+            gathered[labels["table"]] += values[0]
     booked = []
     for table, rows in held.items():
         left = min(rows, on_disk[table])
-        booked += [(table, LEFT, "", left), (table, "dropped", KILLED, rows - left)]
+        booked += [
+            (table, "received", "", gathered[table]),
+            (table, LEFT, "", left),
+            (table, "dropped", KILLED, rows - left + gathered[table]),
+        ]
     return [
         (
             SeriesDeclaration("counter", ROWS, ROWS_HELP, ("table", "state", "reason"), (table, state, reason), 0),

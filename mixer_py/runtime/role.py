@@ -19,6 +19,7 @@ from mixer_py.runtime.metrics import ProcessMetrics
 from mixer_py.runtime.vital_signs import Pulse
 
 _EXAMINE_SECONDS = 0.1
+ENDS = "mixer ends"
 TAKEN = "another has its place by now"
 """Why a child that was to fill a role is ended."""
 
@@ -93,7 +94,8 @@ class Role:
     async def wait_ready(self, timeout: float) -> None:  # noqa: ASYNC109 (giving up is the normal end here)
         """Waits until a ready child fills the role, but not longer than `timeout` seconds."""
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self._ready.wait(), timeout)
+            async with asyncio.timeout(timeout):
+                await self._ready.wait()
 
     async def start(self) -> None:
         """Fills the role for the first time.
@@ -233,9 +235,9 @@ class Role:
 
     async def _start_child(self) -> Child:
         child = await self.start_successor()
-        if self.child is not None:
+        if self.child is not None or self._stopping.is_set():  # `stop` found nobody to end while this one was started
             await self.dismiss(child)
-            raise ProcessError(TAKEN)
+            raise ProcessError(TAKEN if self.child is not None else ENDS)
         self.child = child
         return child
 
@@ -264,7 +266,8 @@ class Role:
         exited = asyncio.ensure_future(child.exited())
         while True:
             with contextlib.suppress(TimeoutError):
-                code = await asyncio.wait_for(asyncio.shield(exited), _EXAMINE_SECONDS)
+                async with asyncio.timeout(_EXAMINE_SECONDS):
+                    code = await asyncio.shield(exited)
                 return "killed" if code < 0 else "exited"
             if self.child is not child:
                 exited.cancel()

@@ -111,7 +111,8 @@ class ShadowRole:
         pause = None
         while True:
             try:
-                await asyncio.wait_for(self._changed.wait(), pause)
+                async with asyncio.timeout(pause):
+                    await self._changed.wait()
             except TimeoutError:
                 self._asked = True
             self._changed.clear()
@@ -251,7 +252,8 @@ class ShadowRole:
         work = ShadowOrder(wanted.policy, wanted.log, shadow_socket(self._folder), wanted.bundle, wanted.fetched)
         order = write_private(work, self._folder, "order")
         try:
-            answer = await asyncio.wait_for(ask(child, {"command": "start", "order": str(order)}), _LOAD_SECONDS)
+            async with asyncio.timeout(_LOAD_SECONDS):
+                answer = await ask(child, {"command": "start", "order": str(order)})
         except TimeoutError:
             raise ProcessError(f"the candidate was not loaded within {_LOAD_SECONDS:g} s") from None
         finally:

@@ -29,6 +29,7 @@ from mixer_py.errors import ConfigurationError, Fault, MixerError, NotRunningErr
 from mixer_py.instruments import Registry, SystemClock
 from mixer_py.queries import open_reader
 from mixer_py.runtime.certificates import Certificates
+from mixer_py.runtime.closing import tell_books
 from mixer_py.runtime.counters import whereabouts
 from mixer_py.runtime.data_plane import DataPlane, ports_of, read_data_plane
 from mixer_py.runtime.fetching import Fetching
@@ -162,16 +163,13 @@ class Supervisor:
     async def _end_children(self) -> None:
         server = self._workers.deployed.configuration.server
         grace = server.drain_timeout + server.flush_timeout + _STOP_MARGIN
-        if not await self._workers.stop(grace):
-            self._log.error(
-                "a worker had to be killed; the rows that it held are counted as dropped",
-                way_out="raise server.drain_timeout or server.flush_timeout; runbook MixerRowsLost",
-            )
+        whole = await self._workers.stop(grace)
         # After the workers, which count to the end, and may wait for verdicts and for rows to be written.
         ending = [self._shadow.stop(), self._valkey.stop(_STOP_MARGIN)]
         if self._store is not None:
             ending.append(self._store.stop(server.flush_timeout + _STOP_MARGIN))
         await asyncio.gather(*ending)
+        tell_books(self._log, self._metrics, whole=whole)
 
     async def _watch_files(self) -> None:
         async for changed in self._changes:

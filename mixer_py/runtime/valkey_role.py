@@ -171,7 +171,8 @@ async def _ask(socket: Path, *words: str) -> None:
     """
     command = b"*%d\r\n" % len(words) + b"".join(b"$%d\r\n%b\r\n" % (len(word), word.encode()) for word in words)
     try:
-        answer = await asyncio.wait_for(_exchange(socket, command), _PING_TIMEOUT)
+        async with asyncio.timeout(_PING_TIMEOUT):
+            answer = await _exchange(socket, command)
     except (OSError, TimeoutError) as error:
         raise ProcessError(f"the embedded Valkey does not answer {words[0]}: {error!r}") from error
     if not answer.startswith(b"+"):

@@ -299,7 +299,8 @@ class Workers:
             ConfigurationError: the worker cannot tell, as when the store is away.
         """
         try:
-            await asyncio.wait_for(self._turn.acquire(), _LOOK_SECONDS)
+            async with asyncio.timeout(_LOOK_SECONDS):
+                await self._turn.acquire()
         except TimeoutError:
             raise ProcessError("the workers are being given something new; ask again when it is in force") from None
         # To its end, also when nobody waits for it any more: its answer must not be taken for that of the next command.
@@ -369,8 +370,7 @@ class Workers:
         description = answer["description"]
         if not isinstance(description, dict):
             raise ProcessError("the worker described nothing")
-        sources, cost = Path(str(answer["sources"])), float(str(answer["cost"]))
-        revision = str(answer["revision"])
+        sources, cost, revision = Path(str(answer["sources"])), float(str(answer["cost"])), str(answer["revision"])
         return Deployed(wanted.configuration, revision, description, sources, cost, wanted.fetched), answer
 
     def _replace(self, deployed: Deployed) -> None:

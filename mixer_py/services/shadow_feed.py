@@ -183,7 +183,8 @@ class ShadowFeed:
         if self._waiting:
             self._emptied.clear()
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._emptied.wait(), grace)
+                async with asyncio.timeout(grace):
+                    await self._emptied.wait()
         self._settings = None
         self._hang_up()
         self._finish_all(_TIMEOUT)

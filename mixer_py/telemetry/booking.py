@@ -15,6 +15,8 @@ from mixer_py.instruments import Gauge, Registry
 
 ROWS: Final = "mixer_rows_total"
 ROWS_HELP: Final = "Rows by table and what became of them."
+GATHERED_ROWS: Final = "mixer_gathered_rows"
+"""The gauge of what is to become rows, and is not received yet: with it who survives a killed process books that."""
 SPOOL_ROWS: Final = "mixer_spool_rows"
 """The gauge of rows on disk, which belongs to the sum above."""
 
@@ -53,6 +55,11 @@ REASONS: Final[Mapping[str, tuple[str, ...]]] = MappingProxyType({
 def rows_on_disk(registry: Registry, table: str) -> Gauge:
     """The gauge of a table's rows that wait on disk."""
     return registry.gauge(SPOOL_ROWS, "Rows that wait on disk to be written.", ("table",)).labels(table)
+
+
+def gathered_rows(registry: Registry, table: str) -> Gauge:
+    """The gauge of what is to become rows of a table."""
+    return registry.gauge(GATHERED_ROWS, "Decisions that are being made into rows.", ("table",)).labels(table)
 
 
 class Booking:

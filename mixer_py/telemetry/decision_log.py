@@ -20,7 +20,7 @@ import structlog
 
 from mixer_py.attributes.bag import READERS
 from mixer_py.instruments import Clock, Registry
-from mixer_py.telemetry.booking import LOG_FULL, MALFORMED, POLICY, QUEUE_FULL, SAMPLED, SHUTDOWN
+from mixer_py.telemetry.booking import LOG_FULL, MALFORMED, POLICY, QUEUE_FULL, SAMPLED, SHUTDOWN, gathered_rows
 from mixer_py.telemetry.decision_columns import DECISIONS
 from mixer_py.telemetry.decision_log_settings import DecisionLogSettings
 from mixer_py.telemetry.decision_record import DecisionRecord, Kept
@@ -80,7 +80,7 @@ class DecisionLog:
             rows: takes the rows.
             settings: sampling, and what a full log means.
             keeper: prepares rows.
-            registry: gets `mixer_decision_log_full_total`.
+            registry: gets `mixer_decision_log_full_total` and `mixer_gathered_rows`.
             clock: for waiting.
             mask: what it says of columns holds here too; texts were masked by the keeper.
         """
@@ -97,6 +97,7 @@ class DecisionLog:
         full = registry.counter(
             "mixer_decision_log_full_total", "Checks that found no room in the decision log.", ("outcome",)
         )
+        self._gathered = gathered_rows(registry, DECISIONS.name)
         self._outcomes = {name: full.labels(name) for name in ("waited", "dropped", "refused")}
         self.activate(settings, keeper, mask)
 
@@ -150,6 +151,7 @@ class DecisionLog:
         self._bytes += size
         if not self._promises:
             self._drop_oldest()
+        self._show()
         if len(self._waiting) >= _FLUSH_RECORDS:
             self._begin()
         elif self._timer is None and self._work is None:
@@ -178,7 +180,8 @@ class DecisionLog:
                 self._outcomes["dropped"].add()
                 return True
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._rows.freed(DECISIONS.name), min(left, _LOOK_AGAIN_SECONDS))
+                async with asyncio.timeout(min(left, _LOOK_AGAIN_SECONDS)):
+                    await self._rows.freed(DECISIONS.name)
         self._outcomes["waited"].add()
         return True
 
@@ -195,7 +198,12 @@ class DecisionLog:
             self._work.cancel()
         if left:
             self._waiting.clear()
+            self._in_hand = 0
             self._rows.count_dropped(DECISIONS.name, left, SHUTDOWN)
+            self._show()
+
+    def _show(self) -> None:
+        self._gathered.set(len(self._waiting) + self._in_hand)
 
     def _samples(self, decision_id: str) -> bool:
         """Whether an allow belongs to the sample: by its id, so that it does or does not wherever one looks."""
@@ -229,6 +237,7 @@ class DecisionLog:
                 self._in_hand = 0
                 if batch:
                     self._hand_on(batch)
+                self._show()  # not before, or a worker that is killed here would be known to have held less
         finally:
             self._work = None
         if len(self._waiting) >= _FLUSH_RECORDS:

@@ -124,7 +124,8 @@ class Recorder:
         """
         emptying = [queue.empty() for queue in self._queues.values()] if self._writing else []
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(asyncio.gather(*emptying), timeout)
+            async with asyncio.timeout(timeout):
+                await asyncio.gather(*emptying)
         for task in self._writing:
             task.cancel()
         for queue in self._queues.values():

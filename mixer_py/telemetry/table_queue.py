@@ -267,9 +267,9 @@ class TableQueue:
         """Waits until a block is large or old enough."""
         if self._ending or (self._spool is not None and self._spool.rows >= self._settings.block_rows):
             return
-        age = self._clock.monotonic() - self._oldest
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self._hurry.wait(), max(self._settings.block_interval - age, 0.0))
+            async with asyncio.timeout(self._oldest + self._settings.block_interval - self._clock.monotonic()):
+                await self._hurry.wait()
 
     async def _next(self) -> _InHand | None:
         """The next block: from the spool, whose rows are older, else from memory; but not if all are spooled first."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import signal
 import threading
 import time
@@ -43,6 +44,11 @@ def test_rows_that_were_accepted_are_written_before_the_end(make_mixer):
             client.check(check_request())
     mixer.running.signal(signal.SIGTERM)
     assert mixer.running.wait(60) == 0
+    told = json.loads(mixer.running.tail(1))
+    assert (told["event"], told["rows"]) == (
+        "ended",
+        {"requests": {"received": 500, "written": 500}, "decisions": {"received": 20, "written": 20}},
+    )
     mixer.start()
     (counted,) = mixer.query("SELECT count() AS entries, uniqExact(request_id) AS ids FROM requests")
     assert (int(counted["entries"]), int(counted["ids"])) == (500, 500)

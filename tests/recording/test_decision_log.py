@@ -21,6 +21,7 @@ from mixer_py.telemetry.decision_log import DecisionLog
 from mixer_py.telemetry.decision_log_input import InputKeeper, InputSources
 from mixer_py.telemetry.decision_log_settings import DecisionLogSettings
 from mixer_py.telemetry.decision_record import DecisionRecord
+from tests.parts.books import booked
 
 REQUEST = {
     "attributes": {
@@ -431,14 +432,27 @@ async def test_a_full_log_that_blocks_waits_and_then_goes_on() -> None:
     await log.drain(10)
 
 
+async def test_what_is_gathered_is_known_until_it_is_handed_on() -> None:
+    """Of a worker that is killed: its decisions were answered, and nobody else has counted them yet."""
+    rows, registry = Rows(), Registry()
+    log = make_log(rows, registry=registry)
+    for number in range(3):
+        log.record(record(CheckRequest(), number))
+        assert booked(registry, "mixer_gathered_rows", table="decisions") == number + 1
+    await log.drain(10)
+    assert (len(rows.rows()), booked(registry, "mixer_gathered_rows")) == (3, 0)
+
+
 async def test_what_cannot_be_prepared_before_the_end_is_booked_as_dropped() -> None:
     class Stuck:
         async def keep(self, record: DecisionRecord) -> None:
             await asyncio.sleep(3600)
 
     rows = Rows()
-    log = DecisionLog(rows, DecisionLogSettings(), Stuck(), Registry(), FakeClock())
+    registry = Registry()
+    log = DecisionLog(rows, DecisionLogSettings(), Stuck(), registry, FakeClock())
     for number in range(3):
         log.record(record(CheckRequest(), number))
     await log.drain(0.05)
     assert (rows.batches, rows.dropped) == ([], [("decisions", 3, "shutdown")])
+    assert booked(registry, "mixer_gathered_rows") == 0, "what is booked is not booked again when the process has ended"

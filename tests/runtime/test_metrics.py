@@ -10,7 +10,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from mixer_py.instruments import FakeClock, Registry, Table, TableReader
 from mixer_py.runtime.metrics import IdleSeries, ProcessMetrics
 from mixer_py.runtime.vital_signs import VitalSigns
-from mixer_py.telemetry.booking import rows_on_disk
+from mixer_py.telemetry.booking import gathered_rows, rows_on_disk
 
 ROWS = ("mixer_rows_total", "Rows.", ("table", "state", "reason"))
 
@@ -99,6 +99,19 @@ def test_rows_that_an_ended_process_had_on_disk_are_booked_as_left(received, wri
     of = {(dict(labels)["state"], dict(labels)["reason"]): value for labels, value in found.items()}
     assert of.get(("left", ""), 0) == left
     assert of.get(("dropped", "killed"), 0) == killed
+
+
+def test_what_an_ended_process_was_making_into_rows_is_booked_as_received_and_killed() -> None:
+    metrics = ProcessMetrics(Registry())
+    worker = Registry()
+    metrics.join(worker)
+    rows = worker.counter(*ROWS)
+    rows.labels("decisions", "received", "").add(10)
+    rows.labels("decisions", "written", "").add(8)
+    gathered_rows(worker, "decisions").set(3)
+    metrics.leave(worker)
+    found = {(labels["state"], labels["reason"]): rows for labels, rows in metrics.values("mixer_rows_total")}
+    assert found == {("received", ""): 13, ("written", ""): 8, ("dropped", "killed"): 5}
 
 
 def test_vital_signs_stay_between_the_processes() -> None:

@@ -127,7 +127,8 @@ class StoreClient:
 
     async def _connect(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
         try:
-            return await asyncio.wait_for(asyncio.open_unix_connection(self._path), self._connect_timeout)
+            async with asyncio.timeout(self._connect_timeout):
+                return await asyncio.open_unix_connection(self._path)
         except TimeoutError as error:
             raise NotRunningError(f"the store at {self._path} accepts no connection") from error
 

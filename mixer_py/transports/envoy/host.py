@@ -170,7 +170,8 @@ class EnvoyHost:
 
     async def _ask(self, path: str) -> bytes:
         try:
-            return await asyncio.wait_for(self._get(path), _ASK_SECONDS)
+            async with asyncio.timeout(_ASK_SECONDS):
+                return await self._get(path)
         except (OSError, ValueError, TimeoutError, asyncio.IncompleteReadError) as error:
             raise ProcessError(f"Envoy's admin socket does not answer: {error!r}") from error
 
