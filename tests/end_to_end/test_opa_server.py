@@ -54,7 +54,7 @@ def test_an_opa_server_decides_and_nobody_gets_in_without_it(
         eventually(lambda: mixer.metric("mixer_opa_up") == 1, "a healthy OPA")
         assert mixer.metric("mixer_checks_total", tier="opa", cache="bypass") == 2
 
-        opa.stop()
+        opa.kill()
         eventually(lambda: mixer.metric("mixer_opa_up") == 0, "an OPA that is away")
         with pytest.raises(grpc.RpcError) as failure:
             client.check(asking("GET"))

@@ -7,9 +7,10 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from tests.faults.fault import Fault, Inject, Lasting, State
-from tests.faults.policies import FAULTY, STAYS
+from tests.faults.fault import Fault, State, While
+from tests.faults.policies import STAYS, faulty
 from tests.faults.scene import Scene
+from tests.faults.servers import elsewhere
 
 BUNDLES = "a bundle server"
 _GOOD = "the last good bundle decides"
@@ -38,16 +39,11 @@ def _behaves(behaviour: str) -> State:
 @contextmanager
 def _away(scene: Scene) -> Iterator[None]:
     """Nobody listens behind its address."""
-    proxy, before = scene.parts["proxy"], scene.parts["proxy"].target
-    proxy.target = 1
-    proxy.cut()
-    try:
+    with elsewhere(scene, 1):
         yield
-    finally:
-        proxy.target = before
 
 
-def _until_seen(state: State) -> Inject:
+def _until_seen(state: State) -> While:
     """It lasts until a look at the bundle has failed; then one succeeds."""
 
     def inject(scene: Scene) -> None:
@@ -57,15 +53,13 @@ def _until_seen(state: State) -> Inject:
         good = scene.metric("mixer_fetches_total", outcome="unchanged")
         scene.eventually(lambda: scene.metric("mixer_fetches_total", outcome="unchanged") > good, "a good look")
 
-    return inject
+    return While(state, inject)
 
 
 def _faulty_bundle(scene: Scene) -> None:
-    good = (scene.folder / "policies" / "authz.rego").read_text()
     refused = scene.metric("mixer_reloads_total", outcome="refused")
-    scene.mixer.write("policies/authz.rego", FAULTY)
-    scene.eventually(lambda: scene.metric("mixer_reloads_total", outcome="refused") > refused, "a refusal")
-    scene.mixer.write("policies/authz.rego", good)
+    with faulty(scene):
+        scene.eventually(lambda: scene.metric("mixer_reloads_total", outcome="refused") > refused, "a refusal")
     time.sleep(1.0)
 
 
@@ -77,18 +71,18 @@ def _restart_without(scene: Scene) -> None:
         scene.mixer.start()
 
 
-def _another(scene: Scene) -> None:
+@contextmanager
+def _another(scene: Scene) -> Iterator[None]:
     """Another server takes over its address, with a change that the one before never had."""
-    proxy, before = scene.parts["proxy"], scene.parts["proxy"].target
+    with _behaves("hang")(scene), elsewhere(scene, scene.parts["other"].port):
+        scene.mixer.write("policies/other.rego", f"package other\n\nx := {time.monotonic()}\n")
+        yield
+
+
+def _followed(scene: Scene) -> None:
     revision = scene.mixer.revision()
-    scene.parts["bundles"].behaviour = "hang"
-    proxy.target = scene.parts["other"].port
-    proxy.cut()
-    scene.mixer.write("policies/other.rego", f"package other\n\nx := {time.monotonic()}\n")
-    scene.eventually(lambda: scene.mixer.revision() != revision, "the bundle of the other server")
-    scene.parts["bundles"].behaviour = "good"
-    proxy.target = before
-    proxy.cut()
+    with _another(scene):
+        scene.eventually(lambda: scene.mixer.revision() != revision, "the bundle of the other server")
 
 
 FAULTS = (
@@ -97,13 +91,12 @@ FAULTS = (
         for what, how in _BEHAVIOURS.items()
     ),
     Fault("the bundle server away", BUNDLES, _GOOD, _until_seen(_away)),
-    Fault("the bundle server fails over to another", BUNDLES, "no call notices; the other's bundle decides", _another),
-    Fault("a faulty bundle", BUNDLES, STAYS, _faulty_bundle),
+    Fault(
+        "the bundle server fails over to another",
+        BUNDLES,
+        "no call notices; the other's bundle decides",
+        While(_another, _followed),
+    ),
+    Fault("a faulty bundle", BUNDLES, STAYS, While(faulty, _faulty_bundle)),
     Fault("a restart while the bundle server is away", BUNDLES, "the copy on disk decides", _restart_without, None, 3),
-)
-
-LASTING = (
-    Lasting("the bundle server away", BUNDLES, _away),
-    Lasting("the bundle server hung", BUNDLES, _behaves("hang")),
-    Lasting("a bundle server that sends without end", BUNDLES, _behaves("endless")),
 )

@@ -5,10 +5,11 @@ from __future__ import annotations
 import json
 import signal
 from collections.abc import Iterator
+from contextlib import contextmanager
 
 import yaml
 
-from tests.faults.fault import Fault, Inject, Lasting, lasting
+from tests.faults.fault import Fault, Inject, State, While, lasting
 from tests.faults.processes import pid_of, pids_of, replaced, stopped, told_to_end
 from tests.faults.scene import Scene, signal_process
 from tests.faults.stages import in_its_start
@@ -29,7 +30,17 @@ def _of_candidate(inject: Inject) -> Inject:
         inject(scene)
         scene.eventually(lambda: _in_place(scene), "a candidate in place again")
 
-    return whole
+    if not isinstance(inject, While):
+        return whole
+    wrong = inject.state
+
+    @contextmanager
+    def state(scene: Scene) -> Iterator[None]:
+        scene.eventually(lambda: _in_place(scene), "a candidate in place")
+        with wrong(scene):
+            yield
+
+    return While(state, whole)
 
 
 def _kill_the_first_of_a_candidate(scene: Scene) -> None:
@@ -45,27 +56,35 @@ def _kill_the_first_of_a_candidate(scene: Scene) -> None:
     signal_process(pid_of(scene, "shadow"), signal.SIGKILL)
 
 
+def _written(text: str) -> State:
+    """Somebody has written this candidate."""
+
+    @contextmanager
+    def state(scene: Scene) -> Iterator[None]:
+        good = (scene.mixer.folder / "candidate" / "authz.rego").read_text()
+        scene.mixer.write("candidate/authz.rego", text)
+        try:
+            yield
+        finally:
+            scene.mixer.write("candidate/authz.rego", good)
+
+    return state
+
+
 def _loop_in_candidate(scene: Scene) -> None:
     before = scene.restarts("shadow")
-    loops = scene.mixer.folder / "candidate" / "authz.rego"
-    good = loops.read_text()
-    scene.mixer.write("candidate/authz.rego", LOOPING_CANDIDATE)
-    try:
+    with _written(_LOOPS)(scene):
         scene.eventually(lambda: scene.restarts("shadow") > before, "another process of the candidate")
-    finally:
-        scene.mixer.write("candidate/authz.rego", good)
 
 
 def _faulty_candidate(scene: Scene) -> None:
     refused = scene.metric("mixer_shadow_reloads_total", outcome="refused")
-    file = scene.mixer.folder / "candidate" / "authz.rego"
-    good = file.read_text()
-    scene.mixer.write("candidate/authz.rego", "package envoy.authz\n\nallow :=\n")
-    scene.eventually(lambda: scene.metric("mixer_shadow_reloads_total", outcome="refused") > refused, "a refusal")
-    scene.mixer.write("candidate/authz.rego", good)
+    with _written(_FAULTY)(scene):
+        scene.eventually(lambda: scene.metric("mixer_shadow_reloads_total", outcome="refused") > refused, "a refusal")
 
 
-LOOPING_CANDIDATE = """package envoy.authz
+_FAULTY = "package envoy.authz\n\nallow :=\n"
+_LOOPS = """package envoy.authz
 
 allow if {
     input.parsed_path[0] == "reviews"
@@ -83,11 +102,18 @@ def _candidate_faults() -> Iterator[Fault]:
         ("candidate told to end by somebody else", _UNNOTICED, told_to_end("shadow")),
         ("candidate killed when it first starts", "no call notices; it is tried again", _kill_the_first_of_a_candidate),
         ("candidate hung while it starts", _UNNOTICED, in_its_start("shadow", stop)),
-        ("candidate that loops", "no call notices; its process is replaced", _loop_in_candidate),
-        ("a faulty candidate", "no call notices; the candidate before stays", _faulty_candidate),
+        (
+            "candidate that loops",
+            "no call notices; its process is replaced",
+            While(_written(_LOOPS), _loop_in_candidate),
+        ),
+        (
+            "a faulty candidate",
+            "no call notices; the candidate before stays",
+            While(_written(_FAULTY), _faulty_candidate),
+        ),
     ):
         yield Fault(name, CANDIDATE, promise, _of_candidate(inject))
 
 
 FAULTS = tuple(_candidate_faults())
-LASTING = (Lasting("the candidate hung", CANDIDATE, stopped("shadow")),)

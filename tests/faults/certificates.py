@@ -14,7 +14,7 @@ from typing import Any
 
 from cryptography import x509
 
-from tests.faults.fault import Fault, Inject, Lasting, State
+from tests.faults.fault import Fault, State, While, again
 from tests.faults.processes import HELD
 from tests.faults.scene import Scene
 from tests.parts.certificates import Authority, Certificate, put
@@ -155,17 +155,14 @@ def _put(scene: Scene, issued: Certificate) -> None:
 
 
 def _renew(scene: Scene) -> None:
-    for _ in range(5):
-        _put(scene, _of(scene).issue("server"))
+    _put(scene, _of(scene).issue("server"))
 
 
 def _renew_and_connect_anew(scene: Scene) -> None:
     """Server's and client's, and connections that are made with them."""
-    for _ in range(3):
-        _put(scene, _of(scene).issue("server"))
-        _of(scene).show(_of(scene).issue("envoy"))
-        scene.parts["proxy"].cut()
-        time.sleep(1.0)
+    _renew(scene)
+    _of(scene).show(_of(scene).issue("envoy"))
+    scene.parts["proxy"].cut()
 
 
 @contextmanager
@@ -203,7 +200,7 @@ def _refused(scene: Scene) -> None:
     scene.eventually(told, "a certificate that is refused")
 
 
-def _kept(state: State) -> Inject:
+def _kept(state: State) -> While:
     """While it lasts, connections are made anew: with the certificate that was there before."""
 
     def inject(scene: Scene) -> None:
@@ -212,7 +209,7 @@ def _kept(state: State) -> Inject:
             time.sleep(2.0)
         scene.eventually(lambda: not json.loads(scene.mixer.get("/config").body)["certificate_faults"], "a good one")
 
-    return inject
+    return While(state, inject)
 
 
 def _closed(scene: Scene, what: str) -> None:
@@ -225,28 +222,58 @@ def _closed(scene: Scene, what: str) -> None:
         scene.complaints.append(f"{len(passed)} requests passed with {what}")
 
 
-def _server_expires(scene: Scene) -> None:
+@contextmanager
+def _server_expired(scene: Scene) -> Iterator[None]:
     """Mixer's expires in force. What is connected stays so; who connects anew does not believe it."""
     issued = _of(scene).issue("server", _LIFE)
     _put(scene, issued)
     scene.parts["proxy"].cut()
     _until_it_expires(issued)
     scene.parts["proxy"].cut()
-    _closed(scene, "a certificate of mixer that has expired")
-    _put(scene, _of(scene).issue("server"))
+    try:
+        yield
+    finally:
+        put(_of(scene).issue("server"), _of(scene).own)
 
 
-def _client_expires(scene: Scene) -> None:
+def _server_expires(scene: Scene) -> None:
+    with _server_expired(scene):
+        _closed(scene, "a certificate of mixer that has expired")
+    scene.eventually(lambda: _in_force(scene, _of(scene).own.certificate), "a certificate that was put in force")
+
+
+@contextmanager
+def _client_expired(scene: Scene) -> Iterator[None]:
     """Envoy's expires while it is connected, and nobody has renewed it."""
     issued = _of(scene).issue("envoy", _LIFE)
     _of(scene).show(issued)
     time.sleep(1.0)
     scene.parts["proxy"].cut()
     _until_it_expires(issued)
-    _closed(scene, "a certificate of Envoy that has expired")
-    _of(scene).show(_of(scene).issue("envoy"))
+    try:
+        yield
+    finally:
+        _of(scene).show(_of(scene).issue("envoy"))
+
+
+def _client_expires(scene: Scene) -> None:
+    with _client_expired(scene):
+        _closed(scene, "a certificate of Envoy that has expired")
     time.sleep(1.0)
     scene.parts["proxy"].cut()
+
+
+@contextmanager
+def _authority_changed(scene: Scene) -> Iterator[None]:
+    """Half-way: both are believed, and certificates of the new one have just been written."""
+    steps = _of(scene).change_authority()
+    next(steps)
+    next(steps)
+    scene.parts["proxy"].cut()
+    try:
+        yield
+    finally:
+        next(steps)
 
 
 def _change_authority(scene: Scene) -> None:
@@ -257,12 +284,12 @@ def _change_authority(scene: Scene) -> None:
 
 
 FAULTS = (
-    Fault("mixer's certificate renewed five times", TLS, "no call notices", _renew),
+    Fault("mixer's certificate renewed five times", TLS, "no call notices", again(_renew, 5, 0.0)),
     Fault(
         "both certificates renewed, and all connections made anew",
         TLS,
         "calls that are cut off may fail, no others",
-        _renew_and_connect_anew,
+        again(_renew_and_connect_anew, 3, 1.0),
         3 * HELD,
         2,
     ),
@@ -270,7 +297,7 @@ FAULTS = (
         "another authority, step by step",
         TLS,
         "calls that are cut off may fail, no others",
-        _change_authority,
+        While(_authority_changed, _change_authority),
         3 * HELD,
         2,
     ),
@@ -294,7 +321,7 @@ FAULTS = (
         "mixer's certificate expires",
         TLS,
         "who connects anew fails closed, until it is renewed",
-        _server_expires,
+        While(_server_expired, _server_expires),
         None,
         5,
     ),
@@ -302,28 +329,8 @@ FAULTS = (
         "Envoy's certificate expires",
         TLS,
         "its calls are refused, also on connections that it has, until it is renewed",
-        _client_expires,
+        While(_client_expired, _client_expires),
         None,
         5,
     ),
-)
-
-
-@contextmanager
-def _client_expired(scene: Scene) -> Iterator[None]:
-    """Envoy shows one that has expired, on every connection."""
-    names = _of(scene)
-    names.show(names.issue("envoy", timedelta(days=-1), timedelta(days=-2)))
-    time.sleep(0.5)
-    scene.parts["proxy"].cut()
-    time.sleep(0.5)
-    try:
-        yield
-    finally:
-        names.show(names.issue("envoy"))
-
-
-LASTING = (
-    Lasting("files of a certificate that has expired", TLS, _expired_files),
-    Lasting("an Envoy whose certificate has expired", TLS, _client_expired),
 )

@@ -10,12 +10,14 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from tests.faults.fault import Fault, Inject, Lasting, State
+from tests.faults.fault import Fault, State, While
 from tests.faults.scene import Scene
 from tests.parts.http_client import request
 
 CLOCK = "a clock that is set"
 _HOUR = 3600.0
+SET = (_HOUR, -_HOUR, -365 * 24 * _HOUR)
+"""What it is ahead by, one after another."""
 _SECRET = "of this test alone"
 POLICY = f"""
 package envoy.authz
@@ -76,7 +78,7 @@ def _use_up(scene: Scene, tenant: str) -> None:
         scene.complaints.append(f"a limit of 3 a minute let {statuses.count(200)} of 10 pass: {statuses}")
 
 
-def _jump(ahead: float) -> Inject:
+def _jump(ahead: float) -> While:
     """The clock is set by so much while a limit is used up, and set right again."""
 
     def inject(scene: Scene) -> None:
@@ -99,7 +101,7 @@ def _jump(ahead: float) -> Inject:
 
         scene.eventually(has_rows, "decisions at the time that the clock showed")
 
-    return inject
+    return While(_set(ahead), inject)
 
 
 _FOLLOWED = "no call fails; limits count on in the window that the clock shows, tokens and times of rows follow it"
@@ -107,10 +109,5 @@ _FOLLOWED = "no call fails; limits count on in the window that the clock shows, 
 FAULTS = (
     Fault("the clock set forward an hour, and back", CLOCK, _FOLLOWED, _jump(_HOUR)),
     Fault("the clock set back an hour, and forward", CLOCK, _FOLLOWED, _jump(-_HOUR)),
-    Fault("the clock set back by a year, and forward", CLOCK, _FOLLOWED, _jump(-365 * 24 * _HOUR)),
-)
-
-LASTING = (
-    Lasting("the clock set forward an hour", CLOCK, _set(_HOUR)),
-    Lasting("the clock set back an hour", CLOCK, _set(-_HOUR)),
+    Fault("the clock set back by a year, and forward", CLOCK, _FOLLOWED, _jump(SET[2])),
 )

@@ -6,21 +6,23 @@ import re
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from threading import Thread
 
-from tests.faults.fault import Fault, Inject, Lasting, State
-from tests.faults.proxied import late, talks
+from tests.faults.fault import Fault, State, While, again, lasting
 from tests.faults.scene import Scene
+from tests.faults.servers import away, late, standing, talks
 from tests.parts.valkey import Valkey
 from tests.parts.valkey_groups import Watched
 
-VALKEY, SENTINEL, CLUSTER = "a Valkey of its own", "a Valkey that Sentinels watch", "a cluster of Valkeys"
+VALKEY, REDIS = "a Valkey of its own", "a Redis of its own"
+SENTINEL, CLUSTER = "a Valkey that Sentinels watch", "a cluster of Valkeys"
 _ALLOWED = "with on_error: allow no call fails; none waits much longer than rate_limit.timeout"
 
 _FOLLOWED = "with on_error: allow no call fails; the one that was promoted counts"
 _NONSENSE = {
     "a page of HTTP": b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nno",
     "bytes of chance": bytes(range(255, 0, -1)) * 4,
-    "with an answer of the wrong kind": b":1\r\n",
+    "a number": b":1\r\n",
 }
 
 
@@ -32,7 +34,7 @@ def _away(scene: Scene) -> None:
     scene.eventually(lambda: scene.metric("mixer_counter_store_up") == 0, "that the store is seen to be away")
 
 
-def _until_seen(state: State) -> Inject:
+def _until_seen(state: State) -> While:
     """It lasts until mixer sees that the store is away, and a second more; then the store returns."""
 
     def inject(scene: Scene) -> None:
@@ -41,32 +43,11 @@ def _until_seen(state: State) -> Inject:
             time.sleep(1.0)
         _back(scene)
 
-    return inject
-
-
-@contextmanager
-def _killed(scene: Scene) -> Iterator[None]:
-    scene.parts["valkey"].kill()
-    try:
-        yield
-    finally:
-        scene.parts["valkey"].start()
-
-
-@contextmanager
-def _hung(scene: Scene) -> Iterator[None]:
-    scene.parts["valkey"].hang()
-    try:
-        yield
-    finally:
-        scene.parts["valkey"].go_on()
+    return While(state, inject)
 
 
 def _cut(scene: Scene) -> None:
-    for _ in range(5):
-        scene.parts["proxy"].cut()
-        time.sleep(0.3)
-    _back(scene)
+    scene.parts["proxy"].cut()
 
 
 @contextmanager
@@ -80,41 +61,51 @@ def _replica(scene: Scene) -> Iterator[None]:
         valkey.ask("REPLICAOF", "NO", "ONE")
 
 
-def _full(scene: Scene) -> None:
+@contextmanager
+def _full(scene: Scene) -> Iterator[None]:
     valkey = scene.parts["valkey"]
     valkey.ask("CONFIG", "SET", "maxmemory", "1mb")
-    time.sleep(2.0)
-    valkey.ask("CONFIG", "SET", "maxmemory", "0")
-    _back(scene)
+    try:
+        yield
+    finally:
+        valkey.ask("CONFIG", "SET", "maxmemory", "0")
 
 
-def _forgets(scene: Scene) -> None:
+def _forget(scene: Scene) -> None:
     valkey = scene.parts["valkey"]
-    for _ in range(3):
-        valkey.ask("SCRIPT", "FLUSH")
-        valkey.ask("FLUSHALL")
-        time.sleep(0.2)
-    _back(scene)
+    valkey.ask("SCRIPT", "FLUSH")
+    valkey.ask("FLUSHALL")
 
 
-def _password(scene: Scene) -> None:
+@contextmanager
+def _other_password(scene: Scene) -> Iterator[None]:
     """Its password is changed under us, and changed back."""
     valkey = scene.parts["valkey"]
     valkey.ask("CONFIG", "SET", "requirepass", "other")
     scene.parts["proxy"].cut()
-    _away(scene)
-    valkey.secret = "other"
-    valkey.ask("CONFIG", "SET", "requirepass", "")
-    valkey.secret = ""
-    _back(scene)
+    try:
+        yield
+    finally:
+        valkey.secret = "other"
+        valkey.ask("CONFIG", "SET", "requirepass", "")
+        valkey.secret = ""
 
 
-def _busy(scene: Scene) -> None:
-    """A script of somebody else's blocks it."""
-    valkey = scene.parts["valkey"]
-    with suppress(OSError):  # nobody waits for its answer
-        valkey.ask("DEBUG", "SLEEP", "2")
-    _back(scene)
+@contextmanager
+def _busy(scene: Scene) -> Iterator[None]:
+    """A script of somebody else's blocks it for two seconds."""
+
+    def block() -> None:
+        with suppress(OSError):  # nobody waits for its answer
+            scene.parts["valkey"].ask("DEBUG", "SLEEP", "2")
+
+    blocking = Thread(target=block)
+    blocking.start()
+    time.sleep(0.1)
+    try:
+        yield
+    finally:
+        blocking.join()
 
 
 def _masters(scene: Scene) -> list[Valkey]:
@@ -159,39 +150,44 @@ def _counts(scene: Scene) -> bool:
     return sum(map(_charges, _masters(scene))) > charged and scene.metric("mixer_store_errors_total") == errors
 
 
-def _change_over(scene: Scene) -> None:
+@contextmanager
+def _ordered_over(scene: Scene) -> Iterator[None]:
     """As an operator has it done before the machine of a master is taken away: nothing is killed."""
     before = _masters(scene)
     scene.parts["sentinel"].ask("SENTINEL", "FAILOVER", Watched.name)
+    yield
     scene.eventually(lambda: len(_masters(scene)) == 1 and _masters(scene) != before, "another master")
+
+
+def _change_over(scene: Scene) -> None:
+    with _ordered_over(scene):
+        pass
     scene.eventually(lambda: _counts(scene), "that hits are counted again")
 
 
-FAULTS = (
-    Fault("Valkey killed and started empty", VALKEY, _ALLOWED, _until_seen(_killed)),
-    Fault("Valkey hung", VALKEY, _ALLOWED, _until_seen(_hung)),
-    Fault("Valkey slow (300 ms)", VALKEY, _ALLOWED, _until_seen(late(0.3))),
-    Fault("connections to Valkey cut, five times", VALKEY, _ALLOWED, _cut),
-    Fault("Valkey became a replica", VALKEY, _ALLOWED, _until_seen(_replica)),
-    Fault("Valkey's memory is full", VALKEY, _ALLOWED, _full),
-    Fault("Valkey forgot scripts and counters", VALKEY, "no call fails; counting begins anew", _forgets),
-    Fault("Valkey's password was changed", VALKEY, _ALLOWED, _password),
-    Fault("Valkey busy with somebody's script", VALKEY, _ALLOWED, _busy),
-    *(
-        Fault(f"Valkey answers {what}", VALKEY, _ALLOWED, _until_seen(talks(answer)))
-        for what, answer in _NONSENSE.items()
-    ),
-    Fault("a master killed, and a replica promoted by Sentinels", SENTINEL, _FOLLOWED, _fail_over),
-    Fault("a replica promoted by an operator's order", SENTINEL, _FOLLOWED, _change_over),
-    Fault("a master of a cluster killed, and its replica promoted", CLUSTER, _FOLLOWED, _fail_over),
-)
+def _faults_of(store: str, setup: str) -> Iterator[Fault]:
+    """What may happen to one server, whoever made it."""
+    for name, promise, inject in (
+        ("killed and started empty", _ALLOWED, _until_seen(away("valkey"))),
+        ("hung", _ALLOWED, _until_seen(standing("valkey"))),
+        ("slow (300 ms)", _ALLOWED, _until_seen(late(0.3))),
+        ("cut off, five times", _ALLOWED, again(_cut, 5, 0.3)),
+        ("made a replica", _ALLOWED, _until_seen(_replica)),
+        ("without memory", _ALLOWED, lasting(_full, 2.0, _back)),
+        ("without scripts and counters", "no call fails; counting begins anew", again(_forget, 3, 0.2)),
+        ("with another password", _ALLOWED, _until_seen(_other_password)),
+        ("busy with somebody's script", _ALLOWED, lasting(_busy, 0.0, _back)),
+        *((f"answers {what}", _ALLOWED, _until_seen(talks(answer))) for what, answer in _NONSENSE.items()),
+    ):
+        yield Fault(f"{store} {name}", setup, promise, inject)
 
-LASTING = (
-    Lasting("Valkey away", VALKEY, _killed),
-    Lasting("Valkey hung", VALKEY, _hung),
-    Lasting("Valkey slow", VALKEY, late(0.3)),
-    Lasting("Valkey talking nonsense", VALKEY, talks(_NONSENSE["a page of HTTP"])),
-    Lasting("Valkey turned into a replica", VALKEY, _replica),
-    Lasting("Valkey failing over", SENTINEL, failing_over),
-    Lasting("a cluster of Valkeys failing over", CLUSTER, failing_over),
+
+FAULTS = (
+    *_faults_of("Valkey", VALKEY),
+    *_faults_of("Redis", REDIS),
+    Fault("a master killed, and a replica promoted by Sentinels", SENTINEL, _FOLLOWED, While(failing_over, _fail_over)),
+    Fault("a replica promoted by an operator's order", SENTINEL, _FOLLOWED, While(_ordered_over, _change_over)),
+    Fault(
+        "a master of a cluster killed, and its replica promoted", CLUSTER, _FOLLOWED, While(failing_over, _fail_over)
+    ),
 )

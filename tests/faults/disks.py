@@ -6,7 +6,7 @@ import errno
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from tests.faults.fault import Fault, Inject, Lasting, State
+from tests.faults.fault import Fault, State, While
 from tests.faults.scene import Scene
 
 DISKS = "disks that fail"
@@ -42,7 +42,7 @@ def _rows_nearly_full(scene: Scene) -> Iterator[None]:
         scene.parts["rows_disk"].resize("2g")
 
 
-def _until_seen(state: State) -> Inject:
+def _until_seen(state: State) -> While:
     """It lasts until a write has failed."""
 
     def inject(scene: Scene) -> None:
@@ -51,7 +51,7 @@ def _until_seen(state: State) -> Inject:
             scene.eventually(lambda: scene.metric("mixer_store_errors_total") > errors, "a write that fails")
         scene.eventually(scene.ready, "readiness")
 
-    return inject
+    return While(state, inject)
 
 
 _STATES = (
@@ -63,10 +63,3 @@ _STATES = (
 )
 
 FAULTS = tuple(Fault(name, DISKS, _WAIT, _until_seen(state)) for name, state in _STATES)
-_ENDED_IN = {
-    "the spool's disk full",
-    "the spool's disk read-only",
-    "the rows' disk full (ENOSPC)",
-    "the rows' disk broken (EIO)",
-}
-LASTING = tuple(Lasting(name, DISKS, state) for name, state in _STATES if name in _ENDED_IN)

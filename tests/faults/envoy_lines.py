@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
 from threading import Event, Thread
@@ -12,10 +11,10 @@ import grpc
 from envoy.data.accesslog.v3 import accesslog_pb2
 from envoy.service.accesslog.v3 import als_pb2
 
-from tests.faults.fault import Fault, Lasting, lasting
+from tests.faults.fault import Fault, again, lasting
 from tests.faults.processes import HELD, ONE
-from tests.faults.proxied import late
 from tests.faults.scene import Scene
+from tests.faults.servers import late
 
 LINES = "a proxy before mixer"
 _STREAMS, _CONNECTIONS = 2_000, 20
@@ -24,21 +23,11 @@ _CUT_OFF = "calls that are on them may fail; Envoy connects anew"
 
 
 def _reset(scene: Scene) -> None:
-    for _ in range(5):
-        scene.parts["proxy"].reset()
-        time.sleep(0.3)
+    scene.parts["proxy"].reset()
 
 
 def _half_close(scene: Scene) -> None:
-    for _ in range(5):
-        scene.parts["proxy"].half_close()
-        time.sleep(0.5)
-
-
-@contextmanager
-def _half_closed(scene: Scene) -> Iterator[None]:
     scene.parts["proxy"].half_close()
-    yield
 
 
 @contextmanager
@@ -108,16 +97,10 @@ async def _hold_streams(address: str, over: Event) -> list[str]:
 
 
 FAULTS = (
-    Fault("Envoy's connections reset, five times", LINES, _CUT_OFF, _reset, HELD, 2),
-    Fault("Envoy's connections half-closed, five times", LINES, _CUT_OFF, _half_close, HELD, 2),
+    Fault("Envoy's connections reset, five times", LINES, _CUT_OFF, again(_reset, 5, 0.3), HELD, 2),
+    Fault("Envoy's connections half-closed, five times", LINES, _CUT_OFF, again(_half_close, 5, 0.5), HELD, 2),
     Fault("Envoy reads slowly (200 ms)", LINES, "calls are slow, and none fails", lasting(late(0.2), 3.0)),
     Fault(
         "2,000 log streams left open beside the traffic", ONE, "no call of others notices", lasting(_streams, 3.0), 5
     ),
-)
-
-LASTING = (
-    Lasting("Envoy's connections half-closed", LINES, _half_closed),
-    Lasting("an Envoy that reads slowly", LINES, late(0.2)),
-    Lasting("2,000 log streams open", ONE, _streams),
 )

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -16,7 +16,24 @@ Inject = Callable[["Scene"], None]
 """Brings something about, and where it does not end by itself takes it away again."""
 
 State = Callable[["Scene"], AbstractContextManager[object]]
-"""Something that is wrong for as long as the block takes."""
+"""Something that is wrong for as long as the block takes; it ends also when mixer has ended meanwhile."""
+
+
+@dataclass(frozen=True, slots=True)
+class While:
+    """Brings about what lasts for a while: so mixer can be told to end meanwhile.
+
+    Attributes:
+        state: what is wrong, without anything that waits for mixer's answer to it.
+        inject: lets it last as long as the promise needs, and waits until mixer has mended what it is to mend.
+    """
+
+    state: State
+    inject: Inject
+
+    def __call__(self, scene: Scene) -> None:
+        """Injects it."""
+        self.inject(scene)
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,11 +45,14 @@ class Fault:
         setup: the parts that run, by their name in `setups.py`.
         promise: what callers and rows are promised.
         inject: brings it about, and where it does not end by itself takes it away again; traffic goes on meanwhile.
+            A `While` where mixer can be told to end in the middle of it: then that is a fault, too.
         failing: requests that may fail at most; None for any number while it lasts.
         heals: seconds after `inject` has returned until which requests may still fail, on a machine that does nothing
             else.
         losing: reasons for which rows may be dropped, each of them counted.
         holds: what else must be true afterwards: words for what is not.
+        ending: reasons for which rows may be dropped, besides, when mixer is told to end meanwhile.
+        unbooked: whether decisions may be lost that nobody is left to count.
     """
 
     name: str
@@ -43,23 +63,8 @@ class Fault:
     heals: float = 0.0
     losing: frozenset[str] = frozenset()
     holds: Callable[[Scene], str] | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Lasting:
-    """Something that stays wrong for a while: so long that mixer can be told to end meanwhile.
-
-    Attributes:
-        name: as a person on call would say it, after "SIGTERM with".
-        setup: the parts that run, by their name in `setups.py`.
-        state: brings it about, and takes it away again.
-        losing: reasons for which rows may be dropped when mixer ends meanwhile.
-    """
-
-    name: str
-    setup: str
-    state: State
-    losing: frozenset[str] = frozenset()
+    ending: frozenset[str] = frozenset()
+    unbooked: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,11 +89,29 @@ class Seen:
     broken: tuple[str, ...] = ()
 
 
-def lasting(state: State, seconds: float = 2.0) -> Inject:
-    """Lets a state last for so long."""
+def lasting(state: State, seconds: float = 2.0, until: Inject | None = None) -> While:
+    """Lets a state last for so long, and waits `until` all is well."""
 
     def inject(scene: Scene) -> None:
         with state(scene):
             time.sleep(seconds)
+        if until is not None:
+            until(scene)
 
-    return inject
+    return While(state, inject)
+
+
+def again(act: Inject, times: int, pause: float) -> While:
+    """Does something at once, so many times; mixer may be told to end after the first."""
+
+    @contextmanager
+    def state(scene: Scene) -> Iterator[None]:
+        act(scene)
+        yield
+
+    def inject(scene: Scene) -> None:
+        for _ in range(times):
+            act(scene)
+            time.sleep(pause)
+
+    return While(state, inject)

@@ -13,7 +13,7 @@ from contextlib import ExitStack, contextmanager, suppress
 
 import grpc
 
-from tests.faults.fault import Fault, Lasting, lasting
+from tests.faults.fault import Fault, While, again, lasting
 from tests.faults.processes import ONE
 from tests.faults.scene import Scene
 from tests.parts.grpc_client import check_request, connect
@@ -29,18 +29,20 @@ def _sockets(scene: Scene, count: int, stack: ExitStack) -> list[socket.socket]:
     ]
 
 
-def _garbage(scene: Scene) -> None:
+@contextmanager
+def _garbage(scene: Scene) -> Iterator[None]:
     with ExitStack() as stack:
         for number, connection in enumerate(_sockets(scene, 50, stack)):
             connection.sendall(os.urandom(2000) if number % 2 else b"GET / HTTP/1.1\r\nhost: x\r\n\r\n")
-        time.sleep(1.0)
+        yield
 
 
-def _garbage_frames(scene: Scene) -> None:
+@contextmanager
+def _garbage_frames(scene: Scene) -> Iterator[None]:
     with ExitStack() as stack:
         for connection in _sockets(scene, 50, stack):
             connection.sendall(_PREFACE + _SETTINGS + os.urandom(500))
-        time.sleep(1.0)
+        yield
 
 
 @contextmanager
@@ -55,12 +57,10 @@ def _left_open(scene: Scene) -> Iterator[None]:
 
 
 def _reset(scene: Scene) -> None:
-    for _ in range(10):
-        with ExitStack() as stack:
-            for connection in _sockets(scene, 20, stack):
-                connection.sendall(_PREFACE + _SETTINGS)
-                connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-        time.sleep(0.1)
+    with ExitStack() as stack:
+        for connection in _sockets(scene, 20, stack):
+            connection.sendall(_PREFACE + _SETTINGS)
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
 
 
 @contextmanager
@@ -120,16 +120,12 @@ def _thousands(scene: Scene) -> None:
 
 
 FAULTS = (
-    Fault("nonsense at the gRPC port", ONE, _UNNOTICED, _garbage),
-    Fault("HTTP/2 frames of nonsense", ONE, _UNNOTICED, _garbage_frames),
+    Fault("nonsense at the gRPC port", ONE, _UNNOTICED, lasting(_garbage, 1.0)),
+    Fault("HTTP/2 frames of nonsense", ONE, _UNNOTICED, lasting(_garbage_frames, 1.0)),
     Fault("200 connections left open or half-closed", ONE, _UNNOTICED, lasting(_left_open)),
-    Fault("200 connections reset", ONE, _UNNOTICED, _reset),
+    Fault("200 connections reset", ONE, _UNNOTICED, again(_reset, 10, 0.1)),
     Fault("clients that read nothing", ONE, _UNNOTICED, lasting(_slow_readers)),
-    Fault("2,000 checks at once beside the traffic", ONE, "others wait, and few fail", _thousands, 20),
-)
-
-LASTING = (
-    Lasting("200 connections left open or half-closed", ONE, _left_open),
-    Lasting("clients that read nothing", ONE, _slow_readers),
-    Lasting("2,000 checks under way", ONE, _many_checks),
+    Fault(
+        "2,000 checks at once beside the traffic", ONE, "others wait, and few fail", While(_many_checks, _thousands), 20
+    ),
 )

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import signal
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from tests.faults.fault import Fault, Inject, Lasting, State, lasting
-from tests.faults.proxied import late, talks
+from tests.faults.fault import Fault, State, While, lasting
 from tests.faults.scene import Scene
+from tests.faults.servers import away, elsewhere, late, standing, talks
 
 OPA = "an OPA server decides"
 _HEAD = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n%b"
@@ -27,25 +26,7 @@ def _up(scene: Scene) -> None:
     scene.eventually(lambda: scene.metric("mixer_opa_up") == 1, "its return")
 
 
-@contextmanager
-def _away(scene: Scene) -> Iterator[None]:
-    scene.parts["opa"].stop()
-    try:
-        yield
-    finally:
-        scene.parts["opa"].start()
-
-
-@contextmanager
-def _hung(scene: Scene) -> Iterator[None]:
-    scene.parts["opa"].signal(signal.SIGSTOP)
-    try:
-        yield
-    finally:
-        scene.parts["opa"].signal(signal.SIGCONT)
-
-
-def _closed(state: State) -> Inject:
+def _closed(state: State) -> While:
     """While it lasts nobody gets in, but for those who asked before."""
 
     def inject(scene: Scene) -> None:
@@ -58,20 +39,20 @@ def _closed(state: State) -> Inject:
             scene.complaints.append(f"{len(passed)} requests passed without a decision")
         _up(scene)
 
-    return inject
+    return While(state, inject)
 
 
-def _another(scene: Scene) -> None:
+@contextmanager
+def _another(scene: Scene) -> Iterator[None]:
     """Another server takes over its address, and it is gone."""
-    proxy, before = scene.parts["proxy"], scene.parts["proxy"].target
-    proxy.target = scene.parts["other"].port
-    proxy.cut()
-    scene.parts["opa"].stop()
-    _up(scene)
-    time.sleep(1.0)
-    scene.parts["opa"].start()
-    proxy.target = before
-    proxy.cut()
+    with elsewhere(scene, scene.parts["other"].port), away("opa")(scene):
+        yield
+
+
+def _followed(scene: Scene) -> None:
+    with _another(scene):
+        _up(scene)
+        time.sleep(1.0)
 
 
 def _nobody_got_in(scene: Scene) -> str:
@@ -85,17 +66,17 @@ def _fault(name: str, promise: str, state: State) -> Fault:
 
 
 FAULTS = (
-    _fault("OPA killed and started", _CLOSED, _away),
-    _fault("OPA hung", "checks fail closed, after policy.opa.timeout, until it is back", _hung),
+    _fault("OPA killed and started", _CLOSED, away("opa")),
+    _fault("OPA hung", "checks fail closed, after policy.opa.timeout, until it is back", standing("opa")),
     Fault("OPA slow (200 ms)", OPA, "calls are slow, and none fails", lasting(late(0.2), 3.0)),
     _fault("OPA too slow (1.5 s)", "checks fail closed, after policy.opa.timeout, until it is back", late(1.5)),
     *(_fault(f"OPA answers {what}", _CLOSED, talks(answer)) for what, answer in _NONSENSE.items()),
-    Fault("OPA fails over to another", OPA, "calls that are cut off may fail, no others", _another, 40, 2),
-)
-
-LASTING = (
-    Lasting("OPA away", OPA, _away),
-    Lasting("OPA hung", OPA, _hung),
-    Lasting("OPA too slow", OPA, late(1.5)),
-    Lasting("OPA talking nonsense", OPA, talks(_NONSENSE["bytes of chance"])),
+    Fault(
+        "OPA fails over to another",
+        OPA,
+        "calls that are cut off may fail, no others",
+        While(_another, _followed),
+        40,
+        2,
+    ),
 )

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from http.client import HTTPException
 
-from tests.faults.fault import Fault, Inject, Lasting, State, lasting
+from tests.faults.fault import Fault, State, While, lasting
 from tests.faults.processes import KILLED, ONE
 from tests.faults.resources import limit_memory
 from tests.faults.scene import Scene
@@ -19,7 +19,7 @@ from tests.parts.http_client import request
 
 _ALLOCATED = 512 << 20
 """Bytes that a policy may take beyond what its worker has."""
-FAULTY = "package envoy.authz\n\nallow := \n"
+_FAULTY = "package envoy.authz\n\nallow := \n"
 STAYS = "the last good revision decides; the fault is logged, counted and shown"
 
 
@@ -67,6 +67,15 @@ def _loops(scene: Scene) -> Iterator[None]:
         yield
 
 
+@contextmanager
+def _allocates(scene: Scene) -> Iterator[None]:
+    """An evaluation that takes memory without end has begun."""
+    limit_memory(scene.mixer.worker(), _ALLOCATED)  # as a container does
+    with _asking(scene, "/allocate"):
+        time.sleep(0.1)
+        yield
+
+
 def _allocate(scene: Scene) -> None:
     """One request's policy takes memory until there is no more; its worker is replaced."""
     before, worker = scene.restarts("worker"), scene.mixer.worker()
@@ -79,9 +88,10 @@ def _allocate(scene: Scene) -> None:
 
 
 @contextmanager
-def _faulty(scene: Scene) -> Iterator[None]:
+def faulty(scene: Scene) -> Iterator[None]:
+    """Somebody has written a policy that is none."""
     good = (scene.folder / "policies" / "authz.rego").read_text()
-    scene.mixer.write("policies/authz.rego", FAULTY)
+    scene.mixer.write("policies/authz.rego", _FAULTY)
     try:
         yield
     finally:
@@ -108,7 +118,7 @@ def _configuration_gone(scene: Scene) -> Iterator[None]:
         scene.mixer.write("mixer.yaml", text)
 
 
-def _refused(state: State) -> Inject:
+def _refused(state: State) -> While:
     """A reload is refused while it lasts, and one succeeds afterwards."""
 
     def inject(scene: Scene) -> None:
@@ -119,7 +129,7 @@ def _refused(state: State) -> Inject:
         scene.mixer.running.signal(signal.SIGHUP)
         scene.eventually(lambda: not json.loads(scene.mixer.get("/config").body)["last_reload_faults"], "a good one")
 
-    return inject
+    return While(state, inject)
 
 
 @contextmanager
@@ -151,25 +161,12 @@ def _forty_reloads(scene: Scene) -> None:
     scene.eventually(scene.ready, "readiness")
 
 
-def _large_reload(scene: Scene) -> None:
-    """So large that it is built in a fresh worker, which takes over."""
-    before = scene.mixer.revision()
-    rules = "\n".join(f"x{number} := {number}" for number in range(20_000))
-    scene.mixer.write("policies/more.rego", f"package more\n\n# {time.monotonic()}\n{rules}\n")
-    scene.mixer.running.signal(signal.SIGHUP)
-    scene.eventually(lambda: scene.mixer.revision() != before, "a new revision", 120)
-    (scene.folder / "policies" / "more.rego").unlink()
-    before = scene.mixer.revision()
-    scene.mixer.running.signal(signal.SIGHUP)
-    scene.eventually(lambda: scene.mixer.revision() != before, "the revision before", 120)
-
-
 FAULTS = (
     Fault(
         "a policy that loops",
         ONE,
         "its worker is replaced; calls fail until another listens",
-        _loop,
+        While(_loops, _loop),
         None,
         5,
         KILLED,
@@ -179,22 +176,13 @@ FAULTS = (
         "a policy that allocates without end",
         ONE,
         "its worker is replaced; calls fail until another listens",
-        _allocate,
+        While(_allocates, _allocate),
         None,
         5,
         KILLED,
     ),
-    Fault("a faulty policy on reload", ONE, STAYS, _refused(_faulty)),
+    Fault("a faulty policy on reload", ONE, STAYS, _refused(faulty)),
     Fault("the folder of policies gone", ONE, STAYS, _refused(_policies_gone)),
     Fault("the configuration gone", ONE, STAYS, _refused(_configuration_gone)),
-    Fault("a storm of 40 reloads", ONE, "no call notices", _forty_reloads),
-    Fault("a large revision, and back", ONE, "a fresh worker takes over; no call notices", _large_reload),
-)
-
-LASTING = (
-    Lasting("a policy that loops", ONE, _loops, KILLED),
-    Lasting("a policy that panics", ONE, _panics),
-    Lasting("a storm of reloads", ONE, _storm),
-    Lasting("a faulty policy", ONE, _faulty),
-    Lasting("the configuration gone", ONE, _configuration_gone),
+    Fault("a storm of 40 reloads", ONE, "no call notices", While(_storm, _forty_reloads)),
 )

@@ -59,20 +59,19 @@ _ROOMS = (
     envoy_lines,
     resources,
 )
-FAULTS: tuple[Fault, ...] = (
-    *(fault for room in _ROOMS for fault in room.FAULTS),
-    *shutdown.terminations(state for room in _ROOMS for state in room.LASTING),
-)
+THEMSELVES: tuple[Fault, ...] = tuple(fault for room in _ROOMS for fault in room.FAULTS)
+"""Each once; in `FAULTS` those that last come again, with a SIGTERM in the middle."""
+FAULTS: tuple[Fault, ...] = (*THEMSELVES, *shutdown.terminations(THEMSELVES))
 _TOGETHER = 14
 """Faults that come one after another in the same parts, where several sets of parts run at a time."""
 _HEAD = """# Faults
 
 Made by `make faults`; the last time on {day}, in {minutes:.0f} minutes. Each fault was injected into real parts
-(Envoy, mixer, chDB, ClickHouse, Valkey, OPA) under {rate} requests a second through Envoy. *Failed*: requests that
-did not pass, of those sent until all was well. *Healed*: seconds from the end of the fault until the last failure.
-*Rows lost*: dropped and counted, by reason; the books (received = written + dropped + waiting) balanced after each.
-*Unlogged*: requests without a row of `requests`, because Envoy sends log entries at most once; their decisions have
-rows of their own.
+(Envoy, mixer, chDB, ClickHouse, Valkey, Redis, OPA) under {rate} requests a second through Envoy. *Failed*: requests
+that did not pass, of those sent until all was well. *Healed*: seconds from the end of the fault until the last failure.
+*Rows lost*: dropped and counted, by reason; the books (received = written + dropped + waiting) balanced after each,
+and each request that passed has a row of `decisions`, or is counted there; where mixer ended, by what the last line of
+its log says. *Unlogged*: requests without a row of `requests`, because Envoy sends log entries at most once.
 
 {verdict}
 

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
-from tests.faults.fault import Fault, Inject, Lasting, State, lasting
+from tests.faults.fault import Fault, State, While, lasting
 from tests.faults.processes import KILLED, ONE, pid_of, stopped
 from tests.faults.scene import Scene
 
@@ -73,22 +73,24 @@ def _no_memory(process: str) -> State:
     return state
 
 
-def _until_ready(state: State, seconds: float) -> Inject:
+def _until_ready(state: State, seconds: float) -> While:
     def inject(scene: Scene) -> None:
         lasting(state, seconds)(scene)
         scene.eventually(scene.ready, "readiness")
 
-    return inject
+    return While(state, inject)
 
 
-def _busy_machine(scene: Scene) -> None:
-    """Four processes that want all the processor time there is, at the lowest niceness that everybody may ask for."""
-    burning = [
-        subprocess.Popen([sys.executable, "-c", "import time; end = time.time() + 4\nwhile time.time() < end: pass"])
-        for _ in range(4)
-    ]
-    for one in burning:
-        one.wait(60)
+@contextmanager
+def _busy_machine(scene: Scene) -> Iterator[None]:
+    """Four processes that want all the processor time there is."""
+    burning = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(4)]
+    try:
+        yield
+    finally:
+        for one in burning:
+            one.kill()
+            one.wait(60)
 
 
 FAULTS = (
@@ -114,11 +116,5 @@ FAULTS = (
         KILLED,
     ),
     Fault("the store has no memory left", ONE, _ROWS_WAIT, _until_ready(_no_memory("store"), 3.0)),
-    Fault("a busy machine", ONE, "calls are slow, and none fails", _busy_machine),
-)
-
-LASTING = (
-    Lasting("no file descriptors left", ONE, _crowded),
-    Lasting("no memory left", ONE, _no_memory("worker"), KILLED | {"flush_timeout"}),
-    Lasting("no memory left for the store", ONE, _no_memory("store"), frozenset({"flush_timeout"})),
+    Fault("a busy machine", ONE, "calls are slow, and none fails", lasting(_busy_machine, 4.0)),
 )

@@ -4,23 +4,34 @@ from __future__ import annotations
 
 import shutil
 import signal
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from tests.faults.fault import Fault, Inject, Lasting, State
+from tests.faults.fault import Fault, State, While, lasting
 from tests.faults.processes import ALWAYS, ONE, STORE
 from tests.faults.scene import Scene, signal_process
 
 
-def _rows_wait(scene: Scene) -> None:
-    """ClickHouse is away for so long that rows go to disk."""
-    end = time.monotonic() + 6.0
-    while time.monotonic() < end:
-        for store in scene.mixer.children(STORE):
-            signal_process(store, signal.SIGKILL)
-        time.sleep(0.2)
+@contextmanager
+def _clickhouse_away(scene: Scene) -> Iterator[None]:
+    """Every store is killed that comes, so that rows go to disk."""
+    over = threading.Event()
+
+    def kill() -> None:
+        while not over.wait(0.2):
+            for store in scene.mixer.children(STORE):
+                signal_process(store, signal.SIGKILL)
+
+    killing = threading.Thread(target=kill)
+    killing.start()
+    try:
+        yield
+    finally:
+        over.set()
+        killing.join()
 
 
 @contextmanager
@@ -40,17 +51,19 @@ def _spool_is_a_file(scene: Scene) -> Iterator[None]:
         (scene.folder / "spool").unlink()
 
 
-def _while_rows_wait(state: State) -> Inject:
-    def inject(scene: Scene) -> None:
-        with state(scene):
-            _rows_wait(scene)
+def _while_rows_wait(wrong: State) -> While:
+    @contextmanager
+    def state(scene: Scene) -> Iterator[None]:
+        with wrong(scene), _clickhouse_away(scene):
+            time.sleep(1.0)
+            yield
 
-    return inject
+    return lasting(state, 5.0)
 
 
 def _torn_spool(scene: Scene) -> None:
     """Mixer is killed while rows wait on disk, and the end of a file is torn off."""
-    _rows_wait(scene)
+    lasting(_clickhouse_away, 6.0)(scene)
     signal_process(scene.mixer.running.pid, signal.SIGKILL)
     scene.mixer.running.wait(180)
     time.sleep(1.0)
@@ -66,7 +79,7 @@ FAULTS = (
         "ClickHouse away for six seconds",
         ONE,
         "no call notices; rows wait, and are written once",
-        _rows_wait,
+        lasting(_clickhouse_away, 6.0),
     ),
     Fault(
         "the spool's folder removed",
@@ -87,7 +100,6 @@ FAULTS = (
         _torn_spool,
         None,
         3,
+        unbooked=True,
     ),
 )
-
-LASTING = (Lasting("the spool's folder removed", ONE, _spool_gone),)

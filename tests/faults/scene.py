@@ -23,6 +23,8 @@ from tests.parts.mixer_process import Mixer, eventually
 from tests.parts.programs import Programs
 from tests.parts.upstream import Upstream
 
+Drop = tuple[str, str]
+"""A table, and why rows of it are dropped."""
 RATE = 25
 """Requests a second."""
 _CALM = 25
@@ -35,6 +37,7 @@ _CALM_SECONDS = 120.0
 _LOOK_SECONDS = 0.2
 """Between looks at mixer's metrics, which are work for a machine that has enough of it."""
 _SETTLE_SECONDS = 120.0
+_COMING_SECONDS = 10.0
 _POLICY = """
 package envoy.authz
 
@@ -80,6 +83,7 @@ class Scene:
         programs, ports, folder: with which a fault may start more.
         settings: mixer's.
         edit: what Envoy's shipped configuration is changed by.
+        clocks: by how many seconds mixer's clock may be ahead, besides 0.
         complaints: what a fault saw that was not as promised, besides what is always looked at.
     """
 
@@ -93,6 +97,7 @@ class Scene:
     traffic: Traffic = field(init=False)
     settings: dict[str, Any] = field(default_factory=dict)
     edit: Callable[[Bootstrap], None] = field(default_factory=lambda: quick)
+    clocks: tuple[float, ...] = ()
     complaints: list[str] = field(default_factory=list)
 
     def metrics(self) -> dict[tuple[str, frozenset[tuple[str, str]]], float]:
@@ -123,14 +128,24 @@ class Scene:
         """Waits until it is true."""
         eventually(look, what, seconds, pause=_LOOK_SECONDS)
 
-    def dropped(self) -> dict[str, int]:
-        """Rows that were dropped until now, by reason."""
-        found: Counter[str] = Counter()
+    def dropped(self) -> Counter[Drop]:
+        """Rows that were dropped until now, by table and reason."""
+        found: Counter[Drop] = Counter()
         for (name, labels), value in self.metrics().items():
             has = dict(labels)
             if name == "mixer_rows_total" and has["state"] == "dropped" and value:
-                found[has["reason"]] += int(value)
-        return dict(found)
+                found[has["table"], has["reason"]] += int(value)
+        return found
+
+    def told_at_ends(self, since: int) -> list[Counter[Drop]]:
+        """What each mixer that ended told of rows that were dropped, in its log after so many bytes."""
+        told = []
+        for line in self.mixer.running.log.read_bytes()[since:].splitlines():
+            with contextlib.suppress(json.JSONDecodeError):  # gRPC and Envoy write there, too
+                event = json.loads(line)
+                if "rows" in event and "event" in event:
+                    told.append(_dropped_by(event["rows"]))
+        return told
 
     def unsettled(self) -> list[str]:
         """By how much each table's books are off (DESIGN 5), or how many rows wait; nothing when all is written."""
@@ -151,15 +166,18 @@ class Scene:
         ]
         return off or [f"{table}: {book['waiting']} rows wait" for table, book in books.items() if book["waiting"]]
 
-    def rows_of(self, ids: set[str]) -> int:
-        """How many of these requests have a row."""
-        since = int(time.time()) - 900  # as Envoy sees it: mixer's own clock may be set otherwise
-        rows = self.mixer.rows(f"SELECT DISTINCT request_id FROM requests WHERE timestamp > toDateTime({since})")
+    def rows_of(self, ids: set[str], table: str) -> int:
+        """How many of these requests have a row there."""
+        times = [int(time.time()) - 900]  # as Envoy sees it
+        if table == "decisions":  # at the time of mixer's own clock, which may have been set otherwise
+            times += [times[0] + int(ahead) for ahead in self.clocks]
+        when = " OR ".join(f"timestamp BETWEEN toDateTime({one}) AND toDateTime({one + 1800})" for one in times)
+        rows = self.mixer.rows(f"SELECT DISTINCT request_id FROM {table} WHERE {when}")
         return len(ids & {row["request_id"] for row in rows})
 
     def try_out(self, fault: Fault) -> Seen:
         """Lets a fault happen, and says what was seen."""
-        before, begun = self.dropped(), time.monotonic()
+        before, begun, log = self.dropped(), time.monotonic(), self.mixer.running.log.stat().st_size
         generation = self.mixer.running.pid
         broken: list[str] = []
         self.complaints = broken
@@ -176,19 +194,27 @@ class Scene:
             broken.append(f"{len(failures)} requests failed ({dict(statuses)}), {fault.failing} may")
         if healed > fault.heals * _PATIENCE:
             broken.append(f"requests failed until {healed:.1f} s later, {fault.heals:g} are promised")
-        if generation != self.mixer.running.pid:
-            before = {}  # the books began anew
-        lost = {reason: count - before.get(reason, 0) for reason, count in self.dropped().items()}
-        lost = {reason: count for reason, count in lost.items() if count}
+        drops = self.dropped()
+        if generation != self.mixer.running.pid:  # the books began anew
+            ends = self.told_at_ends(log)
+            drops += sum(ends, Counter()) if ends else before
+        drops -= before
+        lost: Counter[str] = Counter()
+        for (_, reason), count in drops.items():
+            lost[reason] += count
         broken += [
             f"{count} rows were dropped: {reason}" for reason, count in lost.items() if reason not in fault.losing
         ]
         if fault.holds is not None and (words := fault.holds(self)):
             broken.append(words)
         passed = [one for one in sent if not one.failed]
-        unlogged = len(passed) - self._logged({one.request_id for one in passed})
+        ids = {one.request_id for one in passed}
+        unlogged = len(ids) - self._logged(ids, "requests")
+        undecided = len(ids) - self._logged(ids, "decisions", but=_of_decisions(drops))
+        if undecided > _of_decisions(drops) and not fault.unbooked:
+            broken.append(f"{undecided} decisions have no row, {_of_decisions(drops)} are counted as dropped")
         slowest = max((one.seconds for one in passed), default=0.0)
-        return Seen(len(sent), len(failures), healed, slowest, lost, unlogged, tuple(broken))
+        return Seen(len(sent), len(failures), healed, slowest, dict(lost), unlogged, tuple(broken))
 
     def _calm(self, since: float, seconds: float) -> bool:
         """Waits until so many requests in a row have passed."""
@@ -213,14 +239,29 @@ class Scene:
         finally:
             self.traffic.go_on()
 
-    def _logged(self, ids: set[str]) -> int:
-        """How many have a row, once those have come that come."""
-        end, best = time.monotonic() + 10.0, 0
-        while time.monotonic() < end and best < len(ids):
+    def _logged(self, ids: set[str], table: str, but: int = 0) -> int:
+        """How many have a row, once those have come that come: all but so many, or what there are after a while."""
+        end, best = time.monotonic() + _COMING_SECONDS, 0
+        while time.monotonic() < end and best < len(ids) - but:
             with contextlib.suppress(AssertionError, OSError, json.JSONDecodeError):  # the store is being replaced
-                best = self.rows_of(ids)
-            time.sleep(_LOOK_SECONDS)
+                best = self.rows_of(ids, table)
+            if best < len(ids) - but:
+                time.sleep(_LOOK_SECONDS)
         return best
+
+
+def _dropped_by(books: Mapping[str, Mapping[str, int]]) -> Counter[Drop]:
+    """Of the books of each table, what was dropped, by table and reason."""
+    return Counter({
+        (table, state.removeprefix("dropped ")): rows
+        for table, states in books.items()
+        for state, rows in states.items()
+        if state.startswith("dropped ")
+    })  # fmt: skip
+
+
+def _of_decisions(drops: Mapping[Drop, int]) -> int:
+    return sum(rows for (table, _), rows in drops.items() if table == "decisions")
 
 
 def quick(bootstrap: Bootstrap) -> None:
@@ -238,7 +279,7 @@ def signal_process(pid: int, number: signal.Signals) -> None:
 def base_settings(**more: Mapping[str, Any]) -> dict[str, Any]:
     """Every room at work; rows in chDB, and on disk while that is away."""
     whole: dict[str, Any] = {
-        "server": {"drain_timeout": "5s", "flush_timeout": "5s"},
+        "server": {"drain_timeout": "3s", "flush_timeout": "3s"},
         "policy": {"bundles": ["policies"]},
         "rate_limit": {"config": ["limits.yaml"]},
         "telemetry": {"clickhouse": {"url": "chdb://rows"}, "spool": {"directory": "spool"}},

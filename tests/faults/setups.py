@@ -17,6 +17,7 @@ from tests.parts.clickhouse_server import PASSWORD, ClickHouseServer
 from tests.parts.disks import FaultyDisk, SmallDisk
 from tests.parts.envoy_proxy import Bootstrap, EnvoyProxy, manager
 from tests.parts.opa_server import Opa
+from tests.parts.presence import find_server
 from tests.parts.set_clock import SetClock
 from tests.parts.tcp_proxy import SlowProxy
 from tests.parts.valkey import Valkey
@@ -40,11 +41,15 @@ class Setup:
     start: Callable[..., None] = lambda _scene, stack: None
 
 
-def _valkey_behind_a_proxy(scene: Scene, stack: ExitStack) -> None:
-    valkey = Valkey(scene.programs, scene.ports)
+def _valkey_behind_a_proxy(scene: Scene, stack: ExitStack, program: Path | None = None) -> None:
+    valkey = Valkey(scene.programs, scene.ports, "--enable-debug-command", "local", program=program)
     proxy = stack.enter_context(SlowProxy(valkey.port))
     scene.parts.update(valkey=valkey, proxy=proxy)
     scene.settings = base_settings(rate_limit={**_QUICK_LIMITS, "store": f"redis://127.0.0.1:{proxy.port}"})
+
+
+def _redis_behind_a_proxy(scene: Scene, stack: ExitStack) -> None:
+    _valkey_behind_a_proxy(scene, stack, find_server("redis"))
 
 
 def _watched_valkey(scene: Scene, stack: ExitStack) -> None:
@@ -110,6 +115,7 @@ def _disks(scene: Scene, stack: ExitStack) -> None:
 def _clock(scene: Scene, stack: ExitStack) -> None:
     clock = SetClock(scene.folder)
     scene.parts["clock"] = clock
+    scene.clocks = clocks.SET
     scene.mixer.environment = clock.environment
     scene.mixer.write("policies/authz.rego", clocks.POLICY)
     scene.mixer.write("limits.yaml", clocks.LIMITS)
@@ -171,6 +177,7 @@ SETUPS: Mapping[str, Setup] = {
     "a candidate beside": Setup(start=_candidate),
     "a worker inside an Envoy": Setup(start=_inside),
     "a Valkey of its own": Setup(start=_valkey_behind_a_proxy),
+    "a Redis of its own": Setup(start=_redis_behind_a_proxy),
     "a Valkey that Sentinels watch": Setup(start=_watched_valkey),
     "a cluster of Valkeys": Setup(start=_cluster_of_valkeys),
     "an OPA server decides": Setup(start=_opa),

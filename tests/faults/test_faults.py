@@ -4,23 +4,45 @@ from __future__ import annotations
 
 import pytest
 
-from tests.faults.report import FAULTS, PAGE, run
+from tests.faults.fault import While
+from tests.faults.report import FAULTS, PAGE, THEMSELVES, run
 from tests.faults.setups import SETUPS
 
 SHORT = {
     "worker hung while it starts",
     "worker killed that is to take over",
     "a policy that panics",
-    "SIGTERM with a reload under way",
+    "a reload; SIGTERM meanwhile",
     "the clock set forward an hour, and back",
     "the clock set back an hour, and forward",
 }
 """What CI injects: of each kind something that no other test proves under load."""
+AT_ONCE = {
+    "Envoy told to end and started",
+    "a second mixer on the same port",
+    "a torn spool after a kill",
+    "candidate killed when it first starts",
+    *(
+        f"{child} {what} while mixer drains"
+        for child in ("worker", "store", "embedded Valkey")
+        for what in ("killed", "hung")
+    ),
+}
+"""What is over as soon as it is injected, or ends mixer."""
 
 
 def test_there_are_at_least_forty_faults_each_with_a_name_of_its_own():
-    assert len({fault.name for fault in FAULTS}) == len(FAULTS) >= 150
+    assert len({fault.name for fault in FAULTS}) == len(FAULTS) >= 300
     assert {fault.setup for fault in FAULTS} == set(SETUPS)
+
+
+def test_each_fault_is_injected_once_more_with_a_sigterm_in_it_but_those_that_end_mixer_themselves():
+    without = {fault.name for fault in THEMSELVES if not isinstance(fault.inject, While)}
+    assert {fault.name for fault in FAULTS if fault.name.endswith("; SIGTERM meanwhile")} == {
+        f"{fault.name}; SIGTERM meanwhile" for fault in THEMSELVES if fault.name not in without
+    }
+    end_by_it = ("supervisor", "SIGTERM", "restart")
+    assert {name for name in without if not any(word in name for word in end_by_it)} == AT_ONCE
 
 
 def test_the_page_tells_of_each_and_every_promise_was_kept():

@@ -58,10 +58,10 @@ class Opa:
         """Sends it a signal."""
         self._server.signal(number)
 
-    def stop(self) -> None:
-        """Ends it."""
+    def kill(self) -> None:
+        """Ends it at once."""
         self._connection.close()
-        self._server.stop()
+        self._server.kill()
 
     def _is_up(self) -> bool:
         try:

@@ -87,13 +87,17 @@ class Valkey:
         self._program.kill()
         self.socket.unlink(missing_ok=True)
 
+    def signal(self, number: signal.Signals) -> None:
+        """Sends it a signal."""
+        self._program.signal(number)
+
     def hang(self) -> None:
         """Lets it answer nothing more, with its connections open."""
-        self._program.signal(signal.SIGSTOP)
+        self.signal(signal.SIGSTOP)
 
     def go_on(self) -> None:
         """Ends `hang`."""
-        self._program.signal(signal.SIGCONT)
+        self.signal(signal.SIGCONT)
 
     def ask(self, *words: str | bytes) -> bytes:
         """The first bytes of its answer to a command."""

@@ -7,7 +7,7 @@ import re
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
-_PRIVATE = {"mixer_heartbeat", "mixer_evaluations", "mixer_loading", "mixer_loop_thread"}
+_PRIVATE = {"mixer_heartbeat", "mixer_evaluations", "mixer_loading", "mixer_loop_thread", "mixer_gathered_rows"}
 """Between the processes, and not on /metrics."""
 _MAKERS = {"counter", "gauge", "histogram"}
 
