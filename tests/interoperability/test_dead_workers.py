@@ -14,6 +14,7 @@ import grpc
 import pytest
 
 from mixer_py.demo.processes import Ports
+from tests.parts.envoy_proxy import EnvoyProxy
 from tests.parts.grpc_client import check_request, connect
 from tests.parts.inside import Inside
 from tests.parts.mixer_process import Mixer, eventually
@@ -41,9 +42,15 @@ line := concat("", ["%s" | some _ in numbers.range(1, 200)])
 allow := {"allowed": false, "body": concat("", [line | some _ in numbers.range(1, 200)])} if {
     input.parsed_path[0] == "large"
 }
+
+allow := {"allowed": true, "headers": {"x-long": concat("", [line | some _ in numbers.range(1, 10)])}} if {
+    input.parsed_path[0] == "long"
+}
 """ % ("x" * 10)
 LARGE = 400_000
 """Bytes of the body of that answer: more than buffers on the way take in."""
+LONG = 20_000
+"""Bytes of a header that another answer has the upstream see."""
 CUT = 1000
 ROOMS = {"policy": {"bundles": ["policy.rego"], "max_stall": "500ms", "cache": {"entries": 0}}}
 
@@ -67,7 +74,7 @@ def make(
 @pytest.fixture(scope="module", params=["grpcio", pytest.param("envoy", marks=pytest.mark.envoy)])
 def mixer(request: pytest.FixtureRequest, make: Callable[[], Mixer]) -> Mixer:
     mixer = make()
-    listener = {"address": mixer.address, "transport": request.param, "services": ["ext_authz"]}
+    listener = {"address": mixer.address, "transport": request.param, "services": ["ext_authz", "rate_limit", "health"]}
     mixer.configure({**ROOMS, "server": {"listeners": [listener], "max_hang": "3s"}})
     mixer.start()
     return mixer
@@ -124,6 +131,21 @@ def test_to_a_client_of_grpc_a_reply_that_is_cut_off_is_unavailable_and_the_next
         assert failure.value.code() is grpc.StatusCode.UNAVAILABLE
         proxy.cut_after = None
         assert len(client.check(check_request("/large")).denied_response.body) == LARGE
+
+
+@pytest.mark.envoy
+def test_an_envoy_lets_no_request_through_by_an_answer_that_is_cut_off(
+    mixer: Mixer, programs: Programs, ports: Ports, upstream: Upstream
+) -> None:
+    eventually(lambda: is_answered(mixer), "a ready mixer")
+    with SlowProxy(mixer.grpc) as proxy:
+        envoy = EnvoyProxy(programs, ports, mixer=proxy.port, upstream=upstream.port)
+        envoy.start()
+        assert len(envoy.request("/long").body) > LONG
+        proxy.cut_after = LONG // 2
+        assert envoy.request("/long").status == 403, "what it says itself when mixer fails"
+        proxy.cut_after = None
+        eventually(lambda: envoy.request("/long").status == 200, "an answer over another connection")
 
 
 @pytest.fixture(scope="module")

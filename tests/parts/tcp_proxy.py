@@ -124,9 +124,13 @@ class SlowProxy(_Listener):
         with suppress(OSError):
             while data := server.recv(1 << 16):
                 time.sleep(self.delay)
-                client.sendall(self.nonsense or data)
-                sent = 0 if self.cut_after is None else sent + len(data)
-                if self.cut_after is not None and sent >= self.cut_after:
+                if self.cut_after is None:
+                    client.sendall(self.nonsense or data)
+                    sent = 0
+                    continue
+                client.sendall(data[: self.cut_after - sent])
+                sent += len(data)
+                if sent >= self.cut_after:
                     break
             client.shutdown(socket.SHUT_RD if self._resetting else socket.SHUT_RDWR)
 
