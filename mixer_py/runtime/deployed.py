@@ -28,3 +28,7 @@ class Deployed:
     sources: Path | None = None
     cost: float = 0.0
     fetched: Mapping[str, Path] = field(default_factory=dict)
+
+    def decides_as(self, other: Deployed) -> bool:
+        """Whether it makes no difference which of the two is in force."""
+        return (self.revision, self.configuration) == (other.revision, other.configuration)

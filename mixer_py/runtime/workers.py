@@ -210,6 +210,8 @@ class Workers:
                 successor = await role.start_successor()
                 successors.append((role, successor))
                 deployed, _ = await self._order(successor, "build", deployed)
+                if deployed.decides_as(self.deployed):
+                    break  # as the others would
             if deployed.revision != self.deployed.revision:  # else nothing waits for what was built
                 await asyncio.gather(*(role.give_way() for role in self._roles))
             await self._turn.acquire()
@@ -222,8 +224,7 @@ class Workers:
         """Lets workers that were built listen and take over, unless that would change nothing."""
         addresses: dict[Role, str] = {}
         async with _dismissed_when_it_fails(successors):
-            if (deployed.revision, deployed.configuration) == (self.deployed.revision, self.deployed.configuration):
-                # A change that came while it was read, or none in what counts: those that answer may go on.
+            if deployed.decides_as(self.deployed):  # a change that came while it was read, or none in what counts
                 await _dismiss(successors)
                 self._replace(deployed)
                 return
@@ -359,9 +360,7 @@ class Workers:
 
     async def _order(self, child: Child, command: str, wanted: Deployed) -> tuple[Deployed, Message]:
         """Lets a worker build what is wanted; what came of it, and the worker's answer."""
-        work = WorkerOrder(
-            wanted.configuration, self._store_socket, wanted.sources, wanted.fetched, self._credentials
-        )  # fmt: skip
+        work = WorkerOrder(wanted.configuration, self._store_socket, wanted.sources, wanted.fetched, self._credentials)
         order = write_private(work, self._folder, "order")
         try:
             answer = await ask(child, {"command": command, "order": str(order)})

@@ -14,6 +14,7 @@ from envoy.service.auth.v3.external_auth_pb2 import CheckRequest, CheckResponse
 
 from mixer_py.config import load
 from mixer_py.config.configuration import Configuration
+from mixer_py.demo.processes import Ports
 from mixer_py.instruments import Registry, SystemClock
 from mixer_py.runtime import workers as module
 from mixer_py.runtime.child import Child
@@ -23,16 +24,17 @@ from mixer_py.runtime.role import Role
 from mixer_py.runtime.workers import Workers
 from tests.parts.grpc_client import check_request
 
-SECONDS = 60.0
+SECONDS = 180.0
 TOO_LARGE_TO_BUILD_BESIDE = "# " + "x" * 250_000
 
 
 class Mixer:
-    """One worker, real, and the part of the supervisor that keeps it."""
+    """One worker or more, real, and the part of the supervisor that keeps them."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, address: str = "", workers: int = 1) -> None:
         self._policy = folder / "policy.rego"
-        self._address = f"unix://{folder}/s"
+        self._address = address or f"unix://{folder}/s"
+        self._workers = workers
         self.private = folder / "private"
         self.private.mkdir(mode=0o700)
         self.write("0")
@@ -46,7 +48,8 @@ class Mixer:
 
     def configuration(self) -> Configuration:
         listeners = f"[{{address: '{self._address}', services: [ext_authz]}}]"
-        settings = {"policy.bundles": f"['{self._policy}']", "server.listeners": listeners, "server.max_hang": "1h"}
+        settings = {"policy.bundles": f"['{self._policy}']", "server.listeners": listeners, "server.max_hang": "1h",
+                    "server.workers": str(self._workers)}  # fmt: skip
         return load(None, {}, settings)
 
     def write(self, version: str) -> None:
@@ -173,6 +176,31 @@ async def test_a_large_revision_waits_for_an_earlier_worker_to_end_where_memory_
     mixer.role.retired[0].process.kill()
     await reloading
     assert await mixer.version() == "version late"
+
+
+async def test_what_would_change_nothing_is_built_by_one_worker_and_taken_over_by_none(
+    tmp_path: Path, ports: Ports, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A file that changes and a SIGHUP that says so are two reloads."""
+    mixer = Mixer(tmp_path, f"127.0.0.1:{ports.take()}", workers=2)
+    await mixer.workers.start({})
+    commands: list[object] = []
+    ask = module.ask
+
+    async def remember(child: Child, message: Message) -> Message:
+        commands.append(message["command"])
+        return await ask(child, message)
+
+    monkeypatch.setattr(module, "ask", remember)
+    try:
+        await mixer.reload("0")
+        assert commands == ["build"]
+        assert await mixer.version() == "version 0"
+        await mixer.reload("1")
+        assert [commands.count(command) for command in ("build", "listen", "inherit")] == [1 + 2, 2, 2]
+        assert await mixer.version() == "version 1"
+    finally:
+        assert await asyncio.wait_for(mixer.workers.stop(SECONDS), SECONDS)
 
 
 @pytest.mark.parametrize("command", ["build", "forward"])
