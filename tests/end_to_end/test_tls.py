@@ -186,11 +186,10 @@ def test_a_forged_row_is_refused_the_peer_is_named_and_nobody_comes_in_without_t
 
 
 @pytest.mark.valkey
-def test_rotation_under_traffic_fails_no_call_and_new_connections_see_what_is_new(on_both, transport, world):
-    workers = 2 if transport == "grpcio" else 1  # two Envoys and a Valkey start slowly; that all are told is the same
+def test_rotation_under_traffic_fails_no_call_and_new_connections_see_what_is_new(on_both, world):
     mixer: Mixer = on_both(
         'package envoy.authz\n\nallow := {"allowed": true, "headers": {"x-version": "0"}}\n',
-        server={"tls": {**world.tls, "allow": [ENVOY]}, "workers": workers},
+        server={"tls": {**world.tls, "allow": [ENVOY]}, "workers": 2},
         rate_limit={"timeout": "10s"},
         telemetry=NO_ROWS,
     )
