@@ -8,6 +8,8 @@ import signal
 import socket
 import stat
 import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -36,14 +38,15 @@ allow := {
 """
 
 
-@pytest.fixture(scope="module")
-def inside(make_module_mixer, ports: Ports, upstream: Upstream) -> Inside:
+@pytest.fixture(scope="module", params=[1, 2], ids=["one-thread", "two-threads"])
+def inside(request: pytest.FixtureRequest, make_module_mixer, ports: Ports, upstream: Upstream) -> Iterator[Inside]:
     mixer = make_module_mixer(POLICY)
-    inside = Inside(mixer, ports, upstream)
+    inside = Inside(mixer, ports, upstream, threads=request.param)
     inside.write_bootstrap()
     mixer.configure(settings(mixer.folder, server=inside.server))
     mixer.start()
-    return inside
+    yield inside
+    assert mixer.running.stop(_START_SECONDS) == 0  # the next has the same folder
 
 
 def listening_ports(pid: int) -> set[int]:
@@ -55,6 +58,17 @@ def listening_ports(pid: int) -> set[int]:
             if fields[3] == "0A" and f"socket:[{fields[9]}]" in own:
                 found.add(int(fields[1].rpartition(":")[2], 16))
     return found
+
+
+def test_it_has_as_many_threads_as_the_settings_say(inside: Inside):
+    names = [task.read_text().strip() for task in Path(f"/proc/{inside.mixer.worker()}/task").glob("*/comm")]
+    assert len([name for name in names if name.startswith("wrk:worker_")]) == inside.threads
+
+
+def test_a_limit_is_exact_over_requests_that_come_at_once(inside: Inside):
+    with ThreadPoolExecutor(12) as pool:
+        statuses = list(pool.map(lambda _: inside.request(tenant="acme").status, range(12)))
+    assert sorted(statuses) == [200] * 3 + [429] * 9
 
 
 def test_an_allowed_request_reaches_the_service_and_its_row_has_verdict_and_outcome(inside: Inside):

@@ -27,8 +27,9 @@ def shipped() -> Bootstrap:
 class Inside:
     """A mixer and the Envoy around it."""
 
-    def __init__(self, mixer: Mixer, ports: Ports, upstream: Upstream) -> None:
+    def __init__(self, mixer: Mixer, ports: Ports, upstream: Upstream, threads: int = 1) -> None:
         self.mixer = mixer
+        self.threads = threads
         self.port = ports.take()
         self.logs = ports.take()
         self._upstream = upstream.port
@@ -40,7 +41,7 @@ class Inside:
             {"address": "internal://mixer", "transport": "envoy"},
             {"address": f"127.0.0.1:{self.logs}", "services": ["access_log"]},
         ]
-        return {"data_plane": {"bootstrap": "envoy.yaml"}, "listeners": listeners}
+        return {"data_plane": {"bootstrap": "envoy.yaml", "threads": self.threads}, "listeners": listeners}
 
     def write_bootstrap(self) -> None:
         """Writes the shipped file beside mixer's configuration: on its ports, patient, and quick with its log."""

@@ -1,0 +1,89 @@
+"""A large revision where mixer is inside the Envoy that carries the traffic: a fresh Envoy takes the ports over."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import threading
+from collections import Counter
+from typing import Self
+
+import pytest
+
+from mixer_py.demo.parts import is_ready
+from mixer_py.demo.processes import Ports
+from tests.end_to_end.test_takeover import policy
+from tests.parts.inside import Inside
+from tests.parts.mixer_process import Mixer, eventually
+from tests.parts.upstream import Upstream
+
+pytestmark = pytest.mark.envoy
+
+_START_SECONDS = 240.0
+_ANSWER_SECONDS = 60.0
+
+
+class Visitors:
+    """Threads that send requests on and on: some keep their connection, others make a new one for each.
+
+    Attributes:
+        seen: answers by the version of the policy that let the request through.
+        failures: requests that had no such answer.
+    """
+
+    def __init__(self, port: int) -> None:
+        self._port = port
+        self._done = threading.Event()
+        self.seen: Counter[str] = Counter()
+        self.failures: list[str] = []
+        works = [(keeps,) for keeps in (True, True, True, False, False)]
+        self._threads = [threading.Thread(target=self._visit, args=work) for work in works]
+
+    def __enter__(self) -> Self:
+        for thread in self._threads:
+            thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._done.set()
+        for thread in self._threads:
+            thread.join()
+
+    def _visit(self, keeps: bool) -> None:
+        connection = http.client.HTTPConnection("127.0.0.1", self._port, timeout=_ANSWER_SECONDS)
+        while not self._done.is_set():
+            try:
+                connection.request("GET", "/reviews")
+                response = connection.getresponse()
+                body = response.read()
+            except (OSError, http.client.HTTPException) as error:
+                self.failures.append(repr(error))
+                connection.close()
+                continue
+            if response.status == 200:
+                self.seen[dict(json.loads(body)["headers"]).get("x-version", "undecided")] += 1
+            else:
+                self.failures.append(f"{response.status} {body!r}")
+            if not keeps:
+                connection.close()
+        connection.close()
+
+
+@pytest.mark.parametrize("threads", [1, 2], ids=["one-thread", "two-threads"])
+def test_a_fresh_envoy_takes_the_traffic_over_and_no_request_fails(
+    make_mixer, ports: Ports, upstream: Upstream, threads: int
+):
+    mixer: Mixer = make_mixer(policy("0"))
+    inside = Inside(mixer, ports, upstream, threads)
+    inside.write_bootstrap()
+    # No rows here: a store beside two Envoys would only make the start longer.
+    rooms = {"policy": {"bundles": ["policy"]}, "rate_limit": {"config": ["limits.yaml"], "timeout": "10s"}}
+    mixer.configure({**rooms, "server": inside.server})
+    mixer.start(ready=False)
+    eventually(lambda: is_ready(mixer.admin), "an Envoy with mixer inside", _START_SECONDS)
+    with Visitors(inside.port) as visitors:
+        for version in ("1", "2"):
+            mixer.reload(lambda version=version: mixer.write("policy/policy.rego", policy(version)))
+            eventually(lambda version=version: visitors.seen[version] >= 50, f"50 answers by version {version}")
+    assert visitors.failures == []
+    assert set(visitors.seen) == {"0", "1", "2"}
