@@ -21,7 +21,7 @@ from mixer_py.telemetry.column import Column
 from mixer_py.telemetry.decision_log_settings import MaskSettings
 from mixer_py.telemetry.masking import MASKED, Mask
 from mixer_py.telemetry.privacy_settings import Operation, RowMaskSettings
-from mixer_py.telemetry.texts import is_blank
+from mixer_py.telemetry.texts import has_any
 
 Step = Callable[[pa.Array], pa.Array]
 """A column's values as they may be shown."""
@@ -29,7 +29,7 @@ Step = Callable[[pa.Array], pa.Array]
 _HASH_BYTES: Final = 16
 _MARK: Final = pa.scalar(MASKED)
 _NO_TEXT: Final = pa.scalar("")
-_HAS_NAMES: Final = "[=%]"
+_BEFORE_VALUES: Final = "=%"
 """Only behind such a character can there be a name and its value (`Mask.text`)."""
 
 
@@ -77,9 +77,9 @@ class RowMask:
 
     def _text(self, texts: pa.Array) -> pa.Array:
         """Masks what follows the name of a secret in any text."""
-        if is_blank(texts):
+        if not has_any(texts, _BEFORE_VALUES):
             return texts
-        may_have = pc.match_substring_regex(texts, _HAS_NAMES)
+        may_have = pc.match_substring_regex(texts, f"[{_BEFORE_VALUES}]")
         if not pc.any(may_have).as_py():
             return texts
         masked = [self._mask.text(text) for text in texts.filter(may_have).to_pylist()]

@@ -45,6 +45,8 @@ _GROWTH: Final = 4
 """Columns are made anew when one part in so many of their rows is missing in them …"""
 _MISSES: Final = 64
 """… or when so many slices had something that is missing: to make them anew takes as long as some slices."""
+_SHORT: Final = 256
+"""Characters of a text that is kept as often as a slice has rows."""
 
 _MAP: Final = pa.map_(pa.string(), pa.string())
 Told = TypeVar("Told", ToldReporter, ToldSource, ToldDestination, ToldService)
@@ -308,6 +310,7 @@ class _Columns:
         varied = list(dict.fromkeys(column for column in values.values() if len(set(column)) > 1))
         self._places = {name: varied.index(column) for name, column in values.items() if column in varied}
         self._alone = {name: column[0] for name, column in values.items() if name not in self._places}
+        self._repeated: dict[str | Labels, pa.Array] = {}
         self._table = pa.RecordBatch.from_arrays(
             [pa.array(column, _MAP if isinstance(column[0], tuple) else pa.string()) for column in varied],
             [str(place) for place in range(len(varied))],
@@ -316,13 +319,18 @@ class _Columns:
     def spread(self, places: Indices) -> dict[str, pa.Array]:
         """The columns of entries that each have a row's values; a column of one value is not taken entry by entry."""
         taken = self._table.take(pa.array(places)).columns if self._places else []
-        repeated = {value: _repeated(value, len(places)) for value in set(self._alone.values())}  # most are empty
+        repeated = {value: self._repeat(value, len(places)) for value in set(self._alone.values())}  # most are empty
         return {name: taken[place] for name, place in self._places.items()} | {
             name: repeated[value] for name, value in self._alone.items()
         }
 
-
-def _repeated(value: str | Labels, length: int) -> pa.Array:
-    if isinstance(value, tuple):
-        return spread_maps([dict(value)], np.zeros(length, np.int64))
-    return pa.repeat(value, length) if value else blank(length)
+    def _repeat(self, value: str | Labels, length: int) -> pa.Array:
+        """So many times the value; a text is the beginning of one array for slices of any length."""
+        if isinstance(value, tuple):
+            return spread_maps([dict(value)], np.zeros(length, np.int64))
+        kept = self._repeated.get(value)
+        if kept is None or len(kept) < length:
+            kept = pa.repeat(value, length) if value else blank(length)
+            if len(value) <= _SHORT:
+                self._repeated[value] = kept
+        return kept.slice(0, length)
