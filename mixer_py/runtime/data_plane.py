@@ -102,4 +102,9 @@ def _listener_faults(listeners: Any, server: ServerSettings) -> Iterator[tuple[s
             yield f"has a listener {name}, as is that of mixer inside", f"leave it out: mixer adds internal://{name}"
         elif name in seen:
             yield f"has two listeners {name}", "give each a name of its own"
+        if server.workers > 1 and "pipe" in (listener.get("address") or {}):
+            yield (
+                f"has a listener {name} on a unix socket, which {server.workers} workers, as many Envoys, cannot share",
+                "use a port, or server.workers: 1",
+            )
         seen.add(str(name))

@@ -17,6 +17,7 @@ from mixer_py.transports.envoy.resources import Application, bootstrap
 
 pytestmark = pytest.mark.envoy
 
+PIPE = {"name": "pipe", "address": {"pipe": {"path": "/run/web"}}}
 LISTENER = {"name": "web", "address": {"socket_address": {"address": "127.0.0.1", "port_value": 8080}}}
 ADMIN = {"address": {"socket_address": {"address": "127.0.0.1", "port_value": 9901}}}
 
@@ -67,6 +68,13 @@ def test_several_workers_cannot_share_an_admin_port(tmp_path: Path):
         read_data_plane(server(tmp_path, document, workers=2))
 
 
+def test_several_workers_cannot_share_a_unix_socket(tmp_path: Path):
+    """The last to bind would have it, and when that one died nobody, though the others live."""
+    assert read_data_plane(server(tmp_path, with_listeners(PIPE))) is not None
+    with pytest.raises(ConfigurationError, match="a listener pipe on a unix socket, which 2 workers"):
+        read_data_plane(server(tmp_path, with_listeners(PIPE), workers=2))
+
+
 def test_a_file_that_is_not_there_is_told(tmp_path: Path):
     settings = server(tmp_path, "")
     (tmp_path / "envoy.yaml").unlink()
@@ -82,8 +90,7 @@ def test_without_one_there_is_none():
 def test_its_ports_are_held_but_those_that_it_does_not_share(tmp_path: Path):
     alone = {**LISTENER, "name": "alone", "enable_reuse_port": False}
     udp = {"name": "udp", "address": {"socket_address": {"protocol": "UDP", "address": "::", "port_value": 53}}}
-    pipe = {"name": "pipe", "address": {"pipe": {"path": "/run/web"}}}
-    data_plane = read_data_plane(server(tmp_path, with_listeners(LISTENER, alone, udp, pipe)))
+    data_plane = read_data_plane(server(tmp_path, with_listeners(LISTENER, alone, udp, PIPE)))
     assert [str(address) for address in ports_of(data_plane)] == ["127.0.0.1:8080"]
 
 
