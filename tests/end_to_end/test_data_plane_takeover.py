@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import http.client
 import json
+import os
+import signal
+import socket
+import stat
 import threading
 from collections import Counter
 from typing import Self
@@ -14,7 +18,8 @@ from mixer_py.demo.parts import is_ready
 from mixer_py.demo.processes import Ports
 from tests.end_to_end.test_takeover import policy
 from tests.parts.inside import Inside
-from tests.parts.mixer_process import Mixer, eventually
+from tests.parts.mixer_process import Mixer, eventually, is_running
+from tests.parts.names import removed_from
 from tests.parts.upstream import Upstream
 
 pytestmark = pytest.mark.envoy
@@ -87,3 +92,34 @@ def test_a_fresh_envoy_takes_the_traffic_over_and_no_request_fails(
             eventually(lambda version=version: visitors.seen[version] >= 50, f"50 answers by version {version}")
     assert visitors.failures == []
     assert set(visitors.seen) == {"0", "1", "2"}
+
+
+def test_the_name_of_a_unix_socket_is_there_all_the_time(make_mixer, ports: Ports, upstream: Upstream, tmp_path):
+    """An Envoy removes the name that it is to bind, and who connects before it listens is refused."""
+    mixer: Mixer = make_mixer(policy("0"))
+    inside = Inside(mixer, ports, upstream)
+    inside.write_bootstrap()
+    bootstrap = json.loads((mixer.folder / "envoy.yaml").read_text())
+    sockets = tmp_path / "sockets"
+    sockets.mkdir()
+    listener = bootstrap["static_resources"]["listeners"][0]
+    listener["address"] = {"pipe": {"path": str(sockets / "web"), "mode": 0o660}}
+    mixer.write("envoy.yaml", json.dumps(bootstrap))
+    mixer.configure({"policy": {"bundles": ["policy"]}, "server": inside.server})
+    mixer.start(ready=False)
+    eventually(lambda: is_ready(mixer.admin), "an Envoy with mixer inside", _START_SECONDS)
+    first = mixer.worker()
+    with removed_from(sockets) as removed:
+        for version in ("1", "2"):
+            mixer.reload(lambda version=version: mixer.write("policy/policy.rego", policy(version)))
+        os.kill(first, signal.SIGTERM)  # as it is ended when its connections have reached their age
+        eventually(lambda: not is_running(first), "the end of the first Envoy")
+        with socket.socket(socket.AF_UNIX) as client:
+            client.settimeout(_ANSWER_SECONDS)
+            client.connect(str(sockets / "web"))
+            client.sendall(b"GET /reviews HTTP/1.1\r\nhost: reviews\r\nconnection: close\r\n\r\n")
+            assert client.makefile("rb").readline() == b"HTTP/1.1 200 OK\r\n"
+        assert removed.names() == []
+    assert stat.S_IMODE((sockets / "web").stat().st_mode) == 0o660
+    assert mixer.running.stop(_START_SECONDS) == 0
+    assert list(sockets.iterdir()) == []

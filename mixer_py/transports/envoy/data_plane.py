@@ -14,7 +14,7 @@ from typing import Any, Final
 from mixer_py.errors import ProcessError
 from mixer_py.transports.envoy.host import OWN, EnvoyHost
 from mixer_py.transports.envoy.resources import INTERNAL_STATISTICS, LISTENER, Resource
-from mixer_py.transports.places import Place
+from mixer_py.transports.places import UNIX, Place
 
 _LOG_SECONDS: Final = 1.2
 """Envoy keeps log entries for up to a second before it sends them, unless it is told otherwise."""
@@ -81,13 +81,12 @@ class DataPlaneListeners:
             ProcessError: Envoy does not take a listener, and why.
         """
         for listener in self._host.data_plane:
+            place = _place_of(listener, self._sharers)
             try:
-                await self._host.add(listener["name"], listener)
+                await self._host.add(listener["name"], _bound_at(listener, place))
             except ProcessError as error:
                 raise ProcessError(f"the data plane's listener {listener['name']} does not start: {error}") from error
-            address = listener.get("address", {}).get("socket_address", {})
-            if address.get("port_value"):
-                place = Place(f"{address['address']}:{address['port_value']}", self._sharers)
+            if place is not None:
                 place.publish()
                 self._places.append(place)
 
@@ -112,4 +111,23 @@ class DataPlaneListeners:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(grace - logging):
                 await self._host.until_none(_CONNECTIONS, _NOT_ITS)
+        for place in self._places:
+            place.leave()
         await asyncio.sleep(logging)
+
+
+def _place_of(listener: Resource, sharers: int) -> Place | None:
+    """What a successor takes over; None for a port that the system chooses, and for a name that is in no folder."""
+    address = listener.get("address", {})
+    port, path = address.get("socket_address", {}), address.get("pipe", {}).get("path", "")
+    if port.get("port_value"):
+        return Place(f"{port['address']}:{port['port_value']}", sharers)
+    return Place(f"{UNIX}{path}") if path.startswith("/") else None
+
+
+def _bound_at(listener: Resource, place: Place | None) -> Resource:
+    """The listener under the name that its unix socket has at first; Envoy would remove that of its predecessor's."""
+    pipe = listener.get("address", {}).get("pipe")
+    if pipe is None or place is None:
+        return listener
+    return {**listener, "address": {"pipe": {**pipe, "path": place.bound.removeprefix(UNIX)}}}
