@@ -22,6 +22,7 @@ import uvloop
 from mixer_py.config.log import LogSettings
 from mixer_py.errors import ConfigurationError, Fault, InvalidRequestError, MixerError, QueryFailedError, SinkError
 from mixer_py.instruments import Registry, Table
+from mixer_py.instruments.store_errors import store_errors
 from mixer_py.runtime import arrow  # noqa: F401 (before any row is handled)
 from mixer_py.runtime.control import ControlChannel, Message, die_with_parent, refused
 from mixer_py.runtime.logs import configure_logs
@@ -45,7 +46,7 @@ class Store:
         self._engine = engine
         self._path = path
         self._vital_signs = VitalSigns(registry)
-        self._errors = registry.counter("mixer_store_errors_total", "Failures of stores by reason.", ("reason",))
+        self._errors = store_errors(registry)
         self._writer = ThreadPoolExecutor(1, "writer")
         self._inspector = ThreadPoolExecutor(1, "inspector")
         self._readers = ThreadPoolExecutor(_READERS, "reader")

@@ -18,6 +18,7 @@ import pyarrow as pa
 import structlog
 
 from mixer_py.instruments import Clock, Registry
+from mixer_py.instruments.store_errors import store_errors
 from mixer_py.telemetry.booking import Booking
 from mixer_py.telemetry.columns import TABLES
 from mixer_py.telemetry.settings import QueueSettings
@@ -60,7 +61,7 @@ class Recorder:
         self._waiting_tables = frozenset(waiting_tables if sink is not None else ())
         self._folder = spool
         self._disk = ThreadPoolExecutor(1, thread_name_prefix="spool")
-        self._errors = registry.counter("mixer_store_errors_total", "Failures of stores by reason.", ("reason",))
+        self._errors = store_errors(registry)
         self._booking = {name: Booking(name, registry) for name in TABLES}
         spools = spool.spools if spool is not None and sink is not None else {}
         self._spools = {

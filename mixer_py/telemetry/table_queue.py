@@ -18,6 +18,7 @@ import structlog
 
 from mixer_py.errors import SinkError
 from mixer_py.instruments import Clock, Registry
+from mixer_py.instruments.store_errors import store_errors
 from mixer_py.telemetry import validation
 from mixer_py.telemetry.booking import INVALID, QUEUE_FULL, SHUTDOWN, Booking
 from mixer_py.telemetry.settings import QueueSettings
@@ -98,10 +99,9 @@ class TableQueue:
         self._emptied.set()
         self._hurry = asyncio.Event()
         self._left = asyncio.Event()
-        self._gauge = registry.gauge("mixer_queue_rows", "Rows that wait in memory to be written.", ("table",)).labels(
-            table
-        )
-        self._errors = registry.counter("mixer_store_errors_total", "Failures of stores by reason.", ("reason",))
+        waiting = registry.gauge("mixer_queue_rows", "Rows that wait in memory to be written.", ("table",))
+        self._gauge = waiting.labels(table)
+        self._errors = store_errors(registry)
         self._log = structlog.get_logger("telemetry").bind(table=table)
 
     def has_room(self, rows: int, size: int) -> bool:

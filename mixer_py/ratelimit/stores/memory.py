@@ -11,6 +11,7 @@ from heapq import heappop, heappush
 from typing import NamedTuple
 
 from mixer_py.instruments import Clock, Registry
+from mixer_py.instruments.store_errors import store_errors
 from mixer_py.ratelimit.algorithms import COUNT, SECOND, State, Tally
 from mixer_py.ratelimit.stores import Charge, Identity
 
@@ -62,9 +63,7 @@ class MemoryStore:
         """The keys of `_ending`, the nearest first (a heap)."""
         self._over: deque[list[Identity]] = deque()
         self._journal: dict[Identity, tuple[Charge, int]] | None = None
-        self._full = registry.counter(
-            "mixer_store_errors_total", "What a store could not keep, by reason.", ("reason",)
-        ).labels("memory_full")
+        self._full = store_errors(registry).labels("memory_full")
 
     @property
     def live(self) -> int:

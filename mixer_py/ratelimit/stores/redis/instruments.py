@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from mixer_py.instruments import Registry
+from mixer_py.instruments.store_errors import store_errors
 
 _BATCHES: Final = (1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 512.0)
 _MOST_NODES: Final = 1000
@@ -22,9 +23,7 @@ class StoreInstruments:
                 `mixer_counter_store_opened_total{node,reason}`, `mixer_counter_store_seconds` and
                 `mixer_counter_store_charges`.
         """
-        self._failed = registry.counter(
-            "mixer_store_errors_total", "What a store could not keep, by reason.", ("reason",)
-        )
+        self._failed = store_errors(registry)
         self._up = registry.gauge(
             "mixer_counter_store_up",
             "Workers that can charge counters at this server of the counter store.",
