@@ -53,6 +53,7 @@ class Fault:
         holds: what else must be true afterwards: words for what is not.
         ending: reasons for which rows may be dropped, besides, when mixer is told to end meanwhile.
         unbooked: whether decisions may be lost that nobody is left to count.
+        lacks: why it cannot be injected on this machine; empty where it can.
     """
 
     name: str
@@ -65,6 +66,7 @@ class Fault:
     holds: Callable[[Scene], str] | None = None
     ending: frozenset[str] = frozenset()
     unbooked: bool = False
+    lacks: Callable[[], str] = str
 
 
 @dataclass(frozen=True, slots=True)

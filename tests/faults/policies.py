@@ -16,6 +16,7 @@ from tests.faults.processes import KILLED, ONE
 from tests.faults.resources import limit_memory
 from tests.faults.scene import Scene
 from tests.parts.http_client import request
+from tests.parts.memory_group import memory_group, why_none
 
 _ALLOCATED = 512 << 20
 """Bytes that a policy may take beyond what its worker has."""
@@ -70,7 +71,7 @@ def _loops(scene: Scene) -> Iterator[None]:
 @contextmanager
 def _allocates(scene: Scene) -> Iterator[None]:
     """An evaluation that takes memory without end has begun."""
-    limit_memory(scene.mixer.worker(), _ALLOCATED)  # as a container does
+    limit_memory(scene.mixer.worker(), _ALLOCATED)
     with _asking(scene, "/allocate"):
         time.sleep(0.1)
         yield
@@ -79,12 +80,30 @@ def _allocates(scene: Scene) -> Iterator[None]:
 def _allocate(scene: Scene) -> None:
     """One request's policy takes memory until there is no more; its worker is replaced."""
     before, worker = scene.restarts("worker"), scene.mixer.worker()
-    limit_memory(worker, _ALLOCATED)  # as a container does
+    limit_memory(worker, _ALLOCATED)
     with suppress(OSError, HTTPException):
         answer = request(scene.envoy.port, "/allocate", timeout=30)
         if answer.status == 200:
             scene.complaints.append("a request whose policy takes memory without end passed")
     scene.eventually(lambda: scene.restarts("worker") > before and scene.ready(), "another worker")
+
+
+@contextmanager
+def _fills_container(scene: Scene) -> Iterator[None]:
+    """The same in a container, which the worker has for itself: the kernel kills it."""
+    with memory_group([scene.mixer.worker()], _ALLOCATED // 8), _asking(scene, "/allocate"):
+        time.sleep(0.1)
+        yield
+
+
+def _until_killed(scene: Scene) -> None:
+    killed = scene.metric("mixer_worker_restarts_total", process="worker", reason="killed")
+    with _fills_container(scene):
+        scene.eventually(
+            lambda: scene.metric("mixer_worker_restarts_total", process="worker", reason="killed") > killed,
+            "a worker that the kernel has killed",
+        )
+    scene.eventually(scene.ready, "another worker")
 
 
 @contextmanager
@@ -180,6 +199,16 @@ FAULTS = (
         None,
         5,
         KILLED,
+    ),
+    Fault(
+        "a policy that fills its container",
+        ONE,
+        "the kernel kills its worker, which is replaced; calls fail until another listens",
+        While(_fills_container, _until_killed),
+        None,
+        5,
+        KILLED,
+        lacks=why_none,
     ),
     Fault("a faulty policy on reload", ONE, STAYS, _refused(faulty)),
     Fault("the folder of policies gone", ONE, STAYS, _refused(_policies_gone)),

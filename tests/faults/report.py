@@ -84,8 +84,11 @@ def run(faults: Iterable[Fault], *, say: bool = False, lanes: int = 1) -> Iterat
     """Injects them, those of one setup one after another in the same parts; so many sets of parts at a time."""
     wanted: dict[str, list[Fault]] = {}
     for fault in faults:
-        wanted.setdefault(fault.setup, []).append(fault)
-    most = max(map(len, wanted.values())) if lanes == 1 else _TOGETHER
+        if reason := fault.lacks():
+            yield fault, Seen(0, 0, 0.0, 0.0, broken=(f"not injected: {reason}",))
+        else:
+            wanted.setdefault(fault.setup, []).append(fault)
+    most = max(map(len, wanted.values()), default=1) if lanes == 1 else _TOGETHER
     groups = [all_of_it[at : at + most] for all_of_it in wanted.values() for at in range(0, len(all_of_it), most)]
     seen: SimpleQueue[tuple[Fault, Seen] | None] = SimpleQueue()
 

@@ -27,6 +27,7 @@ def terminations(faults: Iterable[Fault]) -> Iterator[Fault]:
                 None,
                 3,
                 one.losing | one.ending,
+                lacks=one.lacks,
             )
 
 
