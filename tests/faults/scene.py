@@ -143,7 +143,7 @@ class Scene:
         for line in self.mixer.running.log.read_bytes()[since:].splitlines():
             with contextlib.suppress(json.JSONDecodeError):  # gRPC and Envoy write there, too
                 event = json.loads(line)
-                if "rows" in event and "event" in event:
+                if isinstance(event, dict) and isinstance(event.get("rows"), dict):  # others tell a number
                     told.append(_dropped_by(event["rows"]))
         return told
 
