@@ -62,4 +62,13 @@ _STATES = (
     *((f"the rows' disk {what}", _failing("large/rows/store", error)) for what, error in _ERRORS.items()),
 )
 
-FAULTS = tuple(Fault(name, DISKS, _WAIT, _until_seen(state)) for name, state in _STATES)
+FAULTS = tuple(
+    Fault(
+        name,
+        DISKS,
+        _WAIT,
+        _until_seen(state),
+        ending=frozenset({"shutdown"} if "spool" in name else ()),  # every row would have to go there first
+    )
+    for name, state in _STATES
+)
