@@ -89,6 +89,21 @@ async def test_a_disk_that_is_nearly_full_is_left_alone(store: StoreProcess) -> 
     assert await store.count("a") == (10, 10)
 
 
+async def test_opening_a_folder_again_writes_no_definition_anew(running: StoreProcess) -> None:
+    """On a disk that fails chDB would leave half of it, without a word, and no store could open the folder any more."""
+
+    def definitions() -> dict[Path, tuple[int, int]]:
+        found = {file: file.stat() for file in running.directory.rglob("*.sql")}
+        return {file: (status.st_ino, status.st_mtime_ns) for file, status in found.items()}
+
+    before = definitions()
+    assert {"requests.sql", "decisions.sql"} <= {file.name for file in before}
+    assert await running.stop() == 0
+    await running.start()
+    await running.client.write("decisions", rows(10, "a"), "a")
+    assert definitions() == before
+
+
 async def test_sources_of_a_merge_outlive_its_check(running: StoreProcess) -> None:
     """By itself chDB removes them within a minute, whether or not the merged part is on disk."""
     made = await running.ask(

@@ -34,6 +34,7 @@ from mixer_py.telemetry.migrations import migrate
 from mixer_py.telemetry.rollups import ROLLUPS
 from mixer_py.telemetry.store.connection import Connection, Row, is_locked, read_rows, tidy
 from mixer_py.telemetry.store.protocol import QueryLimits
+from mixer_py.telemetry.store.table_settings import set_up_tables
 
 FOR_EVER: Final[Mapping[str, int]] = MappingProxyType({})
 """No table's rows are ever deleted."""
@@ -44,10 +45,6 @@ MEMORY: Final = 1536 << 20
 
 _ROOM_FACTOR: Final = 4
 """Free bytes wanted for a byte of a batch: its part, and merges that copy it."""
-_TABLE_SETTINGS: Final = "old_parts_lifetime = 480, merge_selector_base = 20, auto_statistics_types = ''"
-"""What holds for each table in chDB beyond its DDL: the sources of a merge stay on disk for ClickHouse's own default
-(chDB's is within a minute); parts are merged about 20 at a time instead of 5, and no statistics of columns are kept,
-because merges cost more than inserts else (docs/performance.md)."""
 _HOLDING: Final = (*TABLES, *(rollup.name for rollup in ROLLUPS))
 """Tables that hold rows, or sums of them."""
 _TOKEN: Final = re.compile(r"[A-Za-z0-9._:-]{1,128}")
@@ -252,8 +249,7 @@ class StoreEngine:
             raise _refusal(f"{error} (in {self._directory})", "or move the folder away") from error
         for change in changes:
             self._log.info("a table was changed", statement=change)
-        for table in _HOLDING:
-            self._writer.query(f"ALTER TABLE {self._database}.{table} MODIFY SETTING {_TABLE_SETTINGS}")
+        set_up_tables(self._writer, self._database, _HOLDING)
         self._note_what_is_there()
 
     def _note_what_is_there(self) -> None:

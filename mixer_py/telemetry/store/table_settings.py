@@ -1,0 +1,31 @@
+"""What holds for each table in chDB beyond its DDL, and is not a matter of tables' versions."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Final
+
+from mixer_py.telemetry.store.connection import Connection, read_rows
+
+_SETTINGS: Final = ("old_parts_lifetime = 480", "merge_selector_base = 20", "auto_statistics_types = ''")
+"""The sources of a merge stay on disk for ClickHouse's own default (chDB's is within a minute); parts are merged about
+20 at a time instead of 5, and no statistics of columns are kept, because merges cost more than inserts else
+(docs/performance.md)."""
+
+
+def set_up_tables(connection: Connection, database: str, tables: Iterable[str]) -> None:
+    """Gives tables these settings, where they have others.
+
+    Each change writes a definition anew: on a disk that fails chDB leaves half of it, without a word, and cannot
+    open the folder any more. So nothing is written where nothing changes.
+    """
+    there = {
+        str(row["name"]): str(row["engine_full"])
+        for row in read_rows(
+            connection,
+            f"SELECT name, engine_full FROM system.tables WHERE database = '{database}'",  # noqa: S608 (ours)
+        )
+    }
+    for table in tables:
+        if not all(setting in there[table] for setting in _SETTINGS):
+            connection.query(f"ALTER TABLE {database}.{table} MODIFY SETTING {', '.join(_SETTINGS)}")
