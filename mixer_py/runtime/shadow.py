@@ -10,7 +10,6 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
-import os
 import signal
 import socket
 from collections.abc import Sequence
@@ -29,6 +28,7 @@ from mixer_py.policy.policy import Policy
 from mixer_py.runtime.control import ControlChannel, Message, die_with_parent, refused
 from mixer_py.runtime.logs import configure_logs
 from mixer_py.runtime.orders import ShadowOrder, read_private, write_private
+from mixer_py.runtime.priority import stand_back
 from mixer_py.runtime.unix_socket import bind_private
 from mixer_py.runtime.vital_signs import VitalSigns
 from mixer_py.services.candidate import judge
@@ -139,10 +139,8 @@ class ShadowProcess:
             await asyncio.wait(set(self._connections), timeout=_LEAVE_SECONDS)
 
 
-def _stand_back() -> None:
-    """Lets everybody else go first."""
-    with contextlib.suppress(OSError):
-        os.nice(_NICENESS)
+def _end_first() -> None:
+    """Is the first to be ended where memory is short."""
     with contextlib.suppress(OSError):
         Path("/proc/self/oom_score_adj").write_text(str(_FIRST_TO_END), encoding="ascii")
 
@@ -157,7 +155,8 @@ async def _run(control_fd: int, table: Path) -> int:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the process; the exit code."""
     die_with_parent()
-    _stand_back()
+    stand_back(_NICENESS)
+    _end_first()
     parser = argparse.ArgumentParser(prog="mixer_py.runtime.shadow")
     parser.add_argument("--control-fd", type=int, required=True)
     parser.add_argument("--table", type=Path, required=True)

@@ -26,12 +26,15 @@ from mixer_py.instruments.store_errors import store_errors
 from mixer_py.runtime import arrow  # noqa: F401 (before any row is handled)
 from mixer_py.runtime.control import ControlChannel, Message, die_with_parent, refused
 from mixer_py.runtime.logs import configure_logs
+from mixer_py.runtime.priority import stand_back
 from mixer_py.runtime.unix_socket import bind_private
 from mixer_py.runtime.vital_signs import VitalSigns
 from mixer_py.telemetry.store.batches import decode_batch
 from mixer_py.telemetry.store.engine import KEEP_FREE, MEMORY, StoreEngine
 from mixer_py.telemetry.store.protocol import MAX_BODY, Frame, QueryLimits, read_frame, write_frame
 
+_NICENESS = 5
+"""A quarter of a processor that calls want as well: rows can wait, and those that cannot are spooled."""
 _READERS = 2
 _MAX_WAITING_QUERIES = 32
 _INSPECT_SECONDS = 10.0
@@ -244,6 +247,7 @@ async def _run(options: argparse.Namespace) -> int:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs a store; the exit code."""
     die_with_parent()
+    stand_back(_NICENESS)
     parser = argparse.ArgumentParser(prog="mixer_py.runtime.store")
     parser.add_argument("--control-fd", type=int, required=True)
     parser.add_argument("--table", type=Path, required=True)

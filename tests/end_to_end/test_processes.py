@@ -115,6 +115,16 @@ def test_slow_but_permitted_evaluations_cost_no_worker(make_mixer):
 
 
 @pytest.mark.chdb
+def test_where_processors_are_short_checks_come_before_rows(make_mixer):
+    mixer = make_mixer()
+    mixer.start()
+    niceness = {name: os.getpriority(os.PRIO_PROCESS, pid) for name, pid in
+                (("worker", mixer.worker()), ("store", mixer.store()), ("test", os.getpid()))}  # fmt: skip
+    assert niceness["worker"] == niceness["test"]
+    assert niceness["store"] > niceness["worker"]
+
+
+@pytest.mark.chdb
 def test_every_child_ends_when_the_supervisor_is_killed(make_mixer):
     mixer = make_mixer()
     mixer.start()
