@@ -93,9 +93,13 @@ def read_private(path: Path, kind: type[Content]) -> Content:
     """Reads what `write_private` wrote.
 
     Raises:
-        ProcessError: it holds something else.
+        ProcessError: it is gone, as when mixer ends meanwhile, or holds something else.
     """
-    content = pickle.loads(path.read_bytes())  # noqa: S301 (our own file in our own folder, see above)
+    try:
+        text = path.read_bytes()
+    except OSError as error:
+        raise ProcessError(f"{path} cannot be read: {error.strerror}") from error
+    content = pickle.loads(text)  # noqa: S301 (our own file in our own folder, see above)
     if not isinstance(content, kind):
         raise ProcessError(f"{path} holds no {kind.__name__}")
     return content

@@ -95,8 +95,6 @@ class Worker:
         """Obeys until it is told to stop and has drained, or the supervisor is gone; the exit code."""
         beating = asyncio.create_task(self._vital_signs.beat_for_ever())
         stopping = asyncio.create_task(stop.wait())
-        # What these do leaves nothing to settle.
-        aside = {"look": self._look, "renew_tls": self._renew_tls, "record": self._record}
         try:
             while not self._drained:
                 receiving = asyncio.create_task(self._control.receive())
@@ -109,14 +107,24 @@ class Worker:
                 if message is None:  # the supervisor is gone, so nobody would ever end this process
                     await self._drain()
                     return 1
-                answering = aside.get(str(message["command"]), self._obey)
-                await self._control.send(await answering(message))
+                await self._control.send(await self._answer(message))
         finally:
             beating.cancel()
             stopping.cancel()
             if self._watching is not None:
                 self._watching.cancel()
         return 0
+
+    async def _answer(self, message: Message) -> Message:
+        """Obeys, or says why not."""
+        # What these do leaves nothing to settle.
+        aside = {"look": self._look, "renew_tls": self._renew_tls, "record": self._record}
+        try:
+            return await aside.get(str(message["command"]), self._obey)(message)
+        except ConfigurationError as error:
+            return refused(error.faults)
+        except MixerError as error:
+            return refused([Fault(str(error))])
 
     async def _obey(self, message: Message) -> Message:
         order = Path(str(message.get("order", "")))
@@ -142,11 +150,8 @@ class Worker:
                     answer = self._discard()
                 case unknown:
                     answer = refused([Fault(f"unknown command {unknown!r}")])
-        except ConfigurationError as error:
-            answer = refused(error.faults)
-        except MixerError as error:
-            answer = refused([Fault(str(error))])
-        settle()
+        finally:
+            settle()
         return answer
 
     async def _look(self, message: Message) -> Message:
@@ -157,10 +162,7 @@ class Worker:
         if not isinstance(descriptors, list):
             return refused([Fault("descriptors: a list is missing")])
         written = [[WrittenEntry(key, value) for key, value in descriptor] for descriptor in descriptors]
-        try:
-            return {"event": "looked", "counters": await self._rooms.look(str(message["domain"]), written)}
-        except MixerError as error:
-            return refused([Fault(str(error))])
+        return {"event": "looked", "counters": await self._rooms.look(str(message["domain"]), written)}
 
     async def _build_first(self, path: Path) -> dict[str, object]:
         order = read_private(path, WorkerOrder)

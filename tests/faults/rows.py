@@ -74,6 +74,9 @@ def _torn_spool(scene: Scene) -> None:
     scene.mixer.start()
 
 
+_NO_SINK = frozenset({"shutdown"})
+"""ClickHouse takes no rows, nor can they be spooled, when mixer has to end."""
+
 FAULTS = (
     Fault(
         "ClickHouse away for six seconds",
@@ -86,12 +89,14 @@ FAULTS = (
         ONE,
         "no call notices; rows wait in memory, or are counted",
         _while_rows_wait(_spool_gone),
+        ending=_NO_SINK,
     ),
     Fault(
         "the spool's folder replaced by a file",
         ONE,
         "no call notices; rows wait in memory, or are counted",
         _while_rows_wait(_spool_is_a_file),
+        ending=_NO_SINK,
     ),
     Fault(
         "a torn spool after a kill",

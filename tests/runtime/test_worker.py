@@ -102,6 +102,17 @@ async def test_an_unknown_command_is_refused(worker: Worker) -> None:
     assert "unknown command 'dance'" in faults(await worker.ask("dance"))
 
 
+@pytest.mark.parametrize("command", ["prepare", "record", "renew_tls"])
+async def test_an_order_that_is_gone_costs_no_worker_and_none_of_its_rows(worker: Worker, command: str) -> None:
+    """Mixer was told to end in the middle of a reload, and its supervisor waits for no answer any more."""
+    started = await worker.ask("start")
+    await worker.control.send({"command": command, "order": str(worker._folder / "gone")})
+    answer = await asyncio.wait_for(worker.control.receive(), 60)
+    assert answer is not None
+    assert "gone cannot be read" in faults(dict(answer))
+    assert (await worker.ask("prepare"))["revision"] == started["revision"]
+
+
 async def test_a_worker_ends_when_its_supervisor_is_gone(worker: Worker) -> None:
     await worker.ask("start")
     worker.control.close()
