@@ -153,8 +153,11 @@ def _counts(scene: Scene) -> bool:
 @contextmanager
 def _ordered_over(scene: Scene) -> Iterator[None]:
     """As an operator has it done before the machine of a master is taken away: nothing is killed."""
-    before = _masters(scene)
-    scene.parts["sentinel"].ask("SENTINEL", "FAILOVER", Watched.name)
+    before, sentinel = _masters(scene), scene.parts["sentinel"]
+    # Just after another fail-over it finds no replica good enough, and refuses.
+    scene.eventually(
+        lambda: sentinel.ask("SENTINEL", "FAILOVER", Watched.name).startswith(b"+OK"), "an order that is taken"
+    )
     yield
     scene.eventually(lambda: len(_masters(scene)) == 1 and _masters(scene) != before, "another master")
 
