@@ -247,7 +247,8 @@ class RawConnection:
         return min(self.h2.local_flow_control_window(stream), self.h2.max_outbound_frame_size, _MOST_DATA)
 
     def _flush(self) -> None:
-        with suppress(BrokenPipeError, ConnectionResetError, ssl.SSLEOFError):  # what it said is still to be read
+        # What it said is still to be read; and over TLS a write after one that failed fails in yet another way.
+        with suppress(BrokenPipeError, ConnectionResetError, ssl.SSLError):
             self.sock.sendall(self.h2.data_to_send())
 
     def _read(self, seconds: float = SECONDS) -> None:

@@ -141,7 +141,7 @@ async def test_an_opa_that_was_started_again_is_asked_again(programs: Programs, 
     async with using(make_engine(server.url)) as engine:
         with server.holding(RULES, "{}"):
             await engine.evaluate("envoy/authz/allow", '{"n":1}')
-        await asyncio.to_thread(server.stop)
+        await asyncio.to_thread(server.kill)
         await asyncio.to_thread(server.start)
         with server.holding(RULES, "{}"):
             assert (await engine.evaluate("envoy/authz/allow", '{"n":1}')).value["n"] == 1
