@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
+import functools
 import http.client
 import json
 import os
 import signal
 import socket
 import stat
-import threading
 from collections import Counter
-from typing import Self
 
 import pytest
 
 from mixer_py.demo.parts import is_ready
 from mixer_py.demo.processes import Ports
 from tests.end_to_end.test_takeover import policy
+from tests.parts.callers import OnAndOn
 from tests.parts.inside import Inside
 from tests.parts.mixer_process import Mixer, eventually, is_running
 from tests.parts.names import removed_from
@@ -28,7 +28,7 @@ _START_SECONDS = 240.0
 _ANSWER_SECONDS = 60.0
 
 
-class Visitors:
+class Visitors(OnAndOn):
     """Threads that send requests on and on: some keep their connection, others make a new one for each.
 
     Attributes:
@@ -38,21 +38,9 @@ class Visitors:
 
     def __init__(self, port: int) -> None:
         self._port = port
-        self._done = threading.Event()
         self.seen: Counter[str] = Counter()
         self.failures: list[str] = []
-        works = [(keeps,) for keeps in (True, True, True, False, False)]
-        self._threads = [threading.Thread(target=self._visit, args=work) for work in works]
-
-    def __enter__(self) -> Self:
-        for thread in self._threads:
-            thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._done.set()
-        for thread in self._threads:
-            thread.join()
+        super().__init__(functools.partial(self._visit, keeps) for keeps in (True, True, True, False, False))
 
     def _visit(self, keeps: bool) -> None:
         connection = http.client.HTTPConnection("127.0.0.1", self._port, timeout=_ANSWER_SECONDS)
