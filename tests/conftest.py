@@ -63,6 +63,18 @@ def engines_are_freed_where_they_were_made() -> Iterator[None]:
     gc.collect()
 
 
+@pytest.fixture(autouse=True)
+def engines_are_freed_by_the_thread_of_their_test(request: pytest.FixtureRequest) -> Iterator[None]:
+    """The collector runs in whichever thread happens to start it, one of xdist's, too, where no engine may be freed."""
+    if not _RUNNING_PROGRAMS.isdisjoint(request.fixturenames):
+        yield  # engines are in the programs, and garbage of minutes would be too much
+        return
+    gc.disable()
+    yield
+    gc.collect(1)
+    gc.enable()
+
+
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> Any:
     report: pytest.TestReport = yield

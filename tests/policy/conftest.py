@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import gc
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,15 +11,6 @@ from envoy.service.auth.v3.external_auth_pb2 import CheckRequest
 
 from mixer_py.policy.policy import Policy
 from mixer_py.policy.settings import PolicySettings
-
-
-@pytest.fixture(autouse=True)
-def engines_are_freed_by_the_thread_of_their_test() -> Iterator[None]:
-    """The collector runs in whichever thread happens to start it, one of xdist's, too, where no engine may be freed."""
-    gc.disable()
-    yield
-    gc.collect(1)
-    gc.enable()
 
 
 @pytest.fixture

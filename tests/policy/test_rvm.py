@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
+import weakref
 from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
@@ -170,3 +172,13 @@ def test_loading_prints_nothing(capfd: pytest.CaptureFixture[str]) -> None:
         Made('value := 1 if print("loading")')
     assert logs == []
     assert capfd.readouterr().err == ""
+
+
+def test_an_engine_that_nobody_holds_is_freed_without_the_collector() -> None:
+    """Which may run in a thread where no engine can be freed."""
+    assert not gc.isenabled()
+    made = Made("slow := x if x := input.a with input.a as 2\nuses := slow\nset contains slow", "slow", "uses", "set")
+    assert {made.engine.tier_of(decision) for decision in made.decisions} == {"interpreter"}
+    engine = weakref.ref(made.engine)
+    del made
+    assert engine() is None

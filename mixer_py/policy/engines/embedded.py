@@ -7,10 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Final
 
 from mixer_py.errors import UndefinedDecisionError
-from mixer_py.instruments import Registry
+from mixer_py.instruments import Counter, Family, Registry
 from mixer_py.policy.bundles.bundle import Bundle
 from mixer_py.policy.engines.interpreter import Interpreter
 from mixer_py.policy.engines.protocol import Evaluation, EvaluationWatch
@@ -47,6 +48,10 @@ class _Rest:
         self.length = 2 * self.left or 1
 
 
+def _count(repeated: Family[Counter], reason: str) -> None:
+    repeated.labels(reason).add()
+
+
 class EmbeddedEngine:
     """Evaluates decisions in this process. Use it only from the thread that made it.
 
@@ -73,7 +78,7 @@ class EmbeddedEngine:
             "Evaluations repeated in the interpreter, or in the one where a builtin's error is undefined.",
             ("reason",),
         )
-        self._repeated = repeated
+        self._count = partial(_count, repeated)  # no method: in a circle, the collector's thread would free the engines
         self._watch = watch
         self._interpreter = Interpreter(bundle, decisions, self._count)
         trees = self._interpreter.trees
@@ -82,9 +87,6 @@ class EmbeddedEngine:
         self._machine = Machine(trees, decisions, self._interpreter.read_data)
         self._rests = {decision: _Rest() for decision in decisions if self._machine.has(decision)}
         self.tier = self.tier_of(decisions[0]) if decisions else INTERPRETER
-
-    def _count(self, reason: str) -> None:
-        self._repeated.labels(reason).add()
 
     def tier_of(self, decision: str) -> str:
         """See `Engine.tier_of`."""

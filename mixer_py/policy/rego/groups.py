@@ -75,7 +75,7 @@ class Group:
     kind: str
     definitions: list[Definition] = field(default_factory=list)
     default: Definition | None = None
-    fault: KeptOffError | None = None
+    fault: str | None = None
 
 
 class Groups:
@@ -138,9 +138,9 @@ class Groups:
         )
         group = self.by_path.setdefault(path, Group(path, f"r{len(self.by_path)}_{_plain(name)}", kind))
         if group.kind != kind:
-            group.fault = definition.kept_off(f"is defined as {group.kind} and as {kind}")
+            group.fault = str(definition.kept_off(f"is defined as {group.kind} and as {kind}"))
         elif len(keys) > 1 or (kind == "set" and keys) or (form == "Default" and keys):
-            group.fault = definition.kept_off("has a name of several parts")
+            group.fault = str(definition.kept_off("has a name of several parts"))
         elif form == "Default":
             group.default = definition
         else:

@@ -96,7 +96,7 @@ class _Writer:
         self._groups = groups
         self._names: dict[int, Names] = {}
         self._replaced = replaced
-        self._written: dict[Path, _Rules | KeptOffError] = {}
+        self._written: dict[Path, _Rules | str] = {}  # or why not: a kept error would hold its frames, and they this
 
     def decision(self, decision: str) -> tuple[Terms, str, list[Path]]:
         """A decision's value as an expression, and the rules that it needs, those first that others need."""
@@ -128,15 +128,15 @@ class _Writer:
             try:
                 self._written[path] = self._write(self._groups.by_path[path])
             except KeptOffError as error:
-                self._written[path] = error
+                self._written[path] = str(error)
         written = self._written[path]
-        if isinstance(written, KeptOffError):
-            raise written
+        if isinstance(written, str):
+            raise KeptOffError(written)
         return written
 
     def _write(self, group: Group) -> _Rules:
         if group.fault is not None:
-            raise group.fault
+            raise KeptOffError(group.fault)
         rules = _Rules()
         match group.kind:
             case "set":
