@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from mixer_py.demo.processes import Ports
+from tests.parts.echo import Echo
 from tests.parts.envoy_proxy import EnvoyProxy
 from tests.parts.mixer_process import Mixer
 from tests.parts.programs import Programs
@@ -85,3 +87,12 @@ def make_envoy(programs: Programs, ports: Ports, upstream: Upstream) -> MakeEnvo
 def make_module_envoy(module_programs: Programs, ports: Ports, upstream: Upstream) -> MakeEnvoy:
     """The same, ended with the module."""
     return lambda mixer: EnvoyProxy(module_programs, ports, mixer=mixer.grpc, upstream=upstream.port)
+
+
+@pytest.fixture(scope="module")
+def echo() -> Iterator[Echo]:
+    """A TCP server that sends back what it gets."""
+    with Echo() as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield server
+        server.shutdown()

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import socket
 import ssl
-import threading
-from collections.abc import Iterator
-from typing import Any
 
 import pytest
 
+from tests.parts.carried_tcp import CLUSTER, carry_tcp
 from tests.parts.certificates import Certificate, make_certificate
 from tests.parts.echo import Echo
 from tests.parts.envoy_proxy import Bootstrap, EnvoyProxy
@@ -17,40 +15,7 @@ from tests.parts.mixer_process import Mixer, eventually
 
 pytestmark = [pytest.mark.envoy, pytest.mark.chdb]
 
-CLUSTER = "outbound|9000||ledger.bank.svc.cluster.local"
 CHUNK = b"x" * 1000
-
-
-def carry_tcp(bootstrap: Bootstrap, upstream: int) -> None:
-    """The shipped configuration with a TCP proxy that reports openings, every half second, and ends."""
-    resources = bootstrap["static_resources"]
-    (http,) = resources["listeners"][0]["filter_chains"][0]["filters"]
-    common = http["typed_config"]["access_log"][0]["typed_config"]["common_config"]
-    reviews = next(cluster for cluster in resources["clusters"] if cluster["name"] == "reviews")
-    reviews["name"] = CLUSTER
-    endpoint = reviews["load_assignment"]["endpoints"][0]["lb_endpoints"][0]["endpoint"]
-    endpoint["address"]["socket_address"].update(address="127.0.0.1", port_value=upstream)
-    log: dict[str, Any] = {
-        "name": "envoy.access_loggers.tcp_grpc",
-        "typed_config": {
-            "@type": "type.googleapis.com/envoy.extensions.access_loggers.grpc.v3.TcpGrpcAccessLogConfig",
-            "common_config": common,
-        },
-    }
-    proxy = {
-        "@type": "type.googleapis.com/envoy.extensions.filters.network.tcp_proxy.v3.TcpProxy",
-        "stat_prefix": "tcp",
-        "cluster": CLUSTER,
-        "access_log": [log],
-        "access_log_options": {
-            "access_log_flush_interval": "0.5s",
-            "flush_access_log_on_start": True,
-            "flush_access_log_on_connected": True,
-        },
-    }
-    resources["listeners"][0]["filter_chains"][0]["filters"] = [
-        {"name": "envoy.filters.network.tcp_proxy", "typed_config": proxy}
-    ]
 
 
 def demand_certificates(bootstrap: Bootstrap, upstream: int, server: Certificate, client: Certificate) -> None:
@@ -100,14 +65,6 @@ def try_out(bootstrap: Bootstrap, upstream: int, *results: tuple[str, str]) -> N
         }
         for action, prefix in results
     ]
-
-
-@pytest.fixture(scope="module")
-def echo() -> Iterator[Echo]:
-    with Echo() as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        yield server
-        server.shutdown()
 
 
 @pytest.fixture(scope="module")

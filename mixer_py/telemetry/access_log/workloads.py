@@ -1,7 +1,7 @@
 """A workload as metadata tell it: of the proxy's own node, or of the peer in filter state, in all of Istio's forms.
 
-Forms of a peer: a Struct with node metadata's names in capitals (up to 1.7), a FlatBuffer (1.8 to 1.23), a Struct with
-names of its own in small letters (from 1.24). What cannot be read tells nothing.
+Forms of a peer: a Struct in bytes with node metadata's names in capitals (the first releases), a FlatBuffer in bytes
+(up to 1.23), a Struct with names of its own in small letters (from 1.24). What cannot be read tells nothing.
 Not for: which side a workload is on (`parties.py`).
 """
 
@@ -39,11 +39,15 @@ _LATER_NAMES: Final = {
     "service": "service", "revision": "revision", "app": "app", "version": "version", "identity": _IDENTITY,
 }  # fmt: skip
 """Names of a peer's Struct since 1.24 (istio/proxy extensions/common/metadata_object.cc)."""
+_KIND: Final = "type"
+"""Another of them: the kind of what controls the workload, which Istio makes an owner of (idem)."""
 _FLAT_TEXTS: Final = {0: "NAME", 1: "NAMESPACE", 3: "OWNER", 4: "WORKLOAD_NAME", 6: "ISTIO_VERSION", 9: "CLUSTER_ID",
                       11: _IDENTITY}  # fmt: skip
 _FLAT_LABELS: Final = 2
 _FLAT_CONTAINERS: Final = 8
 """Fields of FlatNode (istio/proxy extensions/common/node_info.fbs), by their number."""
+_OF_A_STRUCT: Final = b"\x0a"
+"""How a Struct's bytes begin, with the tag of its only field; a FlatBuffer begins with a place that 4 divides."""
 SEPARATOR: Final = b"\0"
 """Between the type and the value of a peer's Any."""
 
@@ -114,7 +118,7 @@ def peer_of(told: bytes) -> Workload:
         if kind.endswith(b"/google.protobuf.Struct"):
             return workload_of(dict(_of_struct(struct_pb2.Struct.FromString(value))))
         if kind.endswith(b"/google.protobuf.BytesValue"):
-            return workload_of(dict(_of_flat_node(wrappers_pb2.BytesValue.FromString(value).value)))
+            return workload_of(dict(_of_bytes(wrappers_pb2.BytesValue.FromString(value).value)))
     except (DecodeError, struct.error, UnicodeDecodeError):
         return UNKNOWN
     return UNKNOWN
@@ -153,6 +157,15 @@ def _of_struct(peer: struct_pb2.Struct) -> Iterator[tuple[str, str]]:
     for key, value in peer.fields.items():
         if key in _LATER_NAMES and value.string_value:
             yield _LATER_NAMES[key], value.string_value
+    kind, namespace, workload = (peer.fields[key].string_value for key in (_KIND, "namespace", "workload"))
+    if kind and workload:
+        yield "OWNER", f"kubernetes://apis/apps/v1/namespaces/{namespace}/{kind}s/{workload}"
+
+
+def _of_bytes(data: bytes) -> Iterator[tuple[str, str]]:
+    if data.startswith(_OF_A_STRUCT):
+        return _of_struct(struct_pb2.Struct.FromString(data))
+    return _of_flat_node(data)
 
 
 def _of_flat_node(data: bytes) -> Iterator[tuple[str, str]]:
