@@ -55,13 +55,19 @@ def read_data_plane(server: ServerSettings) -> DataPlane | None:
     return DataPlane(document, settings.threads)
 
 
-def ports_of(data_plane: DataPlane | None) -> Iterator[Address]:
-    """Where traffic comes in and other processes may listen, too: to be held against a second mixer."""
+def places_of(data_plane: DataPlane | None) -> Iterator[Address]:
+    """Where traffic comes in and another process could come in between: to be held against a second mixer.
+
+    The kernel does that for an abstract unix socket, and for a port that is not shared.
+    """
     for listener in data_plane.bootstrap["static_resources"]["listeners"] if data_plane is not None else ():
-        address = (listener.get("address") or {}).get("socket_address") or {}
+        address = listener.get("address") or {}
+        port, path = address.get("socket_address") or {}, (address.get("pipe") or {}).get("path") or ""
         shares = listener.get("enable_reuse_port", True)
-        if shares and address.get("port_value") and address.get("protocol", "TCP") == "TCP":
-            yield Address(str(address["address"]), int(address["port_value"]))
+        if shares and port.get("port_value") and port.get("protocol", "TCP") == "TCP":
+            yield Address(str(port["address"]), int(port["port_value"]))
+        elif path and not path.startswith("@"):
+            yield Address(path=str(Path(path).absolute()))
 
 
 def _faults(document: Any, server: ServerSettings) -> Iterator[tuple[str, str]]:  # noqa: ANN401 (as it was written)

@@ -2,17 +2,21 @@
 
 Workers share their ports (SO_REUSEPORT), and so would the workers of a second mixer. Therefore the supervisor takes
 each port first, for itself alone, and lets only then others in: whoever wants to take it for itself alone, as every
-mixer does at its start, finds it in use. It answers nobody. A unix socket is only looked at: it has one worker.
+mixer does at its start, finds it in use. It answers nobody. A unix socket can be replaced by whoever may write in its
+folder, and each worker that takes over does. Therefore the supervisor makes a file beside it and locks that.
 """
 
 from __future__ import annotations
 
 import errno
+import fcntl
 import ipaddress
+import os
 import socket
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
+from pathlib import Path
 from typing import Any, Final
 
 from mixer_py.config.address import Address
@@ -21,6 +25,7 @@ from mixer_py.errors import ProcessError
 _BUSY_SECONDS: Final = 1.0
 _TURN_SECONDS: Final = 5.0
 _TURN_PAUSE: Final = 0.01
+_WAY_OUT: Final = "end that one, or write another address"
 
 Place = tuple[Any, ...]
 """What a socket of some family is bound to."""
@@ -36,6 +41,7 @@ def held(addresses: Sequence[Address]) -> Iterator[None]:
     with ExitStack() as guards:
         for address in addresses:
             if address.is_unix:
+                guards.enter_context(_locked(address))
                 _refuse_live_socket(address)
             elif address.port:  # 0 lets the system choose, and it chooses none that is taken
                 with _turn(address):
@@ -134,7 +140,58 @@ def _turn(address: Address) -> Iterator[None]:
         yield
 
 
+@contextmanager
+def _locked(address: Address) -> Iterator[None]:
+    """Holds the file beside a unix socket, and removes it at the end; a mixer that was killed left its own unlocked.
+
+    Raises:
+        ProcessError: another mixer holds it, or it cannot be made.
+    """
+    path = Path(f"{address.path}.lock")
+    try:
+        while (lock := _lock(path)) is None:
+            pass
+    except BlockingIOError:
+        raise ProcessError(f"cannot listen on {address}: another mixer does, and locks {path}; {_WAY_OUT}") from None
+    except OSError as error:
+        raise ProcessError(
+            f"cannot listen on {address}: {path} cannot be locked ({error.strerror}); let this user write in its folder"
+            ", and remove that file where it is another user's"
+        ) from error
+    try:
+        yield
+    finally:
+        with suppress(OSError):
+            path.unlink()  # before it is let go: whoever has opened it meanwhile sees that it is not there any more
+        os.close(lock)
+
+
+def _lock(path: Path) -> int | None:
+    """The file, open and locked; None when its owner removed it while it was being opened.
+
+    Raises:
+        OSError: it cannot be opened; of these BlockingIOError: somebody else has it.
+    """
+    lock = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if os.path.samestat(os.fstat(lock), path.stat()):
+            return lock
+    except FileNotFoundError:
+        pass
+    except OSError:
+        os.close(lock)
+        raise
+    os.close(lock)
+    return None
+
+
 def _refuse_live_socket(address: Address) -> None:
+    """Refuses the socket of a program that locks nothing.
+
+    Raises:
+        ProcessError: one listens there.
+    """
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
         probe.settimeout(_BUSY_SECONDS)
         try:
@@ -145,4 +202,4 @@ def _refuse_live_socket(address: Address) -> None:
             pass  # somebody who is busy
         except OSError as error:
             raise ProcessError(f"cannot listen on {address}: {error.strerror}") from error
-    raise ProcessError(f"cannot listen on {address}: another process does")
+    raise ProcessError(f"cannot listen on {address}: another process does; {_WAY_OUT}")

@@ -31,7 +31,7 @@ from mixer_py.queries import open_reader
 from mixer_py.runtime.certificates import Certificates
 from mixer_py.runtime.closing import tell_books
 from mixer_py.runtime.counters import whereabouts
-from mixer_py.runtime.data_plane import DataPlane, ports_of, read_data_plane
+from mixer_py.runtime.data_plane import DataPlane, places_of, read_data_plane
 from mixer_py.runtime.fetching import Fetching
 from mixer_py.runtime.health import UNHEALTHY
 from mixer_py.runtime.late_signals import ignore_late_signals
@@ -379,7 +379,7 @@ async def _serve(path: Path | None, overrides: Sequence[str]) -> None:
     for exposure in exposures(configuration.server):
         structlog.get_logger("runtime").warning(exposure.message, way_out=exposure.way_out)
     data_plane = read_data_plane(configuration.server)
-    addresses = [*(listener.address for listener in configuration.server.listeners), *ports_of(data_plane)]
+    addresses = [*(listener.address for listener in configuration.server.listeners), *places_of(data_plane)]
     with private_folder() as folder, held(addresses):
         await Supervisor(path, overrides, configuration, folder, data_plane).run()
 

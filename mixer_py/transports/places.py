@@ -4,7 +4,8 @@ Workers share a TCP port (SO_REUSEPORT): the kernel spreads new connections over
 successors take over, each listens beside them, and the kernel is told to give all new connections to the first
 successor (SO_ATTACH_REUSEPORT_CBPF); then the predecessors stop to listen, once none are in their queues. A unix
 socket is bound under a passing name and then renamed over the one before: gRPC removes the name that it bound when it
-stops, which must not be the one that a successor listens on. Not for: whether somebody else has the place.
+stops, which must not be the one that a successor listens on. Not for: whether somebody else has the place; any other
+mixer keeps off until all workers of this one have ended (`runtime/places.py`), and cannot come between two steps here.
 """
 
 from __future__ import annotations

@@ -82,8 +82,10 @@ def test_a_fresh_envoy_takes_the_traffic_over_and_no_request_fails(
     assert set(visitors.seen) == {"0", "1", "2"}
 
 
-def test_the_name_of_a_unix_socket_is_there_all_the_time(make_mixer, ports: Ports, upstream: Upstream, tmp_path):
-    """An Envoy removes the name that it is to bind, and who connects before it listens is refused."""
+def test_the_name_of_a_unix_socket_is_there_all_the_time_and_only_this_mixer_s(
+    make_mixer, ports: Ports, upstream: Upstream, tmp_path
+):
+    """An Envoy removes the name that it is to bind, whosesoever, and who connects before it listens is refused."""
     mixer: Mixer = make_mixer(policy("0"))
     inside = Inside(mixer, ports, upstream)
     inside.write_bootstrap()
@@ -109,5 +111,11 @@ def test_the_name_of_a_unix_socket_is_there_all_the_time(make_mixer, ports: Port
             assert client.makefile("rb").readline() == b"HTTP/1.1 200 OK\r\n"
         assert removed.names() == []
     assert stat.S_IMODE((sockets / "web").stat().st_mode) == 0o660
+    second: Mixer = make_mixer()
+    own = {**Inside(second, ports, upstream).server, "socket": str(tmp_path / "second.sock")}
+    second.configure({"policy": {"bundles": ["policy"]}, "server": own})
+    program = second.start(ready=False)
+    assert program.wait(_START_SECONDS) == 1
+    assert f"cannot listen on unix://{sockets}/web: another mixer does" in program.tail()
     assert mixer.running.stop(_START_SECONDS) == 0
     assert list(sockets.iterdir()) == []

@@ -156,6 +156,32 @@ def test_a_second_mixer_on_the_same_port_is_refused_and_the_first_goes_on(make_m
         assert checks_again(client)
 
 
+@pytest.mark.parametrize("transport", ["grpcio", pytest.param("envoy", marks=pytest.mark.envoy)])
+def test_a_second_mixer_on_the_same_unix_socket_is_refused_also_while_nobody_listens_there(
+    make_mixer, tmp_path, transport
+):
+    """As in the moment in which a worker is replaced; a look at the socket alone would find it free."""
+    place = tmp_path / "s"
+    server = {"listeners": [{"address": f"unix://{place}", "transport": transport, "services": ["ext_authz"]}]}
+    first = make_mixer()
+    first.configure({"policy": {"bundles": ["policy"]}, "server": server})
+    first.start()
+    second = make_mixer()
+    own = {**server, "socket": str(second.folder / "second.sock")}
+    second.configure({"policy": {"bundles": ["policy"]}, "server": own})
+    moved = place.rename(tmp_path / "moved")
+    program = second.start(ready=False)
+    assert program.wait(60) == 1
+    assert f"cannot listen on unix://{place}: another mixer does" in program.tail()
+    moved.rename(place)
+    with connect(f"unix://{place}") as client:
+        assert checks_again(client)
+    assert first.running.stop(60) == 0
+    second.start()
+    with connect(f"unix://{place}") as client:
+        assert checks_again(client)
+
+
 def test_the_socket_of_a_living_mixer_is_not_stolen(make_mixer):
     first = make_mixer()
     first.configure({"policy": {"bundles": ["policy"]}})

@@ -10,7 +10,7 @@ import pytest
 
 from mixer_py.config.server import ServerSettings
 from mixer_py.errors import ConfigurationError
-from mixer_py.runtime.data_plane import ports_of, read_data_plane
+from mixer_py.runtime.data_plane import places_of, read_data_plane
 from mixer_py.transports.envoy.data_plane import joined
 from mixer_py.transports.envoy.files import HostFiles
 from mixer_py.transports.envoy.resources import Application, bootstrap
@@ -84,14 +84,15 @@ def test_a_file_that_is_not_there_is_told(tmp_path: Path):
 
 def test_without_one_there_is_none():
     assert read_data_plane(ServerSettings()) is None
-    assert list(ports_of(None)) == []
+    assert list(places_of(None)) == []
 
 
-def test_its_ports_are_held_but_those_that_it_does_not_share(tmp_path: Path):
+def test_its_places_are_held_but_those_that_the_kernel_gives_to_one_only(tmp_path: Path):
     alone = {**LISTENER, "name": "alone", "enable_reuse_port": False}
     udp = {"name": "udp", "address": {"socket_address": {"protocol": "UDP", "address": "::", "port_value": 53}}}
-    data_plane = read_data_plane(server(tmp_path, with_listeners(LISTENER, alone, udp, PIPE)))
-    assert [str(address) for address in ports_of(data_plane)] == ["127.0.0.1:8080"]
+    abstract = {"name": "abstract", "address": {"pipe": {"path": "@web"}}}
+    data_plane = read_data_plane(server(tmp_path, with_listeners(LISTENER, alone, udp, PIPE, abstract)))
+    assert [str(address) for address in places_of(data_plane)] == ["127.0.0.1:8080", "unix:///run/web"]
 
 
 def test_what_a_person_wrote_stays_and_what_mixer_needs_is_added(tmp_path: Path):

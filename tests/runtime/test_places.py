@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import socket
 import threading
-from contextlib import ExitStack
+import time
+from contextlib import ExitStack, suppress
+from pathlib import Path
 
 import pytest
 
-from mixer_py.config.address import parse_address
+from mixer_py.config.address import Address, parse_address
 from mixer_py.demo.processes import Ports
 from mixer_py.errors import ProcessError
 from mixer_py.runtime.places import held
@@ -138,6 +140,83 @@ def test_to_take_a_place_is_not_begun_while_another_mixer_is_about_to(port):
         assert not taken.wait(0.3)
     thread.join()
     assert taken.is_set()
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "grpc.sock"
+
+
+def refusal(path: Path) -> str:
+    """What is said of a unix socket; nothing where it is free."""
+    try:
+        with held([Address(path=str(path))]):
+            return ""
+    except ProcessError as error:
+        return str(error)
+
+
+def test_a_unix_socket_is_held_before_between_and_after_workers_and_nothing_is_left_of_that(path: Path):
+    with held([Address(path=str(path))]):
+        assert f"unix://{path}" in refusal(path)
+        with socket.socket(socket.AF_UNIX) as worker:
+            worker.bind(str(path))
+            worker.listen()
+            assert "another mixer does" in refusal(path)
+        path.unlink()
+        assert "end that one, or write another address" in refusal(path), "while a worker is being replaced"
+    assert refusal(path) == ""
+    assert list(path.parent.iterdir()) == []
+
+
+def test_a_unix_socket_by_another_name_of_its_folder_is_the_same(path: Path, tmp_path_factory: pytest.TempPathFactory):
+    other = tmp_path_factory.mktemp("other") / "link"
+    other.symlink_to(path.parent)
+    with held([Address(path=str(path))]):
+        assert refusal(other / path.name)
+
+
+def test_of_many_that_start_at_once_one_has_the_unix_socket_for_as_long_as_it_lives(path: Path):
+    """Each removes its file, perhaps while another one has just opened it."""
+    inside, worst, rounds, lock = 0, 0, 0, threading.Lock()
+
+    def start() -> None:
+        nonlocal inside, worst, rounds
+        for _ in range(50):
+            with suppress(ProcessError), held([Address(path=str(path))]):
+                with lock:
+                    inside, rounds = inside + 1, rounds + 1
+                    worst = max(worst, inside)
+                time.sleep(0.0005)
+                with lock:
+                    inside -= 1
+
+    threads = [threading.Thread(target=start) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert rounds > 1
+    assert worst == 1
+
+
+def test_what_a_killed_mixer_left_keeps_nobody_out(path: Path):
+    """Its file, and a socket at which nobody listens."""
+    path.with_name("grpc.sock.lock").touch()
+    with socket.socket(socket.AF_UNIX) as worker:
+        worker.bind(str(path))
+    assert refusal(path) == ""
+
+
+def test_a_unix_socket_of_a_program_that_holds_nothing_is_refused_too(path: Path):
+    with socket.socket(socket.AF_UNIX) as program:
+        program.bind(str(path))
+        program.listen()
+        assert "another process does" in refusal(path)
+
+
+def test_a_unix_socket_in_no_folder_is_refused_with_the_reason(path: Path):
+    assert "(No such file or directory)" in refusal(path.parent / "missing" / "grpc.sock")
 
 
 def test_a_place_that_is_not_ours_is_refused_by_name():
