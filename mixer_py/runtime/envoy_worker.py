@@ -6,12 +6,12 @@ Envoy outlives mixer. What runs inside is `inside_envoy`.
 
 from __future__ import annotations
 
-import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 from mixer_py.errors import ProcessError
+from mixer_py.runtime import childhood
 from mixer_py.runtime.control import die_with_parent
 from mixer_py.runtime.data_plane import DataPlane
 from mixer_py.runtime.orders import read_private
@@ -26,9 +26,7 @@ CONTROL, TABLE = "MIXER_CONTROL_FD", "MIXER_TABLE"
 def main(arguments: Sequence[str] | None = None) -> int:
     """Becomes Envoy; the exit code when that fails."""
     die_with_parent()  # it holds for what this process becomes
-    parser = argparse.ArgumentParser(prog="mixer_py.runtime.envoy_worker")
-    parser.add_argument("--control-fd", type=int, required=True)
-    parser.add_argument("--table", type=Path, required=True)
+    parser = childhood.command_line("mixer_py.runtime.envoy_worker")
     parser.add_argument("--data-plane", type=Path, help="file with what else this Envoy carries")
     options = parser.parse_args(arguments)
     files = HostFiles(options.table.with_suffix(".files"))

@@ -7,7 +7,6 @@ it is the last to get CPU and the first that the kernel ends when memory is shor
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 import contextlib
 import signal
@@ -17,7 +16,6 @@ from pathlib import Path
 from typing import Final
 
 import structlog
-import uvloop
 
 from mixer_py.errors import ConfigurationError, Fault, MixerError
 from mixer_py.instruments import Clock, Registry, SystemClock, Table
@@ -25,6 +23,7 @@ from mixer_py.instruments.stages import stage_durations
 from mixer_py.policy.bundles.bundle import Bundle
 from mixer_py.policy.bundles.reading import read_policy
 from mixer_py.policy.policy import Policy
+from mixer_py.runtime import childhood
 from mixer_py.runtime.control import ControlChannel, Message, die_with_parent, refused
 from mixer_py.runtime.logs import configure_logs
 from mixer_py.runtime.orders import ShadowOrder, read_private, write_private
@@ -157,14 +156,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     die_with_parent()
     stand_back(_NICENESS)
     _end_first()
-    parser = argparse.ArgumentParser(prog="mixer_py.runtime.shadow")
-    parser.add_argument("--control-fd", type=int, required=True)
-    parser.add_argument("--table", type=Path, required=True)
-    options = parser.parse_args(arguments)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the supervisor decides
-    signal.signal(signal.SIGHUP, signal.SIG_IGN)
-    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        return runner.run(_run(options.control_fd, options.table))
+    options = childhood.command_line("mixer_py.runtime.shadow").parse_args(arguments)
+    return childhood.run(_run(options.control_fd, options.table))
 
 
 if __name__ == "__main__":

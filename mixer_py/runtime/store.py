@@ -17,13 +17,15 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import structlog
-import uvloop
 
 from mixer_py.config.log import LogSettings
 from mixer_py.errors import ConfigurationError, Fault, InvalidRequestError, MixerError, QueryFailedError, SinkError
 from mixer_py.instruments import Registry, Table
 from mixer_py.instruments.store_errors import store_errors
-from mixer_py.runtime import arrow  # noqa: F401 (before any row is handled)
+from mixer_py.runtime import (
+    arrow,  # noqa: F401 (before any row is handled)
+    childhood,
+)
 from mixer_py.runtime.control import ControlChannel, Message, die_with_parent, refused
 from mixer_py.runtime.logs import configure_logs
 from mixer_py.runtime.priority import stand_back
@@ -248,19 +250,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Runs a store; the exit code."""
     die_with_parent()
     stand_back(_NICENESS)
-    parser = argparse.ArgumentParser(prog="mixer_py.runtime.store")
-    parser.add_argument("--control-fd", type=int, required=True)
-    parser.add_argument("--table", type=Path, required=True)
+    parser = childhood.command_line("mixer_py.runtime.store")
     parser.add_argument("--directory", type=Path, required=True)
     parser.add_argument("--database", required=True)
     parser.add_argument("--socket", type=Path, required=True)
     parser.add_argument("--memory", type=int, default=MEMORY, help="bytes that the database may use")
     parser.add_argument("--keep-free", type=int, default=KEEP_FREE, help="bytes of the disk that are never used")
     options = parser.parse_args(arguments)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the supervisor decides
-    signal.signal(signal.SIGHUP, signal.SIG_IGN)
-    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        return runner.run(_run(options))
+    return childhood.run(_run(options))
 
 
 if __name__ == "__main__":

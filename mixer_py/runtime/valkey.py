@@ -6,12 +6,12 @@ another program. Not for: watching it (`valkey_role.py`).
 
 from __future__ import annotations
 
-import argparse
 import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from mixer_py.runtime import childhood
 from mixer_py.runtime.control import die_with_parent
 
 
@@ -23,9 +23,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         OSError: the program cannot be executed.
     """
     die_with_parent()
-    parser = argparse.ArgumentParser(prog="mixer_py.runtime.valkey")
-    parser.add_argument("--control-fd", type=int, required=True, help="closed: it takes no orders")
-    parser.add_argument("--table", type=Path, required=True, help="stays empty")
+    parser = childhood.command_line("mixer_py.runtime.valkey")
     parser.add_argument("--parent", type=int, required=True, help="process id of the supervisor")
     parser.add_argument("--program", type=Path, required=True)
     parser.add_argument("--socket", type=Path, required=True)
@@ -34,7 +32,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = parser.parse_args(arguments)
     if os.getppid() != options.parent:  # it died before we asked the kernel
         sys.exit(1)
-    os.close(options.control_fd)
+    os.close(options.control_fd)  # it takes no orders, and counts nothing in its table
     os.setsid()  # Ctrl-C reaches the whole group, and Valkey would end before the workers have
     server = str(options.program)
     os.execv(  # noqa: S606 (becoming that program is what this process is for)

@@ -11,7 +11,6 @@ calls of the connections that are left.
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 import secrets
 import signal
@@ -21,7 +20,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import structlog
-import uvloop
 
 from mixer_py.config.configuration import Configuration
 from mixer_py.config.server import ListenerSettings
@@ -30,7 +28,10 @@ from mixer_py.errors import ConfigurationError, Fault, MixerError, ProcessError
 from mixer_py.instruments import Registry, SystemClock, Table
 from mixer_py.policy.policy import load_engine
 from mixer_py.ratelimit.explaining.descriptors import WrittenEntry
-from mixer_py.runtime import arrow  # noqa: F401 (before any row is handled)
+from mixer_py.runtime import (
+    arrow,  # noqa: F401 (before any row is handled)
+    childhood,
+)
 from mixer_py.runtime.control import ControlChannel, Message, die_with_parent, refused
 from mixer_py.runtime.envoy_listening import envoy_server, let_traffic_in
 from mixer_py.runtime.garbage import settle
@@ -380,14 +381,8 @@ async def _run(control_fd: int, table: Path) -> int:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs a worker; the exit code."""
     die_with_parent()
-    parser = argparse.ArgumentParser(prog="mixer_py.runtime.worker")
-    parser.add_argument("--control-fd", type=int, required=True)
-    parser.add_argument("--table", type=Path, required=True)
-    options = parser.parse_args(arguments)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the supervisor decides
-    signal.signal(signal.SIGHUP, signal.SIG_IGN)
-    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        return runner.run(_run(options.control_fd, options.table))
+    options = childhood.command_line("mixer_py.runtime.worker").parse_args(arguments)
+    return childhood.run(_run(options.control_fd, options.table))
 
 
 if __name__ == "__main__":

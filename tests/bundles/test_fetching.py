@@ -62,6 +62,12 @@ class Rig:
     async def reload(self, settings: PolicySettings, *, again: bool = False) -> None:
         await self.fetching.reload(settings, self.build, again=again)
 
+    async def start_with_what_comes(self, settings: PolicySettings) -> None:
+        """Starts, and builds again once something was fetched."""
+        await self.fetching.start(settings, self.build)
+        await self.next_arrival()
+        await self.reload(settings)
+
     async def next_arrival(self) -> None:
         await asyncio.wait_for(self.arrived.wait(), _SECONDS)
         self.arrived.clear()
@@ -118,9 +124,7 @@ async def test_the_next_start_uses_the_copy_while_the_source_is_away(rig: Rig, t
     content = archive(tmp_path)
     web.pages["/b.tar.gz"] = Page(content)
     settings = rig.settings()
-    await rig.fetching.start(settings, rig.build)
-    await rig.next_arrival()
-    await rig.reload(settings)
+    await rig.start_with_what_comes(settings)
     await rig.fetching.stop()
     web.pages["/b.tar.gz"] = Page(status=500)
     second = Rig(tmp_path, web)
@@ -155,9 +159,7 @@ async def test_a_copy_that_was_tampered_with_is_fetched_anew(rig: Rig, tmp_path:
     content = archive(tmp_path)
     web.pages["/b.tar.gz"] = Page(content)
     settings = rig.settings()
-    await rig.fetching.start(settings, rig.build)
-    await rig.next_arrival()
-    await rig.reload(settings)
+    await rig.start_with_what_comes(settings)
     await rig.fetching.stop()
     (copy,) = (tmp_path / "state").glob("*.tar.gz")
     copy.write_bytes(b"tampered")
@@ -196,9 +198,7 @@ async def test_a_faulty_one_is_set_aside_and_the_last_good_stays(rig: Rig, tmp_p
     good, bad, better = (archive(tmp_path, f"package {name}\n") for name in ("good", "bad", "better"))
     rig.web.pages["/b.tar.gz"] = Page(good)
     settings = rig.settings()
-    await rig.fetching.start(settings, rig.build)
-    await rig.next_arrival()
-    await rig.reload(settings)
+    await rig.start_with_what_comes(settings)
     rig.bad = lambda files: bad in files.values()
     rig.web.pages["/b.tar.gz"] = Page(bad)
     await rig.next_arrival()
@@ -261,9 +261,7 @@ async def test_nothing_is_decided_before_all_have_come(rig: Rig, tmp_path: Path)
     rig.web.pages["/b.tar.gz"] = Page(archive(tmp_path))
     data = {"jwks": {"url": rig.web.url("/keys")}}
     settings = rig.settings(data=data, data_hosts=[f"127.0.0.1:{rig.web.port}"])
-    await rig.fetching.start(settings, rig.build)
-    await rig.next_arrival()
-    await rig.reload(settings)
+    await rig.start_with_what_comes(settings)
     assert rig.builds == [{}]
     assert not list(tmp_path.glob("state/*"))
     rig.web.pages["/keys"] = Page(b"{}")
@@ -276,9 +274,7 @@ async def test_a_reload_that_names_what_cannot_be_fetched_is_refused(rig: Rig, t
     one, two = archive(tmp_path), archive(tmp_path, "package two\n")
     rig.web.pages["/b.tar.gz"] = Page(one)
     settings = rig.settings()
-    await rig.fetching.start(settings, rig.build)
-    await rig.next_arrival()
-    await rig.reload(settings)
+    await rig.start_with_what_comes(settings)
     more = rig.settings(bundles=[*settings.bundles, rig.web.url("/two.tar.gz?token=hidden")])
     with pytest.raises(ConfigurationError) as caught:
         await rig.reload(more, again=True)
@@ -300,9 +296,7 @@ async def test_a_reload_that_names_what_cannot_be_fetched_is_refused(rig: Rig, t
 async def test_without_an_etag_the_content_tells(rig: Rig, tmp_path: Path) -> None:
     rig.web.pages["/b.tar.gz"] = Page(archive(tmp_path), etag=False)
     settings = rig.settings()
-    await rig.fetching.start(settings, rig.build)
-    await rig.next_arrival()
-    await rig.reload(settings)
+    await rig.start_with_what_comes(settings)
     await rig.until(lambda: rig.count("unchanged") >= 2)
     assert rig.count("changed") == 1
 
@@ -311,9 +305,7 @@ async def test_a_copy_that_cannot_be_written_is_counted_and_changes_nothing(rig:
     (tmp_path / "state").write_text("a file")
     rig.web.pages["/b.tar.gz"] = Page(archive(tmp_path))
     settings = rig.settings()
-    await rig.fetching.start(settings, rig.build)
-    await rig.next_arrival()
-    await rig.reload(settings)
+    await rig.start_with_what_comes(settings)
     assert rig.count("not_kept") == 1
     assert len(rig.builds[-1]) == 1
     (told,) = rig.fetching.describe()

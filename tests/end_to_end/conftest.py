@@ -21,6 +21,32 @@ MakeEnvoy = Callable[[Mixer], EnvoyProxy]
 
 ALLOW_ALL = "package envoy.authz\n\nallow := true\n"
 
+# With `loop` in the path, minutes of work for the engine.
+LOOPING = """
+package envoy.authz
+
+import rego.v1
+
+default allow := false
+
+allow if input.parsed_path[0] != "loop"
+
+allow if {
+    input.parsed_path[0] == "loop"
+    count([1 | some i in numbers.range(1, 10000); some j in numbers.range(1, 10000); i * j == 0]) == 0
+}
+"""
+
+TENANTS_ONLY = """
+package envoy.authz
+
+import rego.v1
+
+default allow := {"allowed": false, "reasons": ["not a reader", "ask the owner of reviews"]}
+
+allow := true if input.attributes.request.http.headers["x-tenant"]
+"""
+
 LIMITS = """
 domain: mesh
 descriptors:
@@ -96,3 +122,11 @@ def echo() -> Iterator[Echo]:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         yield server
         server.shutdown()
+
+
+@pytest.fixture(scope="module")
+def envoy(make_module_envoy: MakeEnvoy, mixer: Mixer) -> EnvoyProxy:
+    """As shipped, before the `mixer` that a module has for all its tests."""
+    envoy = make_module_envoy(mixer)
+    envoy.start()
+    return envoy

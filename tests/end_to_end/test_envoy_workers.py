@@ -12,6 +12,7 @@ import pytest
 from envoy.service.ratelimit.v3 import rls_pb2
 
 from mixer_py.demo.processes import accepts
+from tests.end_to_end.conftest import LOOPING
 from tests.parts.callers import limit_request
 from tests.parts.grpc_client import Client, check_request, connect
 from tests.parts.mixer_process import Mixer, eventually, is_running
@@ -21,21 +22,6 @@ pytestmark = [pytest.mark.envoy, pytest.mark.valkey]
 WORKERS = 2
 CONNECTIONS = 12
 OVER = rls_pb2.RateLimitResponse.OVER_LIMIT
-# With `loop` in the path, minutes of work for the engine.
-LOOPING = """
-package envoy.authz
-
-import rego.v1
-
-default allow := false
-
-allow if input.parsed_path[0] != "loop"
-
-allow if {
-    input.parsed_path[0] == "loop"
-    count([1 | some i in numbers.range(1, 10000); some j in numbers.range(1, 10000); i * j == 0]) == 0
-}
-"""
 
 
 @pytest.fixture(scope="module")

@@ -47,13 +47,6 @@ def mixer(make_module_mixer):
     return mixer
 
 
-@pytest.fixture(scope="module")
-def envoy(make_module_envoy, mixer) -> EnvoyProxy:
-    envoy = make_module_envoy(mixer)
-    envoy.start()
-    return envoy
-
-
 def test_a_policy_for_opa_envoy_plugin_lets_a_request_through_unchanged(envoy: EnvoyProxy):
     response = envoy.request("/open/1", headers=[USER, ("one-auth-header", "secret"), ("other", "stays")])
     assert response.status == 200, response

@@ -9,24 +9,9 @@ from pathlib import Path
 import grpc
 import pytest
 
+from tests.end_to_end.conftest import LOOPING
 from tests.parts.grpc_client import Client, check_request, connect
 from tests.parts.mixer_process import Mixer, child_processes, eventually, is_running
-
-# With `loop` in the path, minutes of work for the engine.
-LOOPING = """
-package envoy.authz
-
-import rego.v1
-
-default allow := false
-
-allow if input.parsed_path[0] != "loop"
-
-allow if {
-    input.parsed_path[0] == "loop"
-    count([1 | some i in numbers.range(1, 10000); some j in numbers.range(1, 10000); i * j == 0]) == 0
-}
-"""
 
 
 def checks_again(client: Client) -> bool:

@@ -38,13 +38,6 @@ def mixer(make_module_mixer) -> Mixer:
     return mixer
 
 
-@pytest.fixture(scope="module")
-def envoy(make_module_envoy, mixer) -> EnvoyProxy:
-    envoy = make_module_envoy(mixer)
-    envoy.start()
-    return envoy
-
-
 def decide_by(mixer: Mixer, case: Case) -> None:
     """Reloads the mixer with a case, as a revision of its own also after the same case; rows are written meanwhile."""
 

@@ -26,7 +26,7 @@ from tests.end_to_end.conftest import ALLOW_ALL, MakeMixer, settings
 from tests.parts.callers import Callers, limit_request
 from tests.parts.certificates import Authority, Certificate, put
 from tests.parts.envoy_proxy import EnvoyProxy, manager
-from tests.parts.grpc_client import check_request, connect, credentials
+from tests.parts.grpc_client import Client, check_request, connect, credentials
 from tests.parts.mixer_process import Mixer, command_line, eventually
 from tests.parts.programs import Programs
 from tests.parts.upstream import Upstream
@@ -98,6 +98,15 @@ def shown_by(mixer: Mixer, world: World) -> str:
         context.wrap_socket(plain, server_hostname="127.0.0.1") as secure,
     ):
         return str(secure.getpeercert()["serialNumber"])
+
+
+def refuses(client: Client) -> bool:
+    """Whether mixer lets the peer do nothing, for who it is."""
+    try:
+        client.check(check_request())
+    except grpc.RpcError as error:
+        return error.code() is grpc.StatusCode.PERMISSION_DENIED
+    return False
 
 
 def speak_tls(bootstrap, shown: Certificate, authority: Path) -> None:
@@ -257,19 +266,11 @@ def test_lists_of_peers_are_reloaded_and_hold_for_connections_that_live(on_both,
     with connect(mixer.address, world.client(world.other)) as client:
         assert client.check(check_request()).status.code == 0
         mixer.reload(lambda: world.configure(mixer, allow=[ENVOY]))
-
-        def refused() -> bool:
-            try:
-                client.check(check_request())
-            except grpc.RpcError as error:
-                return error.code() is grpc.StatusCode.PERMISSION_DENIED
-            return False
-
-        eventually(refused, "the peer that is no longer on the list is refused")
+        eventually(lambda: refuses(client), "the peer that is no longer on the list is refused")
     os.kill(before := mixer.worker(), signal.SIGKILL)
     eventually(lambda: mixer.worker() != before and mixer.get("/healthz/ready").status == 200, "another worker")
     with connect(mixer.address, world.client(world.other)) as client:
-        assert refused(), "by a worker that started later, too"
+        assert refuses(client), "by a worker that started later, too"
 
 
 def test_tls_itself_cannot_be_taken_away_while_mixer_runs(make_mixer, world):
@@ -384,12 +385,4 @@ def test_who_called_is_known_to_a_worker_that_has_taken_over(on_both, world):
         assert len(mixer.workers(2)) == 2, "a predecessor with connections, and its successor"
         assert envoy.check(check_request()).ok_response.headers[0].header.value == "1"
         assert envoy.limit(give_back).statuses, "only those who are authenticated may give hits back"
-
-        def refused() -> bool:
-            try:
-                other.check(check_request())
-            except grpc.RpcError as error:
-                return error.code() is grpc.StatusCode.PERMISSION_DENIED
-            return False
-
-        eventually(refused, "the list of the new revision holds for connections of the old worker")
+        eventually(lambda: refuses(other), "the list of the new revision holds for connections of the old worker")

@@ -9,36 +9,20 @@ from typing import Any
 import pytest
 from envoy.service.accesslog.v3 import als_pb2
 
+from tests.end_to_end.conftest import TENANTS_ONLY
 from tests.parts.grpc_client import check_request, connect
 from tests.parts.mixer_process import Mixer, eventually
 
 pytestmark = [pytest.mark.envoy, pytest.mark.chdb]
 
-AUTHZ = """
-package envoy.authz
-
-import rego.v1
-
-default allow := {"allowed": false, "reasons": ["not a reader", "ask the owner of reviews"]}
-
-allow := true if input.attributes.request.http.headers["x-tenant"]
-"""
-
 
 @pytest.fixture(scope="module")
 def mixer(make_module_mixer) -> Mixer:
     mixer: Mixer = make_module_mixer(
-        AUTHZ, telemetry={"headers": {"request": ["x-note", "cookie"]}, "query": ["page"], "claims": ["sub"]}
+        TENANTS_ONLY, telemetry={"headers": {"request": ["x-note", "cookie"]}, "query": ["page"], "claims": ["sub"]}
     )
     mixer.start()
     return mixer
-
-
-@pytest.fixture(scope="module")
-def envoy(make_module_envoy, mixer):
-    envoy = make_module_envoy(mixer)
-    envoy.start()
-    return envoy
 
 
 def told(mixer: Mixer, identifier: str) -> list[tuple[str, str]]:
