@@ -13,6 +13,7 @@ from typing import Any, Final
 from mixer_py.config import Configuration
 from mixer_py.doctor.envoy_document import Typed, clusters, duration, inside, messages
 from mixer_py.doctor.finding import Finding, fault, good, warning
+from mixer_py.telemetry.access_log.entries import DOWNSTREAM_PEER, UPSTREAM_PEER
 from mixer_py.telemetry.metric_reads import names_read
 
 _LONG: Final = 5.0
@@ -27,6 +28,9 @@ _LOGGED: Final = {
     "response_trailers": "additional_response_trailers_to_log",
 }
 """By column, the key of the access log that names what it is made of."""
+_EXCHANGES: Final = ("io.istio.http.peer_metadata.Config", "envoy.tcp.metadataexchange.config.MetadataExchange")
+"""Types of the filters with which Istio's proxies tell each other who they are."""
+_PEERS: Final = frozenset((*DOWNSTREAM_PEER, *UPSTREAM_PEER))
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,8 +61,11 @@ def examine_envoy(document: Any, known: Known) -> Iterator[Finding]:  # noqa: AN
     for one in limits:
         yield from _limit(one, known.domains)
     allowing = any(inside(one.message, "failure_mode_allow") for one in checks)
+    exchanging = any(_exchanges(one) for one in found)
     for one in logs:
         yield from _log(one, known.configuration, allowing=allowing)
+        if exchanging:
+            yield from _peers(one)
     if not checks:
         yield warning("Envoy", "no filter asks for authorization", "add envoy.filters.http.ext_authz before the router")
     if not logs:
@@ -134,6 +141,18 @@ def _log(one: Typed, configuration: Configuration, *, allowing: bool) -> Iterato
         if missing:
             message = f"does not log {', '.join(missing)}: the metrics that read it find nothing"
             yield warning(subject, message, f"add it to {key}", one.path)
+
+
+def _exchanges(one: Typed) -> bool:
+    """Whether it is such a filter, or the message without a type of its own that istiod packs it into."""
+    return str(inside(one.message, "type_url") or inside(one.message, "@type")).endswith(_EXCHANGES)
+
+
+def _peers(one: Typed) -> Iterator[Finding]:
+    if _PEERS.isdisjoint(map(str, inside(one.message, "common_config", "filter_state_objects_to_log") or ())):
+        message = "does not log who Istio's proxies say they are: the workload of the other side is not known"
+        way_out = "add downstream_peer and upstream_peer to filter_state_objects_to_log (before Istio 1.24 with wasm.)"
+        yield warning("Envoy's access log", message, way_out, one.path)
 
 
 def _version(subject: str, message: object, path: str) -> Iterator[Finding]:

@@ -138,6 +138,32 @@ def test_what_metrics_read_of_headers_is_logged():
         assert words in one.way_out
 
 
+@pytest.mark.parametrize(
+    "exchange",
+    [
+        {
+            "@type": "type.googleapis.com/udpa.type.v1.TypedStruct",
+            "type_url": "type.googleapis.com/io.istio.http.peer_metadata.Config", "value": {},
+        },
+        {"@type": "type.googleapis.com/envoy.tcp.metadataexchange.config.MetadataExchange", "protocol": "istio2"},
+    ],
+)  # fmt: skip
+def test_what_istios_proxies_know_of_each_other_is_logged(exchange: dict[str, Any]):
+    document = shipped()
+    of(document, "HttpConnectionManager")["http_filters"].insert(
+        0, {"name": "istio.metadata_exchange", "typed_config": exchange}
+    )
+    common = of(document, "HttpGrpcAccessLogConfig")["common_config"]
+    for named in ([], ["envoy.filters.http.grpc_stats"], ["downstream_peer_id"]):
+        common["filter_state_objects_to_log"] = named
+        (one,) = complaints(document)
+        assert "workload" in one.message
+        assert "add downstream_peer and upstream_peer to filter_state_objects_to_log" in one.way_out
+    for name in ("upstream_peer", "wasm.downstream_peer"):
+        common["filter_state_objects_to_log"] = ["envoy.filters.http.grpc_stats", name]
+        assert complaints(document) == []
+
+
 def test_several_workers_need_several_connections():
     document = shipped()
     locality = mixer_cluster(document)["load_assignment"]["endpoints"][0]

@@ -3,9 +3,9 @@
 A filter of Wasm leaves the objects, by the call that Istio's own metadata exchange used up to 1.23, so that Envoy makes
 of them in the log what it made of Istio's. Envoy puts `wasm.` before their names. The Struct of Istio 1.24 and later is
 the same object of Envoy's (CelState) with a declared type; Istio's own C++ filters put it there without `wasm.` before
-its name, and a plain Envoy has nothing that does. So `downstream_peer`, `downstream_peer_obj`,
-`envoy.wasm.metadata_exchange.downstream` and their likes of the upstream are shown with `wasm.` before them here where
-such a name exists, and under their own in tests/telemetry/test_workloads.py alone.
+its name, and a plain Envoy has nothing that does: set_filter_state leaves strings. So `downstream_peer`,
+`downstream_peer_obj`, `envoy.wasm.metadata_exchange.downstream` and their likes of the upstream are shown with `wasm.`
+before them here where such a name exists, and under their own in tests/telemetry/test_workloads.py alone.
 """
 
 from __future__ import annotations
