@@ -53,11 +53,9 @@ async def _open(opening: Connector, address: RedisAddress, host: str, port: int)
     if address.kind == "unix":
         opened = await opening.unix(address.path)
     elif address.kind == "sentinel":
-        sentinels = opening.sentinels(address.hosts)
-        try:
-            opened = await opening.master(sentinels, address.master)
-        finally:
-            await sentinels.aclose()
+        from mixer_py.ratelimit.stores.redis.sentinels import Sentinels  # noqa: PLC0415 (redis-py takes long to import)
+
+        opened = await Sentinels(address.hosts, address.master, opening).master()
     else:
         opened = await opening.tcp(host, port)
     opened.writer.close()

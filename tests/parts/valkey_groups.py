@@ -50,6 +50,17 @@ class Cluster:
         for node in (target, source, *self.masters):
             assert node.ask("CLUSTER", "SETSLOT", str(slot), "NODE", name) == b"+OK\r\n"
 
+    def begin_to_move(self, slot: int, source: Valkey, target: Valkey) -> None:
+        """From now on the source makes no new keys of a slot, and the target takes those that are sent to it."""
+        assert target.ask("CLUSTER", "SETSLOT", str(slot), "IMPORTING", self.id_of(source)) == b"+OK\r\n"
+        assert source.ask("CLUSTER", "SETSLOT", str(slot), "MIGRATING", self.id_of(target)) == b"+OK\r\n"
+
+    @staticmethod
+    def move_keys(slot: int, source: Valkey, target: Valkey) -> None:
+        """Moves the keys that the source has of a slot, one by one."""
+        for key in keys_of(slot, source):
+            assert source.ask("MIGRATE", "127.0.0.1", str(target.port), key, "0", "5000").startswith(b"+")
+
     @staticmethod
     def _node(programs: Programs, ports: Ports) -> Valkey:
         bus = ports.take()
@@ -63,25 +74,35 @@ class Cluster:
         return f"cluster_known_nodes:{nodes}\r\n".encode() in node.ask("CLUSTER", "INFO")
 
 
+def keys_of(slot: int, node: Valkey) -> list[bytes]:
+    """The keys of a slot that a node has, a thousand at most."""
+    return node.ask("CLUSTER", "GETKEYSINSLOT", str(slot), "1000").split(b"\r\n")[2::2]
+
+
 class Watched:
-    """A master, its replica, and three Sentinels that need two votes."""
+    """A master, its replica, and Sentinels, of which two have to agree."""
 
     name = "counters"
 
-    def __init__(self, programs: Programs, ports: Ports) -> None:
+    def __init__(self, programs: Programs, ports: Ports, sentinels: int = 3) -> None:
         """Starts them, and returns once every Sentinel knows all."""
         self.master = Valkey(programs, ports)
         self.replica = Valkey(programs, ports, "--replicaof", "127.0.0.1", str(self.master.port))
         eventually(lambda: b"master_link_status:up" in self.replica.ask("INFO", "replication"), "a replica")
-        self.sentinels = [Valkey(programs, ports, sentinel=self._configuration()) for _ in range(3)]
+        self.sentinels = [Valkey(programs, ports, sentinel=self._configuration()) for _ in range(sentinels)]
         for sentinel in self.sentinels:
             eventually(lambda one=sentinel: self._knows(one), "a Sentinel that knows the others and the replica")
 
     @property
     def uri(self) -> str:
         """The address of whichever is the master, by the Sentinels."""
-        hosts = ",".join(f"127.0.0.1:{sentinel.port}" for sentinel in self.sentinels)
-        return f"redis+sentinel://{hosts}/{self.name}/0"
+        return self.uri_by(*(sentinel.port for sentinel in self.sentinels))
+
+    @classmethod
+    def uri_by(cls, *ports: int) -> str:
+        """The same, by whatever stands before the Sentinels at these ports."""
+        hosts = ",".join(f"127.0.0.1:{port}" for port in ports)
+        return f"redis+sentinel://{hosts}/{cls.name}/0"
 
     def _configuration(self) -> str:
         return (
@@ -92,4 +113,5 @@ class Watched:
 
     def _knows(self, sentinel: Valkey) -> bool:
         state = sentinel.ask("SENTINEL", "MASTER", self.name)
-        return b"$19\r\nnum-other-sentinels\r\n$1\r\n2" in state and b"$10\r\nnum-slaves\r\n$1\r\n1" in state
+        others = b"$19\r\nnum-other-sentinels\r\n$1\r\n%d" % (len(self.sentinels) - 1)
+        return others in state and b"$10\r\nnum-slaves\r\n$1\r\n1" in state

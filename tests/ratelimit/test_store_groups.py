@@ -17,7 +17,9 @@ from mixer_py.ratelimit.stores import Charge, CounterStore
 from mixer_py.ratelimit.stores.opening import open_store
 from mixer_py.ratelimit.stores.redis.script import key_of
 from mixer_py.ratelimit.stores.redis.topology import ranges_of
-from tests.parts.valkey_groups import Cluster, Watched
+from tests.parts.tcp_proxy import SlowProxy
+from tests.parts.valkey import Valkey
+from tests.parts.valkey_groups import Cluster, Watched, keys_of
 
 pytestmark = pytest.mark.valkey
 TERMS = Terms("fixed_window", 3600 * SECOND, 1000, 1000)
@@ -82,6 +84,43 @@ async def test_a_key_whose_slot_has_moved_is_charged_once_at_its_new_node(cluste
     assert moved.value == 0
 
 
+@pytest.mark.parametrize("together", [False, True])
+async def test_a_slot_that_is_moved_key_by_key_loses_no_hit(cluster, store, registry, *, together: bool) -> None:
+    slot = slot_of("w0")
+    source = next(node for number, node in enumerate(cluster.masters) if slot * 3 // 16384 == number)
+    target, third = (node for node in cluster.masters if node is not source)
+    same = [f"s{n}" for n in range(200_000) if slot_of(f"s{n}") == slot][:2]
+    other = next(f"o{n}" for n in range(1000) if slot_of(f"o{n}") * 3 // 16384 != slot * 3 // 16384)
+    charges = [charge(who) for who in ("w0", *same, other)]
+    assert await left(store, charges[0], charges[3], together=together) == [999, 999]
+    cluster.begin_to_move(slot, source, target)
+    for number in range(1, 4):  # the first is where it was; the others are made where they go
+        assert await left(store, *charges, together=together) == [999 - number, *[1000 - number] * 2, 999 - number]
+    assert [len(keys_of(slot, node)) for node in (source, target)] == [1, 2]
+    cluster.move_keys(slot, source, target)
+    assert await left(store, *charges, together=together) == [995, 996, 996, 995]
+    assert keys_of(slot, source) == []
+    cluster.move(slot, source, target)
+    assert await left(store, *charges, together=together) == [994, 995, 995, 994]
+    cluster.begin_to_move(slot, target, third)
+    cluster.move_keys(slot, target, third)
+    assert await left(store, *charges, together=together) == [993, 994, 994, 993]
+    errors = registry.counter("mixer_store_errors_total", "", ("reason",))
+    assert [errors.labels(reason).value for reason in ("moved", "nonsense", "timeout")] == [0, 0, 0]
+
+
+async def test_many_at_once_are_counted_exactly_while_their_slot_is_moved(cluster, store) -> None:
+    slot = slot_of("w0")
+    source = next(node for number, node in enumerate(cluster.masters) if slot * 3 // 16384 == number)
+    target = next(node for node in cluster.masters if node is not source)
+    cluster.begin_to_move(slot, source, target)
+    answers = await asyncio.gather(*(store.charge([charge("w0", limit=60)]) for _ in range(100)))
+    assert sum(answer[0].admitted for answer in answers) == 60
+    cluster.move_keys(slot, source, target)
+    cluster.move(slot, source, target)
+    assert await left(store, charge("w0")) == [1000 - 101]
+
+
 async def test_what_goes_together_over_several_nodes_is_charged_whole_or_not_at_all(cluster, store) -> None:
     names = [f"n{number}" for number in range(9)]
     assert len({slot_of(name) * 3 // 16384 for name in names}) == 3
@@ -135,6 +174,50 @@ async def test_sentinels_lead_to_the_new_master(programs, ports, clock, registry
     assert (await until_kept(store, charge(), seconds=120))[0].remaining >= 998
     assert b"role:master" in watched.replica.ask("INFO", "replication")
     await store.close()
+
+
+NONSENSE = (
+    b"HTTP/1.1 400 no\r\n\r\n",
+    b":1\r\n",
+    b"$none\r\n",
+    b"*1\r\n" * 5000,
+    b"-NOPERM no\r\n",
+    b"*1\r\n$1\r\na\r\n",
+)
+
+
+@pytest.mark.parametrize("answer", NONSENSE)
+async def test_a_sentinel_that_answers_nonsense_leaves_it_to_the_others(
+    programs, ports, clock, registry, answer: bytes
+) -> None:
+    watched = Watched(programs, ports, sentinels=2)
+    with SlowProxy(watched.sentinels[0].port) as first, SlowProxy(watched.sentinels[1].port) as second:
+        first.nonsense = second.nonsense = answer
+        store = open_store(
+            RateLimitSettings.model_validate({"store": watched.uri_by(first.port, second.port), "timeout": "5s"}),
+            registry,
+            clock,
+        )
+        store.open()
+        with pytest.raises(CounterStoreError):
+            await store.charge([charge()])
+        second.nonsense = b""
+        assert (await until_kept(store, charge()))[0].remaining == 999
+        await store.close()
+
+
+@pytest.mark.parametrize("answer", [b"$none\r\n", b"*1\r\n" * 5000])
+async def test_a_server_that_answered_nonsense_is_asked_again(programs, ports, clock, registry, answer: bytes) -> None:
+    with SlowProxy(Valkey(programs, ports).port) as proxy:
+        proxy.nonsense = answer
+        settings = {"store": f"redis://127.0.0.1:{proxy.port}", "timeout": "300ms"}
+        store = open_store(RateLimitSettings.model_validate(settings), registry, clock)
+        store.open()
+        with pytest.raises(CounterStoreError):
+            await store.charge([charge()])
+        proxy.nonsense = b""
+        assert (await until_kept(store, charge(), seconds=20))[0].remaining == 999
+        await store.close()
 
 
 @pytest.mark.parametrize(

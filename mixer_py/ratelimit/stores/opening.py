@@ -73,7 +73,8 @@ def _open_redis(
     address: RedisAddress, name: str, settings: RateLimitSettings, registry: Registry, clock: Clock
 ) -> CounterStore:
     from mixer_py.ratelimit.stores.redis.cluster import ClusterStore  # noqa: PLC0415 (redis-py takes long to import)
-    from mixer_py.ratelimit.stores.redis.node import Limits  # noqa: PLC0415 (idem)
+    from mixer_py.ratelimit.stores.redis.node import Limits, Open  # noqa: PLC0415 (idem)
+    from mixer_py.ratelimit.stores.redis.sentinels import Sentinels  # noqa: PLC0415 (idem)
     from mixer_py.ratelimit.stores.redis.store import RedisStore  # noqa: PLC0415 (idem)
 
     opening_by = connector(address, settings)
@@ -81,15 +82,13 @@ def _open_redis(
     limits = Limits(settings.timeout, redis.calls, redis.queue, redis.expiry_jitter, settings.time == "caller")
     if address.kind == "cluster":
         return ClusterStore(address.hosts, redis.prefix, opening_by, limits, registry, clock)
-    at_close = None
     if address.kind == "sentinel":
-        sentinels = opening_by.sentinels(address.hosts)
-        opening, at_close = partial(opening_by.master, sentinels, address.master), sentinels.aclose
+        opening: Open = Sentinels(address.hosts, address.master, opening_by).master
     elif address.kind == "unix":
         opening = partial(opening_by.unix, address.path)
     else:
         opening = partial(opening_by.tcp, *address.hosts[0])
-    return RedisStore(name, redis.prefix, opening, limits, registry, clock, at_close)
+    return RedisStore(name, redis.prefix, opening, limits, registry, clock)
 
 
 def connector(address: RedisAddress, settings: RateLimitSettings) -> Connector:

@@ -1,7 +1,7 @@
 """One connection to a server, below redis-py once that has opened it: bytes out, replies in, in their order.
 
-Replies of the charge script are one string each, so there is nothing to gain from a general parser. Not for: opening
-(`connecting.py`), and what replies mean (`node.py`).
+Replies of the charge script are one string each, and that of ASKING is a word, so there is nothing to gain from a
+general parser. Not for: opening (`connecting.py`), and what replies mean (`node.py`).
 """
 
 from __future__ import annotations
@@ -87,19 +87,21 @@ class Channel(asyncio.Protocol):
 
 
 def next_reply(data: bytes, position: int) -> tuple[bytes | Refusal | None, int]:
-    """The reply that begins at a position, and where it ends; None while it is not complete.
+    """The reply that begins at a position, and where it ends; None while it is not complete. A word keeps its `+`.
 
     Raises:
         ValueError: no reply that the script gives begins so.
     """
     end = data.find(b"\r\n", position, position + _LONGEST_LINE)
     if end < 0:
-        if len(data) - position >= _LONGEST_LINE or data[position] not in b"$-":
+        if len(data) - position >= _LONGEST_LINE or data[position] not in b"$-+":
             raise ValueError(f"a reply begins with {data[position : position + 32]!r}")
         return None, position
     kind, line = data[position], data[position + 1 : end]
     if kind == ord("-"):
         return Refusal(line.decode("utf-8", "replace")), end + 2
+    if kind == ord("+"):
+        return data[position:end], end + 2
     if kind != ord("$") or not line.isdigit() or int(line[:9]) > _LONGEST_REPLY or len(line) > 9:
         raise ValueError(f"a reply begins with {data[position : position + 32]!r}")
     begin = end + 2

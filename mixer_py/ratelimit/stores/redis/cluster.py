@@ -3,16 +3,18 @@
 A script may reach all slots of its node, so a request is charged at as many nodes as its counters lie on. What is
 charged `together` at several nodes is charged at each of them whole or not at all, and given back where another one
 refuses: for that moment others may find a counter fuller than it is, and none ever passes its limit.
+While a slot is moved key by key, a counter is at one of two nodes: the one that holds the slot says that it has it not,
+and then the other is asked, which makes new ones. So each is charged once, wherever it is.
 Not for: which node holds which slot (`topology.py`).
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Final
+from typing import Final, NamedTuple
 
 from redis.crc import key_slot
 
@@ -40,12 +42,28 @@ class _Part:
         places: of the charges in the request.
         keys: of their counters.
         charges: themselves.
+        asking: whether slots of some keys are on their way to the node.
     """
 
     node: Node
     places: list[int] = field(default_factory=list)
     keys: list[bytes] = field(default_factory=list)
     charges: list[Charge] = field(default_factory=list)
+    asking: bool = False
+
+
+class _Asked(NamedTuple):
+    """A request.
+
+    Attributes:
+        keys: of the counters.
+        charges: of each.
+        together: whether all are made or none.
+    """
+
+    keys: Sequence[bytes]
+    charges: Sequence[Charge]
+    together: bool
 
 
 class ClusterStore:
@@ -100,16 +118,14 @@ class ClusterStore:
         tallies: list[Tally | None] = [None] * len(charges)
         if not self._topology.is_known:
             await self._learn()
-        failed = await self._charge(range(len(charges)), keys, charges, tallies, together=together)
-        moved = [place for place, words in failed.items() if reason_of(words) == "moved"]
-        if moved:  # nothing was charged there: once more, at the node that has the slot now
-            again = range(len(charges)) if together else moved
+        asked = _Asked(keys, charges, together)
+        failed = await self._charge(range(len(charges)), asked, tallies)
+        if any(reason_of(words) == "moved" for words in failed.values()):
             try:
                 async with asyncio.timeout_at(begun + self._limits.timeout):
-                    await self._topology.renewed()
-                    failed |= await self._charge(again, keys, charges, tallies, together=together)
+                    await self._charge_elsewhere(asked, tallies, failed)
             except TimeoutError:
-                failed |= dict.fromkeys(again, "MOVED and not found again in time")
+                failed |= {n: "MOVED and not found again in time" for n, one in enumerate(tallies) if one is None}
         failed = {place: words for place, words in failed.items() if tallies[place] is None}
         for words in failed.values():
             if not words.startswith(_AWAY):  # its node has counted it
@@ -117,6 +133,20 @@ class ClusterStore:
         if len(failed) == len(charges):
             raise CounterStoreError(next(iter(failed.values())).removeprefix(_AWAY))
         return tallies
+
+    async def _charge_elsewhere(self, asked: _Asked, tallies: list[Tally | None], failed: dict[int, str]) -> None:
+        """Charges what its node did not because it had not the key, which is known to be elsewhere or is looked for."""
+        for known in (True, False):
+            moved = [n for n, words in failed.items() if tallies[n] is None and reason_of(words) == "moved"]
+            lacking = {key_slot(asked.keys[place]): asked.keys[place] for place in moved}
+            if not moved:
+                return
+            if known and all(map(self._topology.target_of, lacking)):
+                self._topology.renew(lacking)
+            else:
+                await self._topology.renewed(lacking)
+            again = range(len(asked.keys)) if asked.together else moved
+            failed |= await self._charge(again, asked, tallies, frozenset(moved))
 
     async def _learn(self) -> None:
         """Finds out which nodes there are.
@@ -141,19 +171,22 @@ class ClusterStore:
         return Node(name, connect, self._limits, self._instruments, self._clock, self._topology.renew, declared=False)
 
     async def _charge(
-        self,
-        places: Sequence[int],
-        keys: Sequence[bytes],
-        charges: Sequence[Charge],
-        tallies: list[Tally | None],
-        *,
-        together: bool,
+        self, places: Sequence[int], asked: _Asked, tallies: list[Tally | None], lacking: Container[int] = ()
     ) -> dict[int, str]:
-        """Charges those at `places`, each at its node; why some were not charged, by their places."""
+        """Charges those at `places`, each at its node; why some were not charged, by their places.
+
+        Args:
+            places: of the charges in the request.
+            asked: the request.
+            tallies: of all of it; those at `places` are put here.
+            lacking: those whose nodes did not have the keys: if a slot is on its way, they are charged at its target.
+        """
         parts: dict[Node, _Part] = {}
         failed: dict[int, str] = {}
         for place in places:
-            node = self._topology.node_of(key_slot(keys[place]))
+            slot = key_slot(asked.keys[place])
+            target = self._topology.target_of(slot) if place in lacking else None
+            node = target or self._topology.node_of(slot)
             tallies[place] = None
             if node is None:
                 failed[place] = "CLUSTERDOWN no node has the slot"
@@ -162,14 +195,17 @@ class ClusterStore:
             if part is None:
                 part = parts[node] = _Part(node)
             part.places.append(place)
-            part.keys.append(keys[place])
-            part.charges.append(charges[place])
-        if together and failed:
+            part.keys.append(asked.keys[place])
+            part.charges.append(asked.charges[place])
+            part.asking |= target is not None
+        if asked.together and failed:
             return dict.fromkeys(places, "CLUSTERDOWN no node has the slot")
-        outcomes = await asyncio.gather(*(_send(part, part.charges, together=together) for part in parts.values()))
+        outcomes = await asyncio.gather(
+            *(_send(part, part.charges, together=asked.together) for part in parts.values())
+        )
         for part, outcome in zip(parts.values(), outcomes, strict=True):
             _put(part, outcome, tallies, failed)
-        if together and len(parts) > 1:
+        if asked.together and len(parts) > 1:
             await self._give_back_if_refused(list(parts.values()), tallies, failed)
         return failed
 
@@ -192,7 +228,7 @@ class ClusterStore:
 
 async def _send(part: _Part, charges: Sequence[Charge], *, together: bool) -> Charged | CounterStoreError:
     try:
-        return await part.node.charge(part.keys, records(charges, together=together))
+        return await part.node.charge(part.keys, records(charges, together=together), asking=part.asking)
     except CounterStoreError as error:
         return error
 

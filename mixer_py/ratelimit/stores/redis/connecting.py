@@ -7,13 +7,10 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any, Final
 
 from redis.asyncio.connection import AbstractConnection, Connection, SSLConnection, UnixDomainSocketConnection
-from redis.asyncio.retry import Retry
-from redis.asyncio.sentinel import Sentinel
-from redis.backoff import NoBackoff
 from redis.exceptions import AuthenticationError, RedisError, ResponseError
 from redis.exceptions import ConnectionError as LostError
 from redis.exceptions import TimeoutError as LateError
@@ -27,6 +24,9 @@ from mixer_py.ratelimit.stores.redis.settings import RedisSettings
 
 _RESP2: Final = 2
 """The older form of the protocol: the script's reply is the same in both, and nothing is pushed unasked."""
+_FAILURES: Final = (RedisError, OSError, ValueError, RecursionError)
+"""What connecting and asking raise. The last two come out of redis-py when a server answers what is no reply, such as a
+length that is no number."""
 
 
 class Connector:
@@ -44,28 +44,21 @@ class Connector:
         """
         self._timeout = settings.connect_timeout
         password = settings.password.reveal() if settings.password is not None else None
+        self._class: type[Connection] = SSLConnection if address.secure else Connection
+        tls = _tls(settings) if address.secure else {}
         common = {
             "socket_connect_timeout": self._timeout,
             "socket_timeout": self._timeout,
             "protocol": _RESP2,
             "driver_info": None,  # CLIENT SETINFO would be one more thing for a user to be allowed
+            **tls,
         }
-        self._class: type[Connection] = SSLConnection if address.secure else Connection
-        tls = _tls(settings) if address.secure else {}
         user = settings.username or address.user
         if address.secure:
             SSLConnection(**tls).ssl_context.get()  # certificates that cannot be read are told now
-        self._arguments = {**common, **tls, "username": user, "password": password, "db": address.database}
+        self._arguments = {**common, "username": user, "password": password, "db": address.database}
         sentinel = settings.sentinel_password.reveal() if settings.sentinel_password is not None else None
-        self._sentinel_arguments: Mapping[str, Any] = {
-            **common,
-            **tls,
-            "ssl": address.secure,
-            "username": settings.sentinel_username,
-            "password": sentinel,
-            "retry": Retry(NoBackoff(), 0),
-            "max_connections": 1,
-        }
+        self._sentinel_arguments = {**common, "username": settings.sentinel_username, "password": sentinel}
 
     async def unix(self, path: str) -> Opened:
         """Opens a connection to a unix socket.
@@ -83,36 +76,30 @@ class Connector:
         """
         return await self._prepared(self._class(host=host, port=port, **self._arguments), f"{host}:{port}")
 
-    async def master(self, sentinels: Sentinel, name: str) -> Opened:
-        """Opens a connection to the master that the Sentinels name now.
-
-        Raises:
-            CounterStoreError: they name none, or it could not be opened, or the script does not run there.
-        """
-        try:
-            host, port = await sentinels.discover_master(name)
-        except (RedisError, OSError) as error:
-            raise CounterStoreError(f"the Sentinels: {error}", "no_master") from None
-        return await self.tcp(host, port)
-
-    def sentinels(self, hosts: Sequence[tuple[str, int]]) -> Sentinel:
-        """What asks the Sentinels."""
-        return Sentinel(hosts, sentinel_kwargs=self._sentinel_arguments)  # type: ignore[no-untyped-call]  # idem
-
-    async def ask(self, host: str, port: int, *words: str) -> Any:  # noqa: ANN401 (whatever a server answers)
+    async def ask(self, host: str, port: int, *words: str | bytes) -> Any:  # noqa: ANN401 (whatever a server answers)
         """Asks one question over a connection of its own.
 
         Raises:
             CounterStoreError: it was not answered.
         """
-        connection = self._class(host=host, port=port, **self._arguments)
+        return await self._ask_once(self._class(host=host, port=port, **self._arguments), f"{host}:{port}", words)
+
+    async def ask_sentinel(self, host: str, port: int, *words: str) -> Any:  # noqa: ANN401 (idem)
+        """Asks a Sentinel one question, over a connection of its own.
+
+        Raises:
+            CounterStoreError: it was not answered.
+        """
+        connection = self._class(host=host, port=port, **self._sentinel_arguments)
+        return await self._ask_once(connection, f"the Sentinel {host}:{port}", words)
+
+    async def _ask_once(self, connection: Connection, address: str, words: Sequence[str | bytes]) -> Any:  # noqa: ANN401
         try:
             async with asyncio.timeout(self._timeout):
                 await connection.connect()  # type: ignore[no-untyped-call]  # redis-py leaves it untyped
-                await connection.send_command(*words)
-                return await connection.read_response()
-        except (RedisError, OSError) as error:
-            raise failure(error, f"{host}:{port}") from None
+                return await _ask(connection, *words)
+        except _FAILURES as error:
+            raise failure(error, address) from None
         finally:
             await connection.disconnect(nowait=True)
 
@@ -121,7 +108,7 @@ class Connector:
             async with asyncio.timeout(self._timeout):
                 await connection.connect()  # type: ignore[no-untyped-call]  # redis-py leaves it untyped
                 script = await _prepare(connection)
-        except (RedisError, OSError) as error:
+        except _FAILURES as error:
             await connection.disconnect(nowait=True)
             raise failure(error, address) from None
         except BaseException:
@@ -166,6 +153,8 @@ def failure(error: Exception, address: str) -> CounterStoreError:
         return CounterStoreError(f"{address}: {error}", "authentication")
     if isinstance(error, (OSError, LostError)) and not error.args:
         return CounterStoreError(f"{address}: {error!r}", "refused")
+    if isinstance(error, (ValueError, RecursionError)):
+        return CounterStoreError(f"{address} answered with nonsense: {error}", "nonsense")
     code = getattr(error, "status_code", None)
     words = f"{code} {error}" if code else str(error)
     return CounterStoreError(f"{address}: {words}", reason_of(words))

@@ -22,7 +22,7 @@ from mixer_py.ratelimit.algorithms import Tally
 from mixer_py.ratelimit.stores.redis.channel import Channel, Refusal
 from mixer_py.ratelimit.stores.redis.instruments import StoreInstruments
 from mixer_py.ratelimit.stores.redis.reasons import reason_of
-from mixer_py.ratelimit.stores.redis.script import Failure, Script, call, header, tallies_of
+from mixer_py.ratelimit.stores.redis.script import Failure, Script, call, command, header, tallies_of
 
 _MOST_CHARGES: Final = 512
 """Charges made in one call, but for those of one request: the server does nothing else for that long, about 1 ms."""
@@ -32,6 +32,8 @@ _FIRST_PAUSE: Final = 0.05
 _LONGEST_PAUSE: Final = 2.0
 """Seconds between two probes."""
 _NONE: Final[tuple[Failure, ...]] = ()
+_ASKING: Final = command(b"ASKING")
+"""Lets the next command reach keys of slots that are on their way to this server."""
 
 
 class Limits(NamedTuple):
@@ -83,6 +85,7 @@ class _Request(NamedTuple):
     records: bytes
     answer: asyncio.Future[Charged]
     since: float
+    asking: bool
 
 
 class _Batch(NamedTuple):
@@ -91,6 +94,8 @@ class _Batch(NamedTuple):
     since: float
     sent: float
     whole: bool
+    asking: bool
+    """The next reply is ASKING's, not the script's."""
 
 
 Open = Callable[[], Awaitable[Opened]]
@@ -159,12 +164,13 @@ class Node:
         if self._connecting is None and self._channel is None and not self._closed:
             self._connecting = self._loop.create_task(self._connect())
 
-    def charge(self, keys: Sequence[bytes], records: bytes) -> Awaitable[Charged]:
+    def charge(self, keys: Sequence[bytes], records: bytes, *, asking: bool = False) -> Awaitable[Charged]:
         """Charges what one request asks for, with all the others of this turn.
 
         Args:
             keys: of the counters.
             records: a record for each.
+            asking: slots of some keys are on their way to this server, and it is to take the keys already.
 
         Raises:
             CounterStoreError: at once when the breaker is open or too many wait, else from the awaitable, within the
@@ -176,7 +182,7 @@ class Node:
         if self._outstanding >= self._limits.queue:
             self._instruments.failed("queue_full")
             raise CounterStoreError(f"{self._outstanding} requests wait for {self.name} already")
-        request = _Request(keys, records, self._loop.create_future(), self._loop.time())
+        request = _Request(keys, records, self._loop.create_future(), self._loop.time(), asking)
         self._waiting.append(request)
         self._outstanding += 1
         if self._turn is None:
@@ -220,7 +226,9 @@ class Node:
                 requests.append(request)
                 charges += len(request.keys)
             if requests:
-                self._send(self._channel, _Batch(requests, charges, requests[0].since, self._loop.time(), whole=False))
+                asking = any(request.asking for request in requests)
+                batch = _Batch(requests, charges, requests[0].since, self._loop.time(), whole=False, asking=asking)
+                self._send(self._channel, batch)
                 self._instruments.charges.observe(charges)
 
     def _send(self, channel: Channel, batch: _Batch) -> None:
@@ -231,16 +239,22 @@ class Node:
         )
         keys = [key for request in batch.requests for key in request.keys]
         self._sent.append(batch)
-        channel.send(call(self._script, keys, arguments, declared=self._declared, whole=batch.whole))
+        words = call(self._script, keys, arguments, declared=self._declared, whole=batch.whole)
+        channel.send(_ASKING + words if batch.asking else words)
 
     def _replied(self, reply: bytes | Refusal) -> None:
         if not self._sent:
             self._trip("nonsense", "a reply that was not asked for")
             return
+        if self._sent[0].asking:  # where it was refused the script says of which keys, and charges the others
+            self._sent[0] = self._sent[0]._replace(asking=False)
+            return
         batch = self._sent.popleft()
         if isinstance(reply, Refusal):
             if reply.words.startswith("NOSCRIPT") and not batch.whole and self._channel is not None:
-                self._send(self._channel, batch._replace(whole=True))  # it was restarted or flushed; nothing was done
+                asking = any(request.asking for request in batch.requests)
+                # It was restarted or flushed; nothing was done.
+                self._send(self._channel, batch._replace(whole=True, asking=asking))
                 return
             self._fail_batch(batch, reason_of(reply.words), reply.words)
             self._trip(reason_of(reply.words), reply.words)
@@ -322,7 +336,7 @@ class Node:
         while self._sent:
             self._fail_batch(self._sent.popleft(), reason, words)
         waiting, self._waiting = list(self._waiting), deque()
-        self._fail_batch(_Batch(waiting, 0, 0.0, 0.0, whole=False), reason, words)
+        self._fail_batch(_Batch(waiting, 0, 0.0, 0.0, whole=False, asking=False), reason, words)
 
     def _fail_batch(self, batch: _Batch, reason: str, words: str) -> None:
         self._outstanding -= len(batch.requests)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Sequence
 
 from mixer_py.errors import CounterStoreError
 from mixer_py.instruments import Clock, Registry
@@ -25,7 +25,6 @@ class RedisStore:
         limits: Limits,
         registry: Registry,
         clock: Clock,
-        at_close: Callable[[], Awaitable[None]] | None = None,
     ) -> None:
         """Prepares; `open` connects.
 
@@ -36,9 +35,7 @@ class RedisStore:
             limits: what bounds the calls.
             registry: see `StoreInstruments`.
             clock: of counters that go by the caller's time.
-            at_close: gives back what else was needed to find the server.
         """
-        self._at_close = at_close
         self._prefix = prefix
         self._instruments = StoreInstruments(registry)
         self._node = Node(name, open_connection, limits, self._instruments, clock, declared=True)
@@ -68,5 +65,3 @@ class RedisStore:
     async def close(self) -> None:
         """See `CounterStore.close`."""
         await self._node.close()
-        if self._at_close is not None:
-            await self._at_close()

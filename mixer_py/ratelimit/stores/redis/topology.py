@@ -1,11 +1,17 @@
-"""Which node of a cluster holds which slot: asked at the start, when a key has moved, and while a node is away."""
+"""Which node of a cluster holds which slot: asked at the start, when a key has moved, and while a node is away.
+
+A slot may be moved key by key (MIGRATING, IMPORTING): then the node that holds it has some of its keys and makes no new
+ones, and tells of others to which node they go (ASK). It is asked that for one key of each slot of which it lacked one.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
 import random
-from collections.abc import Callable, Iterable, Sequence
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, Final, NamedTuple
 
 import structlog
@@ -18,6 +24,9 @@ SLOTS: Final = 16384
 _SHORTEST_PAUSE: Final = 0.01
 _LONGEST_PAUSE: Final = 1.0
 """Seconds between two questions."""
+
+_ASK: Final = re.compile(r"\bASK \d+ \[?([^\s\]]*?)\]?:(\d+)$")
+_NO_KEYS: Final[Mapping[int, bytes]] = MappingProxyType({})
 
 Place = tuple[str, int]
 """Host and port."""
@@ -47,6 +56,10 @@ class Topology:
         self._make_node = make_node
         self._nodes: dict[Place, Node] = {}
         self._slots: list[Node | None] = [None] * SLOTS
+        self._lacking: dict[int, bytes] = {}
+        """A key that the node of a slot did not have, by slot; as long as the slot is on its way."""
+        self._targets: dict[int, Node] = {}
+        """Where slots are on their way to."""
         self._waiting: list[asyncio.Future[None]] = []
         self._wanted = asyncio.Event()
         self._asking: asyncio.Task[None] | None = None
@@ -73,6 +86,10 @@ class Topology:
         """The node that holds a slot, as far as is known."""
         return self._slots[slot]
 
+    def target_of(self, slot: int) -> Node | None:
+        """The node that a slot is on its way to, as far as is known; None when it stays where it is."""
+        return self._targets.get(slot)
+
     @property
     def is_known(self) -> bool:
         """Whether any node is known."""
@@ -95,15 +112,20 @@ class Topology:
         if not self._nodes:
             raise CounterStoreError(self._away, "cluster_down")
 
-    def renew(self) -> None:
-        """Asks again soon."""
+    def renew(self, lacking: Mapping[int, bytes] = _NO_KEYS) -> None:
+        """Asks again soon.
+
+        Args:
+            lacking: keys that the nodes of their slots did not have, by slot.
+        """
+        self._lacking.update(lacking)
         self._wanted.set()
 
-    async def renewed(self) -> None:
-        """Returns when the nodes were asked again."""
+    async def renewed(self, lacking: Mapping[int, bytes] = _NO_KEYS) -> None:
+        """Returns when the nodes were asked again; `lacking` as in `renew`."""
         waiting = asyncio.get_running_loop().create_future()
         self._waiting.append(waiting)
-        self._wanted.set()
+        self.renew(lacking)
         await waiting
 
     async def _ask_for_ever(self) -> None:
@@ -114,8 +136,12 @@ class Topology:
                     await self._wanted.wait()
             self._wanted.clear()
             waiting, self._waiting = self._waiting, []
+            lacking, self._lacking = self._lacking, {}
             try:
-                self._take(await self._ask())
+                ranges = await self._ask()
+                targets = await self._follow(ranges, lacking)
+                self._lacking = {slot: lacking[slot] for slot in targets} | self._lacking
+                self._take(ranges, targets)
             except CounterStoreError as error:
                 if not self._away:
                     self._log.error(
@@ -148,15 +174,27 @@ class Topology:
                 failed = error
         raise failed
 
-    def _take(self, ranges: Iterable[Range]) -> None:
+    async def _follow(self, ranges: Sequence[Range], lacking: Mapping[int, bytes]) -> Mapping[int, Place]:
+        """Where slots are on their way to of which a key was lacking; nothing of those that are not."""
+        targets = await asyncio.gather(*(self._target(ranges, slot, key) for slot, key in lacking.items()))
+        return {slot: target for slot, target in zip(lacking, targets, strict=True) if target is not None}
+
+    async def _target(self, ranges: Sequence[Range], slot: int, key: bytes) -> Place | None:
+        place = next((place for first, last, place in ranges if first <= slot <= last), None)
+        if place is None:
+            return None
+        try:
+            await self._connector.ask(*place, "GET", key)
+        except CounterStoreError as error:
+            return target_of(str(error), place[0])
+        return None
+
+    def _take(self, ranges: Iterable[Range], targets: Mapping[int, Place]) -> None:
         slots: list[Node | None] = [None] * SLOTS
         before, self._nodes = self._nodes, {}
         for first, last, place in ranges:
-            node = self._nodes.get(place) or before.pop(place, None) or self._make_node(place)
-            if place not in self._nodes:
-                self._nodes[place] = node
-                node.start()
-            slots[first : last + 1] = [node] * (last + 1 - first)
+            slots[first : last + 1] = [self._keep(place, before)] * (last + 1 - first)
+        self._targets = {slot: self._keep(place, before) for slot, place in targets.items()}
         self._slots = slots
         for node in before.values():
             retiring = asyncio.get_running_loop().create_task(node.close())
@@ -165,6 +203,26 @@ class Topology:
         if self._away:
             self._log.info("the nodes of the cluster are known")
         self._away = ""
+
+    def _keep(self, place: Place, before: dict[Place, Node]) -> Node:
+        """The node there: one that is known, or another one."""
+        node = self._nodes.get(place)
+        if node is None:
+            known = before.pop(place, None)
+            node = self._nodes[place] = known or self._make_node(place)
+            node.start()
+        return node
+
+
+def target_of(words: str, asked: str) -> Place | None:
+    """The node to which a key goes, by what a server said instead of its value; None when it named none.
+
+    Args:
+        words: they hold `ASK`, the slot, and `host:port`; without a host where the server does not know its own.
+        asked: host of the server that said so.
+    """
+    found = _ASK.search(words)
+    return (found[1] or asked, int(found[2])) if found else None
 
 
 def ranges_of(answer: Any, asked: str) -> Sequence[Range]:  # noqa: ANN401 (whatever a server answers)
