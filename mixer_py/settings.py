@@ -24,9 +24,13 @@ _SIZE_BYTES = {
 
 
 class Settings(BaseModel):
-    """Base of all settings: frozen, and an unknown key is an error."""
+    """Base of all settings: frozen, and an unknown key is an error.
 
-    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True, use_attribute_docstrings=True)
+    The text below a field is for people, and is read when they ask for it (`config/definition.py`): pydantic would read
+    it at each start of a process.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True)
 
 
 def parse_duration(value: object) -> float:

@@ -6,11 +6,14 @@ table. Not for: validation, which stays pydantic's.
 
 from __future__ import annotations
 
+import ast
 import difflib
+import inspect
 import types
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
+from itertools import pairwise
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 from pydantic import BeforeValidator
@@ -156,13 +159,26 @@ def _union(options: tuple[Shape, ...]) -> Shape:
     )
 
 
+@cache
+def _texts(settings: type[Settings]) -> Mapping[str, str]:
+    """What stands below each field, in one line, as it is written; empty where nothing does."""
+    texts = dict.fromkeys(settings.model_fields, "")
+    for written in reversed([base for base in settings.__mro__ if issubclass(base, Settings)]):
+        (definition,) = ast.parse(inspect.getsource(written)).body
+        for field, below in pairwise(definition.body if isinstance(definition, ast.ClassDef) else ()):
+            match field, below:
+                case ast.AnnAssign(target=ast.Name(id=name)), ast.Expr(value=ast.Constant(value=str() as text)):
+                    texts[name] = " ".join(text.split())
+    return texts
+
+
 def keys(settings: type[Settings], prefix: str = "") -> Iterator[Key]:
     """Every key under a settings class in the order of its definition, sections before their members."""
     for name, field in settings.model_fields.items():
         shape = _shape_of_field(field)
         path = f"{prefix}{name}"
         default: Any = None if field.is_required() else field.get_default(call_default_factory=True, validated_data={})
-        yield Key(path, shape, default, field.is_required(), " ".join((field.description or "").split()))
+        yield Key(path, shape, default, field.is_required(), _texts(settings)[name])
         below, inner = path, shape
         while inner.item is not None:
             below, inner = f"{below}[]" if inner.kind == "list" else f"{below}.*", inner.item
