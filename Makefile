@@ -12,6 +12,9 @@ PROCESSES ?= 2
 STAMP := .venv/.installed
 # On CI a few tests of real programs may be tried again; each is shown with what it said at first.
 RETRIES := $(if $(CI),--max-suite-reruns 8 --rerun-show-tracebacks)
+# Else each of the hundreds of programs of mixer's that tests start would compile mixer's modules anew, which takes a
+# fifth of its start.
+unexport PYTHONDONTWRITEBYTECODE
 # Go's tools of scripts/install-servers are found by tests through PATH.
 export PATH := $(CURDIR)/.tools/bin:$(PATH)
 
