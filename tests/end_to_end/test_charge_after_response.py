@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from tests.end_to_end.conftest import NO_ROWS
 from tests.parts.envoy_proxy import Bootstrap, EnvoyProxy, manager
 from tests.parts.http_client import Response
 from tests.parts.mixer_process import eventually
@@ -70,7 +71,7 @@ def add_routes(bootstrap: Bootstrap) -> None:
 
 @pytest.fixture
 def envoy(make_mixer, make_envoy) -> EnvoyProxy:
-    mixer = make_mixer()
+    mixer = make_mixer(telemetry=NO_ROWS)
     mixer.write("limits.yaml", LIMITS)
     mixer.start()
     envoy: EnvoyProxy = make_envoy(mixer)

@@ -9,14 +9,14 @@ import grpc
 import pytest
 from envoy.service.ratelimit.v3 import rls_pb2
 
-from tests.end_to_end.conftest import settings
+from tests.end_to_end.conftest import NO_ROWS, settings
 from tests.parts.grpc_client import Client, connect
 from tests.parts.mixer_process import eventually
 from tests.parts.tcp_proxy import SlowProxy
 from tests.parts.valkey import Valkey
 from tests.parts.valkey_groups import Watched
 
-pytestmark = [pytest.mark.valkey, pytest.mark.chdb]
+pytestmark = pytest.mark.valkey
 
 
 def limit_request(tenant: str) -> rls_pb2.RateLimitRequest:
@@ -29,7 +29,7 @@ def limit_request(tenant: str) -> rls_pb2.RateLimitRequest:
 
 def test_counters_are_where_the_configuration_says(make_mixer, programs, ports) -> None:
     first, second = Valkey(programs, ports), Valkey(programs, ports)
-    mixer = make_mixer(rate_limit={"store": first.uri, "timeout": "5s"})
+    mixer = make_mixer(telemetry=NO_ROWS, rate_limit={"store": first.uri, "timeout": "5s"})
     mixer.start()
     with connect(mixer.address) as client:
         codes = [client.limit(limit_request("acme")).overall_code for _ in range(4)]
@@ -37,7 +37,11 @@ def test_counters_are_where_the_configuration_says(make_mixer, programs, ports) 
         assert first.ask("DBSIZE") == b":1\r\n"
         mixer.reload(
             lambda: mixer.configure(
-                settings(mixer.folder, rate_limit={"store": f"unix://{second.socket}", "timeout": "5s"})
+                settings(
+                    mixer.folder,
+                    telemetry=NO_ROWS,
+                    rate_limit={"store": f"unix://{second.socket}", "timeout": "5s"},
+                )
             )
         )
         assert client.limit(limit_request("acme")).statuses[0].limit_remaining == 2
@@ -67,7 +71,7 @@ def test_away_it_costs_no_call_more_than_the_timeout_and_heals_by_itself(make_mi
     valkey = Valkey(programs, ports)
     with SlowProxy(valkey.port) as proxy:
         uri = f"redis://127.0.0.1:{proxy.port}"
-        mixer = make_mixer(rate_limit={"store": uri, "timeout": "200ms", "on_error": on_error})
+        mixer = make_mixer(telemetry=NO_ROWS, rate_limit={"store": uri, "timeout": "200ms", "on_error": on_error})
         mixer.start()
         faults: dict[str, tuple[Callable[[], None], Callable[[], None]]] = {
             "killed": (lambda: (valkey.kill(), proxy.cut()), valkey.start),
@@ -101,7 +105,7 @@ def _counts(client: Client, valkey: Valkey) -> bool:
 
 def test_a_new_master_is_found_without_a_restart(make_mixer, programs, ports) -> None:
     watched = Watched(programs, ports)
-    mixer = make_mixer(rate_limit={"store": watched.uri, "timeout": "200ms"})
+    mixer = make_mixer(telemetry=NO_ROWS, rate_limit={"store": watched.uri, "timeout": "200ms"})
     mixer.start()
     with connect(mixer.address) as client:
         eventually(lambda: ask(client) == rls_pb2.RateLimitResponse.OK, "a first master")
@@ -121,7 +125,7 @@ def test_a_new_master_is_found_without_a_restart(make_mixer, programs, ports) ->
     ],
 )
 def test_a_store_that_cannot_be_opened_is_a_fault_of_the_configuration(make_mixer, rate_limit, words) -> None:
-    mixer = make_mixer(rate_limit=rate_limit)
+    mixer = make_mixer(telemetry=NO_ROWS, rate_limit=rate_limit)
     finished = mixer.run("validate")
     assert finished.returncode == 1
     assert words in finished.stdout

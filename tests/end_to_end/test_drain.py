@@ -12,6 +12,7 @@ import grpc
 import pytest
 from envoy.service.accesslog.v3 import als_pb2
 
+from tests.end_to_end.conftest import NO_ROWS
 from tests.parts.grpc_client import check_request, connect
 from tests.parts.mixer_process import eventually
 
@@ -72,7 +73,7 @@ allow := false if {
 
 
 def test_calls_that_have_arrived_are_answered_before_the_end(make_mixer):
-    mixer = make_mixer(SLOW, policy={"max_stall": "60s"})
+    mixer = make_mixer(SLOW, telemetry=NO_ROWS, policy={"max_stall": "60s"})
     mixer.start()
     with connect(mixer.address) as client:
         client.check(check_request())
@@ -86,7 +87,7 @@ def test_calls_that_have_arrived_are_answered_before_the_end(make_mixer):
 
 
 def test_later_calls_are_turned_away(make_mixer):
-    mixer = make_mixer()
+    mixer = make_mixer(telemetry=NO_ROWS)
     mixer.start()
     with connect(mixer.address) as client:
         client.check(check_request())

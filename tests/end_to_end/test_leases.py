@@ -8,11 +8,12 @@ import signal
 import pytest
 from envoy.service.ratelimit.v3 import rls_pb2
 
+from tests.end_to_end.conftest import NO_ROWS
 from tests.parts.grpc_client import connect
 from tests.parts.mixer_process import eventually
 from tests.parts.valkey import Valkey
 
-pytestmark = [pytest.mark.valkey, pytest.mark.chdb]
+pytestmark = pytest.mark.valkey
 LIMITS = """domain: mesh
 descriptors:
   - key: tenant
@@ -30,7 +31,7 @@ def test_a_worker_answers_from_its_lease_and_gives_the_rest_back_when_it_is_drai
     make_mixer, programs, ports
 ) -> None:
     valkey = Valkey(programs, ports)
-    mixer = make_mixer(rate_limit={"store": valkey.uri, "timeout": "5s"})
+    mixer = make_mixer(telemetry=NO_ROWS, rate_limit={"store": valkey.uri, "timeout": "5s"})
     mixer.write("limits.yaml", LIMITS)
     running = mixer.start()
     (rule,) = json.loads(mixer.get("/rlconfig").body)["limits"]

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-pytestmark = [pytest.mark.envoy, pytest.mark.chdb]
+from tests.end_to_end.conftest import NO_ROWS
+
+pytestmark = pytest.mark.envoy
 
 POLICY = """
 package istio.authz
@@ -80,7 +82,7 @@ def with_google_grpc(mixer_port: int, upstream_port: int) -> dict:
 
 
 def test_a_boolean_decision_on_a_parsed_body(make_mixer, make_envoy, upstream):
-    mixer = make_mixer(POLICY, policy={"decision": "istio/authz/allow"})
+    mixer = make_mixer(POLICY, telemetry=NO_ROWS, policy={"decision": "istio/authz/allow"})
     mixer.start()
     envoy = make_envoy(mixer)
     envoy.start(with_google_grpc(mixer.grpc, upstream.port))

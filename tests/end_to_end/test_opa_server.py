@@ -10,7 +10,7 @@ import pytest
 from envoy.service.auth.v3.external_auth_pb2 import CheckRequest
 
 from mixer_py.demo.processes import Ports
-from tests.end_to_end.conftest import settings
+from tests.end_to_end.conftest import NO_ROWS, settings
 from tests.parts.grpc_client import connect
 from tests.parts.mixer_process import eventually
 from tests.parts.opa_server import Opa
@@ -44,7 +44,7 @@ def test_an_opa_server_decides_and_nobody_gets_in_without_it(
     rules.write_text(GETS_ONLY)
     opa = Opa(programs, ports, [rules])
     server = {"url": opa.url, "timeout": "30s", "health_interval": "100ms"}
-    mixer = make_mixer(policy={"engine": "opa", "bundles": [], "opa": server})
+    mixer = make_mixer(telemetry=NO_ROWS, policy={"engine": "opa", "bundles": [], "opa": server})
     mixer.start()
     with connect(mixer.address) as client:
         allowed = client.check(asking("GET"))
@@ -66,7 +66,7 @@ def test_an_opa_server_decides_and_nobody_gets_in_without_it(
         assert client.check(asking("GET")).status.code == 0
         eventually(lambda: mixer.metric("mixer_opa_up") == 1, "a healthy OPA")
 
-        mixer.reload(lambda: mixer.configure(settings(mixer.folder)))
+        mixer.reload(lambda: mixer.configure(settings(mixer.folder, telemetry=NO_ROWS)))
         assert client.check(asking("POST")).status.code == 0
         eventually(lambda: mixer.metric("mixer_opa_up") == 0, "an OPA that nobody asks")
     opa.close()
@@ -75,7 +75,7 @@ def test_an_opa_server_decides_and_nobody_gets_in_without_it(
 def test_a_descriptor_set_that_changes_is_read_again(make_mixer, tmp_path: Path):
     descriptors = tmp_path / "library.pb"
     shutil.copy(LIBRARY, descriptors)
-    mixer = make_mixer(READER, policy={"proto_descriptor": "library.pb"})
+    mixer = make_mixer(READER, telemetry=NO_ROWS, policy={"proto_descriptor": "library.pb"})
     mixer.start()
     request = CheckRequest()
     http = request.attributes.request.http

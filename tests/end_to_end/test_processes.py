@@ -9,7 +9,7 @@ from pathlib import Path
 import grpc
 import pytest
 
-from tests.end_to_end.conftest import LOOPING
+from tests.end_to_end.conftest import LOOPING, NO_ROWS
 from tests.parts.grpc_client import Client, check_request, connect
 from tests.parts.mixer_process import Mixer, child_processes, eventually, is_running
 
@@ -25,9 +25,8 @@ def restarts(mixer: Mixer) -> float:
     return mixer.metric("mixer_worker_restarts_total")
 
 
-@pytest.mark.chdb
 def test_a_killed_worker_is_replaced_and_counters_do_not_go_back(make_mixer):
-    mixer = make_mixer()
+    mixer = make_mixer(telemetry=NO_ROWS)
     mixer.start()
     with connect(mixer.address) as client:
         for _ in range(10):
@@ -42,9 +41,8 @@ def test_a_killed_worker_is_replaced_and_counters_do_not_go_back(make_mixer):
 
 
 @pytest.mark.envoy
-@pytest.mark.chdb
 def test_a_killed_worker_costs_the_requests_through_envoy_no_more_than_a_moment(make_mixer, make_envoy):
-    mixer = make_mixer()
+    mixer = make_mixer(telemetry=NO_ROWS)
     mixer.start()
     envoy = make_envoy(mixer)
     envoy.start()
@@ -74,9 +72,8 @@ def test_without_the_store_checks_go_on_and_rows_arrive_later(make_mixer, make_e
     assert mixer.metric("mixer_rows_total", state="dropped") == 0
 
 
-@pytest.mark.chdb
 def test_a_policy_that_loops_costs_one_worker(make_mixer):
-    mixer = make_mixer(LOOPING, policy={"max_stall": "300ms"})
+    mixer = make_mixer(LOOPING, telemetry=NO_ROWS, policy={"max_stall": "300ms"})
     mixer.start()
     before = mixer.worker()
     with connect(mixer.address) as client:
@@ -89,10 +86,9 @@ def test_a_policy_that_loops_costs_one_worker(make_mixer):
     assert mixer.worker() != before
 
 
-@pytest.mark.chdb
 def test_slow_but_permitted_evaluations_cost_no_worker(make_mixer):
     slow = LOOPING.replace("numbers.range(1, 10000)", "numbers.range(1, 300)")
-    mixer = make_mixer(slow, policy={"max_stall": "30s"})
+    mixer = make_mixer(slow, telemetry=NO_ROWS, policy={"max_stall": "30s"})
     mixer.start()
     with connect(mixer.address) as client:
         assert client.check(check_request("/loop")).status.code == 0

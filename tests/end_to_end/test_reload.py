@@ -10,16 +10,16 @@ import grpc
 import pytest
 from envoy.service.ratelimit.v3 import rls_pb2
 
+from tests.end_to_end.conftest import NO_ROWS
 from tests.parts.grpc_client import check_request, connect
 from tests.parts.mixer_process import eventually
-
-pytestmark = pytest.mark.chdb
 
 
 def policy(version: str) -> str:
     return f'package envoy.authz\n\nallow := {{"allowed": true, "headers": {{"x-version": "{version}"}}}}\n'
 
 
+@pytest.mark.chdb
 def test_reload_under_load_loses_no_call(make_mixer):
     mixer = make_mixer(policy("0"))
     mixer.start()
@@ -54,7 +54,7 @@ def test_reload_under_load_loses_no_call(make_mixer):
 
 
 def test_a_changed_file_reloads_by_itself(make_mixer):
-    mixer = make_mixer(policy("before"))
+    mixer = make_mixer(policy("before"), telemetry=NO_ROWS)
     mixer.start()
     revision = mixer.revision()
     mixer.write("policy/policy.rego", policy("after"))
@@ -74,7 +74,7 @@ def test_a_changed_file_reloads_by_itself(make_mixer):
     ids=["policy-that-does-not-parse", "policy-beyond-the-engine", "misspelled-limit"],
 )
 def test_what_is_bad_is_refused_with_its_place_and_the_last_good_revision_stays(make_mixer, file, text, place):
-    mixer = make_mixer(policy("good"))
+    mixer = make_mixer(policy("good"), telemetry=NO_ROWS)
     mixer.start()
     revision = mixer.revision()
     mixer.write(file, text)
@@ -87,7 +87,7 @@ def test_what_is_bad_is_refused_with_its_place_and_the_last_good_revision_stays(
 
 
 def test_a_misspelled_key_in_the_configuration_is_refused_and_mended_by_the_next_write(make_mixer):
-    mixer = make_mixer(policy("good"))
+    mixer = make_mixer(policy("good"), telemetry=NO_ROWS)
     mixer.start()
     good = mixer.file.read_text()
     mixer.write("mixer.yaml", good.replace("bundles:", "bundels:"))
@@ -99,7 +99,7 @@ def test_a_misspelled_key_in_the_configuration_is_refused_and_mended_by_the_next
 
 
 def test_counters_of_rate_limits_survive_a_reload(make_mixer):
-    mixer = make_mixer(policy("0"))
+    mixer = make_mixer(policy("0"), telemetry=NO_ROWS)
     mixer.start()
     request = rls_pb2.RateLimitRequest(domain="mesh")
     descriptor = request.descriptors.add()
@@ -114,7 +114,7 @@ def test_counters_of_rate_limits_survive_a_reload(make_mixer):
 
 def test_limits_in_a_mounted_config_map_are_read_anew_when_kubernetes_swaps_it(make_mixer):
     """The files are links into `..data`, itself a link that is put in place of the old one at once."""
-    mixer = make_mixer(policy("0"))
+    mixer = make_mixer(policy("0"), telemetry=NO_ROWS)
     limits = mixer.folder / "mounted"
 
     def mount(time: str, requests: int) -> None:

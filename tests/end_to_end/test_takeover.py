@@ -8,7 +8,7 @@ import signal
 import pytest
 from envoy.service.ratelimit.v3 import rls_pb2
 
-from tests.end_to_end.conftest import settings
+from tests.end_to_end.conftest import NO_ROWS, settings
 from tests.parts.callers import Callers, limit_request
 from tests.parts.grpc_client import check_request, connect
 from tests.parts.mixer_process import Mixer, eventually, is_running
@@ -82,7 +82,8 @@ def test_there_is_no_moment_at_which_it_cannot_be_connected_to(make_mixer, tmp_p
     """
     mixer: Mixer = make_mixer(policy("0"))
     address = f"unix://{tmp_path}/s" if unix else mixer.address
-    mixer.configure(settings(mixer.folder, server={"listeners": [{"address": address, "transport": transport}]}))
+    server = {"listeners": [{"address": address, "transport": transport}]}
+    mixer.configure(settings(mixer.folder, server=server, telemetry=NO_ROWS))
     mixer.start()
     first = mixer.worker()
     early = dial(address)
@@ -98,7 +99,7 @@ def test_there_is_no_moment_at_which_it_cannot_be_connected_to(make_mixer, tmp_p
 
 
 def test_a_large_revision_with_a_fault_leaves_the_worker_in_place(make_mixer):
-    mixer = make_mixer(policy("good"))
+    mixer = make_mixer(policy("good"), telemetry=NO_ROWS)
     mixer.start()
     revision = mixer.revision()
     mixer.write("policy/policy.rego", policy("bad") + "\nallow := {\n")

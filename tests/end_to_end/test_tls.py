@@ -22,7 +22,7 @@ import pytest
 import yaml
 
 from mixer_py.demo.processes import Ports
-from tests.end_to_end.conftest import ALLOW_ALL, MakeMixer, settings
+from tests.end_to_end.conftest import ALLOW_ALL, NO_ROWS, MakeMixer, settings
 from tests.parts.callers import Callers, limit_request
 from tests.parts.certificates import Authority, Certificate, put
 from tests.parts.envoy_proxy import EnvoyProxy, manager
@@ -33,7 +33,6 @@ from tests.parts.upstream import Upstream
 
 pytestmark = pytest.mark.chdb
 
-NO_ROWS = {"clickhouse": None}
 ENVOY = "spiffe://cluster.local/ns/istio-system/sa/gateway"
 OTHER = "spiffe://cluster.local/ns/shop/sa/till"
 
