@@ -119,7 +119,7 @@ fuzz: $(STAMP) ## try everything that comes from outside, target by target, for 
 	$(BIN)/python -m tests.fuzz.run --seconds $(or $(SECONDS),600) $(ARGS)
 
 .PHONY: faults
-faults: $(STAMP) servers ## inject every fault into real parts (half an hour) and write docs/faults.md
+faults: $(STAMP) servers ## inject every fault into real parts (more than half an hour) and write docs/faults.md; some: ARGS="--only NAME --merge"
 	$(BIN)/python -m tests.faults.report $(ARGS)
 
 .PHONY: build

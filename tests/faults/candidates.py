@@ -12,9 +12,8 @@ import yaml
 from tests.faults.fault import Fault, Inject, State, While, lasting
 from tests.faults.processes import pid_of, pids_of, replaced, stopped, told_to_end
 from tests.faults.scene import Scene, signal_process
-from tests.faults.stages import in_its_start
+from tests.faults.stages import CANDIDATE, in_a_reload, in_its_start
 
-CANDIDATE = "a candidate beside"
 _UNNOTICED = "no call notices"
 
 
@@ -102,6 +101,8 @@ def _candidate_faults() -> Iterator[Fault]:
         ("candidate told to end by somebody else", _UNNOTICED, told_to_end("shadow")),
         ("candidate killed when it first starts", "no call notices; it is tried again", _kill_the_first_of_a_candidate),
         ("candidate hung while it starts", _UNNOTICED, in_its_start("shadow", stop)),
+        ("candidate killed during a reload", _UNNOTICED, in_a_reload(replaced("shadow", signal.SIGKILL))),
+        ("candidate hung during a reload", _UNNOTICED, in_a_reload(replaced("shadow", stop))),
         (
             "candidate that loops",
             "no call notices; its process is replaced",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -101,6 +101,32 @@ def lasting(state: State, seconds: float = 2.0, until: Inject | None = None) -> 
             until(scene)
 
     return While(state, inject)
+
+
+def at_once(*states: State) -> State:
+    """All of these together."""
+
+    @contextmanager
+    def state(scene: Scene) -> Iterator[None]:
+        with ExitStack() as stack:
+            for one in states:
+                stack.enter_context(one(scene))
+            yield
+
+    return state
+
+
+def within(outer: State, act: Inject, after: Inject | None = None) -> Inject:
+    """Does something while something else is under way, until mixer is ready; what lasts for a while still does."""
+
+    def inject(scene: Scene) -> None:
+        with outer(scene):
+            act(scene)
+            scene.eventually(scene.ready, "readiness")
+        if after is not None:
+            after(scene)
+
+    return While(at_once(outer, act.state), inject) if isinstance(act, While) else inject
 
 
 def again(act: Inject, times: int, pause: float) -> While:

@@ -17,9 +17,12 @@ from tests.faults.resources import limit_memory
 from tests.faults.scene import Scene
 from tests.parts.http_client import request
 from tests.parts.memory_group import memory_group, why_none
+from tests.parts.mixer_process import is_running
 
 _ALLOCATED = 512 << 20
 """Bytes that a policy may take beyond what its worker has."""
+_CONTAINED = 64 << 20
+"""Bytes that a container has beyond what was taken in it."""
 _FAULTY = "package envoy.authz\n\nallow := \n"
 STAYS = "the last good revision decides; the fault is logged, counted and shown"
 
@@ -91,19 +94,41 @@ def _allocate(scene: Scene) -> None:
 @contextmanager
 def _fills_container(scene: Scene) -> Iterator[None]:
     """The same in a container, which the worker has for itself: the kernel kills it."""
-    with memory_group([scene.mixer.worker()], _ALLOCATED // 8), _asking(scene, "/allocate"):
+    with memory_group([scene.mixer.worker()]) as group, _asking(scene, "/allocate"):
+        group.hold_to(_CONTAINED)
         time.sleep(0.1)
         yield
 
 
-def _until_killed(scene: Scene) -> None:
-    killed = scene.metric("mixer_worker_restarts_total", process="worker", reason="killed")
-    with _fills_container(scene):
-        scene.eventually(
-            lambda: scene.metric("mixer_worker_restarts_total", process="worker", reason="killed") > killed,
-            "a worker that the kernel has killed",
-        )
-    scene.eventually(scene.ready, "another worker")
+@contextmanager
+def _fills_all(scene: Scene) -> Iterator[None]:
+    """The same in a container that all of mixer has been started in."""
+    scene.mixer.running.signal(signal.SIGTERM)
+    scene.mixer.running.wait(180)
+    starting = scene.mixer.start(ready=False)
+    with memory_group([starting.pid]) as group:
+        scene.eventually(scene.ready, "readiness")
+        group.hold_to(_CONTAINED)
+        with _asking(scene, "/allocate"):
+            time.sleep(0.1)
+            yield
+
+
+def _until_killed(state: State) -> While:
+    def killed(scene: Scene) -> float:
+        return scene.metric("mixer_worker_restarts_total", reason="killed")
+
+    def inject(scene: Scene) -> None:
+        supervisor, before = scene.mixer.running.pid, killed(scene)
+        with state(scene):
+            if scene.mixer.running.pid != supervisor:
+                supervisor, before = scene.mixer.running.pid, 0.0
+            scene.eventually(lambda: killed(scene) > before, "a process that the kernel has killed")
+        scene.eventually(scene.ready, "readiness")
+        if not is_running(supervisor):
+            scene.complaints.append("the supervisor was killed")
+
+    return While(state, inject)
 
 
 @contextmanager
@@ -204,7 +229,17 @@ FAULTS = (
         "a policy that fills its container",
         ONE,
         "the kernel kills its worker, which is replaced; calls fail until another listens",
-        While(_fills_container, _until_killed),
+        _until_killed(_fills_container),
+        None,
+        5,
+        KILLED,
+        lacks=why_none,
+    ),
+    Fault(
+        "a policy that fills the container of all of mixer",
+        ONE,
+        "the kernel kills what is largest, the worker or the store, and it is replaced; calls may fail until then",
+        _until_killed(_fills_all),
         None,
         5,
         KILLED,

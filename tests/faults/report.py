@@ -1,5 +1,7 @@
 """`make faults`: injects every fault, one after another, and writes docs/faults.md from what was seen.
 
+With `--only NAME --merge` it injects some, and puts their rows among those that are there; with `--only` alone it
+writes nothing.
 Ends with 1 when a promise did not hold. Loopback only; it ends by itself.
 """
 
@@ -24,6 +26,7 @@ from tests.faults import (
     certificates,
     clickhouse_server,
     clocks,
+    counter_groups,
     counters,
     disks,
     envoy_lines,
@@ -35,9 +38,11 @@ from tests.faults import (
     rows,
     shutdown,
     stages,
+    takeovers,
 )
 from tests.faults.fault import Fault, Seen
-from tests.faults.scene import RATE, open_scene
+from tests.faults.page import merged, whole_run
+from tests.faults.scene import open_scene
 from tests.faults.setups import SETUPS
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -45,8 +50,10 @@ PAGE = ROOT / "docs" / "faults.md"
 _ROOMS = (
     processes,
     stages,
+    takeovers,
     candidates,
     counters,
+    counter_groups,
     rows,
     disks,
     clickhouse_server,
@@ -64,20 +71,6 @@ THEMSELVES: tuple[Fault, ...] = tuple(fault for room in _ROOMS for fault in room
 FAULTS: tuple[Fault, ...] = (*THEMSELVES, *shutdown.terminations(THEMSELVES))
 _TOGETHER = 14
 """Faults that come one after another in the same parts, where several sets of parts run at a time."""
-_HEAD = """# Faults
-
-Made by `make faults`; the last time on {day}, in {minutes:.0f} minutes. Each fault was injected into real parts
-(Envoy, mixer, chDB, ClickHouse, Valkey, Redis, OPA) under {rate} requests a second through Envoy. *Failed*: requests
-that did not pass, of those sent until all was well. *Healed*: seconds from the end of the fault until the last failure.
-*Rows lost*: dropped and counted, by reason; the books (received = written + dropped + waiting) balanced after each,
-and each request that passed has a row of `decisions`, or is counted there; where mixer ended, by what the last line of
-its log says. *Unlogged*: requests without a row of `requests`, because Envoy sends log entries at most once.
-
-{verdict}
-
-| fault | promise | failed | healed | slowest | rows lost | unlogged | kept |
-|---|---|---|---|---|---|---|---|
-"""
 
 
 def run(faults: Iterable[Fault], *, say: bool = False, lanes: int = 1) -> Iterator[tuple[Fault, Seen]]:
@@ -127,36 +120,25 @@ def _run_in_parts(faults: Sequence[Fault], *, say: bool) -> Iterator[tuple[Fault
                 yield fault, seen
 
 
-def page(results: list[tuple[Fault, Seen]], seconds: float) -> str:
-    """The page."""
-    broken = [fault.name for fault, seen in results if seen.broken]
-    verdict = (
-        f"All {len(results)} promises were kept." if not broken else f"Not kept: {', '.join(broken)}."
-    )  # fmt: skip
-    day = time.strftime("%Y-%m-%d", time.gmtime())
-    order = {fault.name: number for number, fault in enumerate(FAULTS)}
-    lines = [
-        f"| {fault.name} | {fault.promise} | {seen.failed} of {seen.sent} | {seen.healed:.1f} s | {seen.slowest:.2f} s "
-        f"| {', '.join(f'{count} {reason}' for reason, count in seen.lost.items()) or 'none'} | {seen.unlogged} "
-        f"| {'; '.join(seen.broken) or 'yes'} |"
-        for fault, seen in sorted(results, key=lambda one: order[one[0].name])
-    ]
-    head = _HEAD.format(day=day, minutes=seconds / 60, rate=RATE, verdict=verdict)
-    return head + "\n".join(lines) + "\n"
-
-
 def main() -> int:
     """Injects, writes, and says what did not hold."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("--only", default="", help="faults whose names or parts contain this; nothing is written then")
+    parser.add_argument("--only", action="append", default=[], help="faults whose names or parts contain one of these")
+    parser.add_argument("--merge", action="store_true", help="with --only: put their rows into the page that there is")
     parser.add_argument("--lanes", type=int, default=2, help="sets of parts that faults are injected into at a time")
     parser.add_argument("--output", type=Path, default=PAGE)
     options = parser.parse_args()
     begun = time.monotonic()
-    faults = [fault for fault in FAULTS if options.only in f"{fault.name} {fault.setup}"]
-    results = list(run(faults, say=True, lanes=options.lanes))
+    words = options.only or [""]
+    faults = [fault for fault in FAULTS if any(one in f"{fault.name} {fault.setup}" for one in words)]
+    order, results = [fault.name for fault in FAULTS], []
+    for one in run(faults, say=True, lanes=options.lanes):
+        results.append(one)
+        if options.only and options.merge:  # at once: a run that is broken off has told what it has seen
+            page = merged(options.output.read_text(encoding="utf-8"), [one])
+            options.output.write_text(page.render(order), encoding="utf-8")
     if not options.only:
-        options.output.write_text(page(results, time.monotonic() - begun), encoding="utf-8")
+        options.output.write_text(whole_run(results, time.monotonic() - begun).render(order), encoding="utf-8")
     broken = {fault.name: seen.broken for fault, seen in results if seen.broken}
     print(json.dumps(broken, indent=2) if broken else f"{len(results)} promises kept")
     return 1 if broken else 0

@@ -63,14 +63,8 @@ allow if {
     count([1 | some i in numbers.range(1, 10000); some j in numbers.range(1, 10000); i * j == 0]) == 0
 }
 """
-_LIMITS = """
-domain: mesh
-descriptors:
-  - key: tenant
-    descriptors:
-      - key: service
-        rate_limit: {unit: day, requests_per_unit: 1000000}
-"""
+LEASE = 20
+"""Hits that a worker takes ahead, where it does."""
 
 
 @dataclass
@@ -276,6 +270,18 @@ def signal_process(pid: int, number: signal.Signals) -> None:
         os.kill(pid, number)
 
 
+def limits(more: str = "") -> str:
+    """The file of limits; every request is charged one hit. `more`: further keys of the limit."""
+    return f"""
+domain: mesh
+descriptors:
+  - key: tenant
+    descriptors:
+      - key: service
+        rate_limit: {{unit: day, requests_per_unit: 1000000{more}}}
+"""
+
+
 def base_settings(**more: Mapping[str, Any]) -> dict[str, Any]:
     """Every room at work; rows in chDB, and on disk while that is away."""
     whole: dict[str, Any] = {
@@ -308,7 +314,7 @@ def open_scene(folder: Path, settings: Mapping[str, Any], start: Callable[[Scene
         stack.callback(lambda: (upstream.shutdown(), serving.join(), upstream.server_close()))
         mixer = Mixer(programs, ports, folder)
         mixer.write("policies/authz.rego", _POLICY)
-        mixer.write("limits.yaml", _LIMITS)
+        mixer.write("limits.yaml", limits())
         envoy = EnvoyProxy(programs, ports, mixer=mixer.grpc, upstream=upstream.port)
         scene = Scene(programs, ports, folder, mixer, envoy, upstream, settings=dict(settings))
         start(scene)

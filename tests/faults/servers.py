@@ -55,17 +55,17 @@ def late(seconds: float) -> State:
     return state
 
 
-def talks(answer: bytes) -> State:
+def talks(answer: bytes, proxy: str = "proxy") -> State:
     """Whatever it is asked, this is its answer."""
 
     @contextmanager
     def state(scene: Scene) -> Iterator[None]:
-        scene.parts["proxy"].nonsense = answer
+        scene.parts[proxy].nonsense = answer
         try:
             yield
         finally:
-            scene.parts["proxy"].nonsense = b""
-            scene.parts["proxy"].cut()
+            scene.parts[proxy].nonsense = b""
+            scene.parts[proxy].cut()
 
     return state
 

@@ -12,7 +12,7 @@ from typing import Any
 
 from tests.faults import certificates, clocks
 from tests.faults.bundle_server import BundleServer
-from tests.faults.scene import Scene, base_settings, quick
+from tests.faults.scene import LEASE, Scene, base_settings, limits, quick
 from tests.parts.clickhouse_server import PASSWORD, ClickHouseServer
 from tests.parts.disks import FaultyDisk, SmallDisk
 from tests.parts.envoy_proxy import Bootstrap, EnvoyProxy, manager
@@ -53,15 +53,30 @@ def _redis_behind_a_proxy(scene: Scene, stack: ExitStack) -> None:
 
 
 def _watched_valkey(scene: Scene, stack: ExitStack) -> None:
+    """Each Sentinel is behind a proxy of its own."""
     watched = Watched(scene.programs, scene.ports)
-    scene.parts.update(valkeys=[watched.master, watched.replica], sentinel=watched.sentinels[0])
-    scene.settings = base_settings(rate_limit={**_QUICK_LIMITS, "store": watched.uri})
+    proxies = [stack.enter_context(SlowProxy(sentinel.port)) for sentinel in watched.sentinels]
+    scene.parts["valkeys"] = [watched.master, watched.replica]
+    scene.parts.update((f"sentinel {number}", one) for number, one in enumerate(watched.sentinels))
+    scene.parts.update((f"proxy {number}", one) for number, one in enumerate(proxies))
+    uri = watched.uri_by(*(proxy.port for proxy in proxies))
+    scene.settings = base_settings(rate_limit={**_QUICK_LIMITS, "store": uri})
 
 
 def _cluster_of_valkeys(scene: Scene, stack: ExitStack) -> None:
     cluster = Cluster(scene.programs, scene.ports, replicas=1)
-    scene.parts["valkeys"] = [*cluster.masters, *cluster.replicas]
+    scene.parts.update(cluster=cluster, valkeys=[*cluster.masters, *cluster.replicas])
     scene.settings = base_settings(rate_limit={**_QUICK_LIMITS, "store": cluster.uri})
+
+
+def _with_leases(start: Callable[..., None]) -> Callable[..., None]:
+    """The same parts; the worker takes hits ahead."""
+
+    def start_all(scene: Scene, stack: ExitStack) -> None:
+        start(scene, stack=stack)
+        scene.mixer.write("limits.yaml", limits(f", lease: {LEASE}"))
+
+    return start_all
 
 
 def _clickhouse_server(scene: Scene, stack: ExitStack) -> None:
@@ -180,6 +195,8 @@ SETUPS: Mapping[str, Setup] = {
     "a Redis of its own": Setup(start=_redis_behind_a_proxy),
     "a Valkey that Sentinels watch": Setup(start=_watched_valkey),
     "a cluster of Valkeys": Setup(start=_cluster_of_valkeys),
+    "a Valkey that Sentinels watch, leases": Setup(start=_with_leases(_watched_valkey)),
+    "a cluster of Valkeys, leases": Setup(start=_with_leases(_cluster_of_valkeys)),
     "an OPA server decides": Setup(start=_opa),
     "a bundle server": Setup(start=_bundle_server),
     "disks that fail": Setup(start=_disks),

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from tests.faults.fault import While
+from tests.faults.fault import Seen, While
+from tests.faults.page import WHOLE, cells, merged, whole_run
 from tests.faults.report import FAULTS, PAGE, THEMSELVES, run
 from tests.faults.setups import SETUPS
 
@@ -24,8 +25,8 @@ AT_ONCE = {
     "candidate killed when it first starts",
     *(
         f"{child} {what} while mixer drains"
-        for child in ("worker", "store", "embedded Valkey")
-        for what in ("killed", "hung")
+        for child in ("worker", "store", "embedded Valkey", "candidate", "worker inside an Envoy")
+        for what in ("killed", "hung", "told to end")
     ),
 }
 """What is over as soon as it is injected, or ends mixer."""
@@ -45,10 +46,29 @@ def test_each_fault_is_injected_once_more_with_a_sigterm_in_it_but_those_that_en
     assert {name for name in without if not any(word in name for word in end_by_it)} == AT_ONCE
 
 
-def test_the_page_tells_of_each_and_every_promise_was_kept():
-    rows = [line for line in PAGE.read_text(encoding="utf-8").splitlines() if line.startswith("| ")][1:]
-    told = {row.split(" | ")[0].removeprefix("| "): row.split(" | ")[-1].removesuffix(" |") for row in rows}
-    assert told == {fault.name: "yes" for fault in FAULTS}
+def test_the_page_tells_of_each_in_their_order_and_every_promise_was_kept():
+    rows = [cells(line) for line in PAGE.read_text(encoding="utf-8").splitlines() if line.startswith("| ")][1:]
+    assert [(row[0], row[1], row[-1]) for row in rows] == [(fault.name, fault.promise, "yes") for fault in FAULTS]
+
+
+def test_the_page_is_as_it_would_be_written():
+    text = PAGE.read_text(encoding="utf-8")
+    assert merged(text, ()).render([fault.name for fault in FAULTS]) == text
+
+
+def test_a_fault_injected_by_itself_replaces_its_row_and_says_so():
+    first, second, third = FAULTS[:3]
+    kept, broken = Seen(9, 0, 0.0, 0.1), Seen(9, 9, 0.0, 0.1, broken=("it did not heal",))
+    order = [fault.name for fault in (first, second, third)]
+    text = whole_run([(third, kept), (first, broken)], 90).render(order)
+    assert f"Not kept: {first.name}.\n1 faults of the table have not been injected yet.\n2 faults" in text
+    text = merged(text, [(second, kept)]).render(order)
+    assert f"Not kept: {first.name}.\n2 faults were injected in the whole run, and 1 by themselves" in text
+    text = merged(text, [(first, kept)]).render(order)
+    assert "All 3 promises were kept.\n1 faults were injected in the whole run, and 2 by themselves" in text
+    rows = [cells(line) for line in text.splitlines() if line.startswith("| ")][1:]
+    assert [row[0] for row in rows] == order
+    assert [row[-2] == WHOLE for row in rows] == [False, False, True]
 
 
 @pytest.mark.long(2)

@@ -17,10 +17,24 @@ _numbers = itertools.count()
 
 @dataclass(frozen=True, slots=True)
 class _Kind:
-    """Where groups are made, and the file of their limit: of cgroup v2, or of v1."""
+    """Where groups are made, and the files of their limit and of what they have: of cgroup v2, or of v1."""
 
     folder: Path
     limit: str
+    usage: str
+
+
+@dataclass(frozen=True, slots=True)
+class MemoryGroup:
+    """A group of processes, and those that they start."""
+
+    folder: Path
+    kind: _Kind
+
+    def hold_to(self, more: int) -> None:
+        """From now on they have so many bytes beyond what was taken in the group."""
+        taken = int((self.folder / self.kind.usage).read_text(encoding="ascii"))
+        (self.folder / self.kind.limit).write_text(str(taken + more), encoding="ascii")
 
 
 def why_none() -> str:
@@ -34,8 +48,8 @@ def why_none() -> str:
 
 
 @contextmanager
-def memory_group(pids: Iterable[int], more: int) -> Iterator[None]:
-    """Holds processes, and those that they start, to so many bytes beyond what they have, as long as the block takes.
+def memory_group(pids: Iterable[int]) -> Iterator[MemoryGroup]:
+    """Puts processes, and those that they start, into a group for as long as the block takes.
 
     Raises:
         OSError: no group can be made here.
@@ -45,8 +59,7 @@ def memory_group(pids: Iterable[int], more: int) -> Iterator[None]:
     try:
         for pid in pids:
             _move(pid, folder)  # what they have stays charged to the group that they come from
-        (folder / kind.limit).write_text(str(more), encoding="ascii")
-        yield
+        yield MemoryGroup(folder, kind)
     finally:
         (folder / kind.limit).write_text("max" if kind.limit == "memory.max" else "-1", encoding="ascii")
         _remove(folder, kind.folder)
@@ -57,8 +70,8 @@ def _kind() -> _Kind:
         controllers = _ROOT / "cgroup.subtree_control"
         if "memory" not in controllers.read_text(encoding="ascii").split():
             controllers.write_text("+memory", encoding="ascii")
-        return _Kind(_ROOT, "memory.max")
-    return _Kind(_ROOT / "memory", "memory.limit_in_bytes")
+        return _Kind(_ROOT, "memory.max", "memory.current")
+    return _Kind(_ROOT / "memory", "memory.limit_in_bytes", "memory.usage_in_bytes")
 
 
 def _made(kind: _Kind) -> Path:

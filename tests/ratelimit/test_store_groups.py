@@ -121,6 +121,21 @@ async def test_many_at_once_are_counted_exactly_while_their_slot_is_moved(cluste
     assert await left(store, charge("w0")) == [1000 - 101]
 
 
+async def test_a_node_that_refuses_asking_is_not_taken_for_away(cluster, store, registry) -> None:
+    slot = slot_of("w0")
+    source = next(node for number, node in enumerate(cluster.masters) if slot * 3 // 16384 == number)
+    number, target = next((number, node) for number, node in enumerate(cluster.masters) if node is not source)
+    there = next(f"o{n}" for n in range(1000) if slot_of(f"o{n}") * 3 // 16384 == number)
+    assert await left(store, charge(there)) == [999]
+    assert target.ask("ACL", "SETUSER", "default", "-asking") == b"+OK\r\n"
+    cluster.begin_to_move(slot, source, target)
+    assert await left(store, charge("w0"), charge(there)) == [None, 998]
+    assert await left(store, charge(there)) == [997]
+    assert not store.is_away
+    moved = registry.counter("mixer_store_errors_total", "", ("reason",)).labels("moved")
+    assert moved.value == 1
+
+
 async def test_what_goes_together_over_several_nodes_is_charged_whole_or_not_at_all(cluster, store) -> None:
     names = [f"n{number}" for number in range(9)]
     assert len({slot_of(name) * 3 // 16384 for name in names}) == 3
