@@ -48,13 +48,14 @@ def schema_version(layout: Layout) -> str:
     return hashlib.sha256("\0".join(statements).encode()).hexdigest()[:16]
 
 
-def migrate(layout: Layout, ask: Ask, run: Run) -> tuple[str, ...]:
+def migrate(layout: Layout, ask: Ask, run: Run, settle: Callable[[], object] = lambda: None) -> tuple[str, ...]:
     """Brings a database to this version.
 
     Args:
         layout: the database.
         ask: runs a SELECT.
         run: runs a statement.
+        settle: makes sure of all that was changed, before the database is said to have this version.
 
     Returns:
         The statements that changed something; none when the database has this version already.
@@ -75,6 +76,7 @@ def migrate(layout: Layout, ask: Ask, run: Run) -> tuple[str, ...]:
         run(f"DROP TABLE IF EXISTS {layout.database}.{name}{layout.on_cluster}")
     for statement in view_statements(layout):
         run(statement)
+    settle()
     run(
         f"INSERT INTO {layout.stored(HISTORY)} (schema, mixer, changes) VALUES "  # noqa: S608 (literals)
         f"({literal(wanted)}, {literal(version('mixer-py'))}, {literal(json.dumps(changes))})"

@@ -23,6 +23,18 @@ def limit_files(pid: int, size: int) -> None:
     resource.prlimit(pid, resource.RLIMIT_FSIZE, (size, resource.RLIM_INFINITY))
 
 
+async def run_script(script: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+    return await asyncio.to_thread(
+        subprocess.run,
+        [sys.executable, "-c", script, *arguments],
+        cwd=Path(__file__).parents[2],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
+    )
+
+
 async def test_what_was_acknowledged_survives_a_kill(running: StoreProcess) -> None:
     for number in range(5):
         await running.client.write("decisions", rows(500, f"b{number}"), f"b{number}")
@@ -139,18 +151,77 @@ except SinkError as error:
 
 
 async def test_a_merge_that_chdb_lost_is_found_and_undone(store: StoreProcess) -> None:
-    merging = await asyncio.to_thread(
-        subprocess.run,
-        [sys.executable, "-c", MERGE, str(store.directory)],
-        cwd=Path(__file__).parents[2],
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=120,
-    )
+    merging = await run_script(MERGE, str(store.directory))
     assert merging.stdout.splitlines()[-2:] == ["found: unverified", "refused: unverified"], merging.stderr
     await store.start()
     for number in range(3):
         assert await store.count(f"m{number}") == (8000, 8000)
     await store.client.write("decisions", rows(10, "later"), "later")
     assert await store.count("later") == (10, 10)
+
+
+UPGRADE = """
+import os, resource, sys
+from pathlib import Path
+from mixer_py.errors import ConfigurationError
+from mixer_py.telemetry.store import definitions
+from mixer_py.telemetry.store.engine import StoreEngine
+
+migrate = definitions.migrate
+
+def cut(layout, ask, run, settle):
+    def run_or_fail(statement):
+        if statement.startswith(sys.argv[2]) and sys.argv[3] == "fails":
+            resource.setrlimit(resource.RLIMIT_FSIZE, (1000, resource.RLIM_INFINITY))
+        answer = run(statement)
+        if statement.startswith(sys.argv[2]) and sys.argv[3] == "is killed":
+            os.kill(os.getpid(), 9)
+        return answer
+    return migrate(layout, ask, run_or_fail, settle)
+
+definitions.migrate = cut
+try:
+    StoreEngine(Path(sys.argv[1]), "mesh").open()
+except ConfigurationError as error:
+    print(error)
+"""
+OLDER = """
+import chdb, sys
+connection = chdb.connect(sys.argv[1])
+for table, column in (("decisions", "shadow_rule"), ("requests", "route_name")):
+    connection.query(f"ALTER TABLE mesh.{table} DROP COLUMN {column}")
+connection.query("DROP TABLE mesh.connections")
+connection.query("TRUNCATE TABLE mesh.schema_history")
+connection.close()
+"""
+
+
+@pytest.mark.parametrize("what", ["fails", "is killed"])
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "CREATE TABLE IF NOT EXISTS mesh.connections",
+        "ALTER TABLE mesh.decisions ADD COLUMN",
+        "DROP TABLE IF EXISTS mesh.request_decisions",
+        "CREATE MATERIALIZED VIEW",
+        "INSERT INTO mesh.schema_history",
+    ],
+)
+async def test_a_change_of_tables_that_does_not_end_is_begun_anew(
+    running: StoreProcess, statement: str, what: str
+) -> None:
+    """On a disk that fails chDB leaves half of a definition, and could not open the folder any more."""
+    await running.client.write("decisions", rows(100, "before"), "before")
+    columns = "SELECT table, name, type FROM system.columns WHERE database = 'mesh' ORDER BY table, position"
+    wanted = await running.ask(columns)
+    assert await running.stop() == 0
+    older = await run_script(OLDER, str(running.directory))
+    assert older.returncode == 0, older.stderr
+    upgrade = await run_script(UPGRADE, str(running.directory), statement, what)
+    assert upgrade.returncode == (0 if what == "fails" else -9), upgrade.stderr
+    await running.start()
+    assert await running.count("before") == (100, 100)
+    assert await running.ask(columns) == wanted
+    await running.client.write("decisions", rows(10, "later"), "later")
+    assert await running.count("later") == (10, 10)
+    assert not [*running.directory.glob("definitions*")]

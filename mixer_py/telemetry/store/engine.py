@@ -12,6 +12,7 @@ stops INTO OUTFILE or the function `file`.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
@@ -30,11 +31,10 @@ from mixer_py.telemetry import validation
 from mixer_py.telemetry.columns import TABLES
 from mixer_py.telemetry.empty_columns import without_empty
 from mixer_py.telemetry.layout import Layout
-from mixer_py.telemetry.migrations import migrate
 from mixer_py.telemetry.rollups import ROLLUPS
 from mixer_py.telemetry.store.connection import Connection, Row, is_locked, read_rows, tidy
+from mixer_py.telemetry.store.definitions import Definitions
 from mixer_py.telemetry.store.protocol import QueryLimits
-from mixer_py.telemetry.store.table_settings import set_up_tables
 
 FOR_EVER: Final[Mapping[str, int]] = MappingProxyType({})
 """No table's rows are ever deleted."""
@@ -66,6 +66,7 @@ class StoreEngine:
         """
         self._directory = directory.absolute()
         self._database = database
+        self._definitions = Definitions(self._directory, database)
         self._memory = memory
         self._keep_free = keep_free
         # Named here and not by a context variable: those are the event loop's, and the engine runs in threads.
@@ -95,11 +96,13 @@ class StoreEngine:
             self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         except OSError as error:
             raise _refusal(f"the folder cannot be made: {error}", "choose one that this user may write") from error
-        address = f"{self._directory}?max_server_memory_usage={self._memory}"
         connect: Callable[[str], Connection] = chdb.connect
-        self._connect = partial(connect, address)
+        self._connect = partial(connect, f"{self._directory}?max_server_memory_usage={self._memory}")
         try:
+            self._definitions.put_back()
             self._writer = self._connect()
+        except MigrationError as error:
+            raise _refusal(str(error), "make room, or look after the disk") from error
         except (RuntimeError, ValueError) as error:
             raise self._cannot_open(str(error)) from error
         self._inspector = self._connect()
@@ -107,6 +110,8 @@ class StoreEngine:
             self._prepare(Layout(self._database, retention))
         except BaseException as error:
             self.close()
+            with contextlib.suppress(MigrationError):  # the next who opens it tries again
+                self._definitions.put_back()
             if isinstance(error, (RuntimeError, ValueError)):
                 raise self._cannot_open(str(error)) from error
             raise
@@ -244,12 +249,11 @@ class StoreEngine:
 
     def _prepare(self, layout: Layout) -> None:
         try:
-            changes = migrate(layout, partial(read_rows, self._writer), self._writer.query)
+            changes = self._definitions.bring_up(self._writer, layout, _HOLDING)
         except MigrationError as error:
             raise _refusal(f"{error} (in {self._directory})", "or move the folder away") from error
         for change in changes:
             self._log.info("a table was changed", statement=change)
-        set_up_tables(self._writer, self._database, _HOLDING)
         self._note_what_is_there()
 
     def _note_what_is_there(self) -> None:

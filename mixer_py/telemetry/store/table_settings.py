@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Final
 
-from mixer_py.telemetry.store.connection import Connection, read_rows
+from mixer_py.telemetry.migrations import Ask, Run
 
 _SETTINGS: Final = ("old_parts_lifetime = 480", "merge_selector_base = 20", "auto_statistics_types = ''")
 """The sources of a merge stay on disk for ClickHouse's own default (chDB's is within a minute); parts are merged about
@@ -13,19 +13,14 @@ _SETTINGS: Final = ("old_parts_lifetime = 480", "merge_selector_base = 20", "aut
 (docs/performance.md)."""
 
 
-def set_up_tables(connection: Connection, database: str, tables: Iterable[str]) -> None:
-    """Gives tables these settings, where they have others.
-
-    Each change writes a definition anew: on a disk that fails chDB leaves half of it, without a word, and cannot
-    open the folder any more. So nothing is written where nothing changes.
-    """
+def set_up_tables(ask: Ask, run: Run, database: str, tables: Iterable[str]) -> None:
+    """Gives tables these settings, where they have others; nothing is written where nothing changes."""
     there = {
         str(row["name"]): str(row["engine_full"])
-        for row in read_rows(
-            connection,
+        for row in ask(
             f"SELECT name, engine_full FROM system.tables WHERE database = '{database}'",  # noqa: S608 (ours)
         )
     }
     for table in tables:
         if not all(setting in there[table] for setting in _SETTINGS):
-            connection.query(f"ALTER TABLE {database}.{table} MODIFY SETTING {', '.join(_SETTINGS)}")
+            run(f"ALTER TABLE {database}.{table} MODIFY SETTING {', '.join(_SETTINGS)}")
