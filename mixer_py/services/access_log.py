@@ -34,10 +34,13 @@ EMPTY_RESPONSE = b""
 """A serialized StreamAccessLogsResponse, which has no fields."""
 
 _SLICE_BYTES = 512 * 1024
-"""About 500 entries of a kilobyte, three milliseconds to decode; half of it costs half as much again an entry."""
-_LARGE_BYTES = 2 * _SLICE_BYTES
-"""A message above that is taken in pieces. It is a slice as well where no calls come that would wait for it: an entry
-then costs two thirds."""
+"""About 500 entries of a kilobyte; half of it costs half as much again an entry. It is more where the slice before is
+not done."""
+_LARGE_BYTES = 8 * _SLICE_BYTES
+"""The most, and a slice where no calls come, of which the first would wait for the longest step; an entry then costs
+half."""
+_WHOLE_BYTES = 2 * _SLICE_BYTES
+"""A message above that is taken in pieces."""
 _CUT_SECONDS = 0.05
 """gRPC shows the end of a stream whose message is too large like a half-close, and cancels it a moment later."""
 _SLICE_SECONDS = 0.5
@@ -172,7 +175,7 @@ class AccessLogService:
                 stream.last_message = self._clock.monotonic()
                 if self._precedence is not None:
                     self._precedence.used()
-                if len(message) > _LARGE_BYTES:
+                if len(message) > _WHOLE_BYTES:
                     await self._take_large(message, identity)
                 else:
                     self._take(message, identity)
@@ -182,7 +185,9 @@ class AccessLogService:
                     stream.last_message = self._clock.monotonic()  # what came meanwhile is unread
             self._streams.discard(stream)
             if not self._draining:
-                self.flush()
+                await self._work_off()
+                self._begin()
+                await self._work_off()
                 for table in TABLES:
                     await self._rows.kept(table)
                 await asyncio.sleep(_CUT_SECONDS)
@@ -224,11 +229,19 @@ class AccessLogService:
 
     def _go_on(self) -> None:
         """Takes one step; the next one when calls have had their turn."""
-        self._next = None
+        if self._next is not None:
+            self._next.cancel()
+            self._next = None
         begun, self._begun = self._begun, None
         if begun is not None and next(begun, _FINISHED) is not _FINISHED:
             self._begun = begun
             self._next = asyncio.get_running_loop().call_later(_PAUSE_SECONDS, self._go_on)
+
+    async def _work_off(self) -> None:
+        """Returns when what is begun is done; checks have their turn in between."""
+        while self._begun is not None:
+            self._go_on()
+            await asyncio.sleep(_PAUSE_SECONDS)
 
     def _record(self, messages: Sequence[tuple[bytes, StreamIdentity]]) -> Generator[None, None, None]:
         """Makes rows of messages, counts them and hands them on, in steps."""
@@ -298,7 +311,7 @@ class AccessLogService:
         try:
             for part in parts:
                 self._take(part, identity)
-                await asyncio.sleep(0)
+                await self._work_off()
         finally:
             for part in parts:
                 self._take(part, identity)
@@ -314,9 +327,13 @@ class AccessLogService:
     def _take(self, message: bytes, identity: StreamIdentity) -> None:
         self._pending.append((message, identity))
         self._pending_bytes += len(message)
-        if self._pending_bytes >= _SLICE_BYTES and (self._pending_bytes >= _LARGE_BYTES or not self._is_alone):
-            self.flush()
-        elif self._timer is None:
+        if self._pending_bytes >= _LARGE_BYTES or (
+            self._pending_bytes >= _SLICE_BYTES and self._begun is None and not self._is_alone
+        ):
+            self._begin()
+        if self._begun is not None:  # a step for each message, so that one slice is done before the next is full
+            self._go_on()
+        if self._pending and self._timer is None:
             self._timer = asyncio.get_running_loop().call_later(_SLICE_SECONDS, self._begin_in_turn)
 
     @property
@@ -324,7 +341,7 @@ class AccessLogService:
         return self._precedence is not None and self._precedence.alone
 
     def _begin_in_turn(self) -> None:
-        """Decodes what is gathered, unless calls come first; what is gathered is less than a slice."""
+        """Decodes what is gathered, unless calls come first."""
         if self._precedence is not None and self._precedence.holds:
             self._timer = asyncio.get_running_loop().call_later(_AGAIN_SECONDS, self._begin_in_turn)
         else:

@@ -139,8 +139,7 @@ class TableQueue:
         self._booking.received(rows)
         if not self._batches:
             self._oldest = self._clock.monotonic()
-        for part in self._parts(batch):
-            size = part.nbytes
+        for part, size in self._parts(batch):
             self._batches.append((part, size))
             self._rows += len(part)
             self._bytes += size
@@ -151,12 +150,13 @@ class TableQueue:
         if self._rows >= self._settings.block_rows:
             self._hurry.set()
 
-    def _parts(self, batch: pa.RecordBatch) -> Iterator[pa.RecordBatch]:
-        """The batch in parts of which several find room, so that a large one is not dropped as a whole."""
-        share = max(batch.nbytes / self._settings.bytes, len(batch) / self._settings.rows)
+    def _parts(self, batch: pa.RecordBatch) -> Iterator[tuple[pa.RecordBatch, int]]:
+        """The batch in parts of which several find room, so that a large one is not dropped as a whole; their bytes."""
+        size = batch.nbytes  # asks each column
+        share = max(size / self._settings.bytes, len(batch) / self._settings.rows)
         rows = len(batch) if share <= _LARGEST_SHARE else max(int(len(batch) / share * _LARGEST_SHARE), 1)
-        for first in range(0, len(batch), rows):
-            yield batch.slice(first, rows)
+        for part in (batch.slice(first, rows) for first in range(0, len(batch), rows)):
+            yield part, size if len(part) == len(batch) else part.nbytes
 
     def count_dropped(self, rows: int, reason: str) -> None:
         """Books rows that never became any: received, and dropped."""

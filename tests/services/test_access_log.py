@@ -20,6 +20,7 @@ class Rows:
     def __init__(self) -> None:
         self.rows: list[dict[str, object]] = []
         self.connections: list[dict[str, object]] = []
+        self.put_together: list[int] = []
         self.dropped: list[tuple[str, int, str]] = []
         self.has_room = asyncio.Event()
         self.has_room.set()
@@ -27,6 +28,7 @@ class Rows:
     def put(self, table: str, batch: pa.RecordBatch) -> None:
         rows = {"requests": self.rows, "connections": self.connections}[table]
         rows += batch.drop_columns(["timestamp"]).to_pylist()
+        self.put_together.append(len(batch))
 
     async def kept(self, table: str) -> None: ...
 
@@ -122,6 +124,21 @@ async def test_others_have_their_turn_between_the_steps_of_a_slice() -> None:
         turns += 1
         await asyncio.sleep(0)
     assert turns > 1
+
+
+async def test_a_slice_that_is_full_is_worked_on_in_steps_one_for_each_message_that_comes_meanwhile() -> None:
+    service, rows, _ = make()
+    seen = []
+
+    async def stream() -> AsyncIterator[bytes]:
+        for index in range(2000):
+            yield message("/" + "x" * 600_000 if index == 0 else "/")
+            seen.append(len(rows.rows))  # the loop does not turn between them, so that no timer takes a step
+
+    await service.stream(stream(), Call())
+    assert seen[0] == 0, "the first step is not all of it"
+    assert seen[-1] == 1
+    assert rows.put_together == [1, 1999]
 
 
 async def test_what_is_begun_is_finished_before_anything_else_is_decoded() -> None:

@@ -11,7 +11,7 @@ from mixer_py.runtime.vital_signs import wanted_seconds
 from mixer_py.services.access_log import AccessLogService
 from mixer_py.services.precedence import Precedence
 from mixer_py.telemetry.access_log.decoding import AccessLogDecoder
-from tests.services.test_access_log import Rows, message
+from tests.services.test_access_log import Rows, message, stream_of
 
 
 class Worker:
@@ -114,28 +114,22 @@ async def test_a_flood_of_logs_stands_still_while_calls_come_first_and_goes_on_t
     service.flush()
 
 
-async def slices(worker: Worker) -> list[int]:
-    """How many rows there are after each of fifteen messages of 100 KB that come at once."""
-    rows, seen = Rows(), []
+async def first_slice(worker: Worker) -> int:
+    """How many messages make the first slice, of fifty messages of 100 KB that come at once."""
+    rows = Rows()
     service = AccessLogService(AccessLogDecoder(), [], rows, Registry(), SystemClock(), worker.precedence)
-
-    async def stream() -> AsyncIterator[bytes]:
-        for _ in range(15):
-            yield message("/" + "x" * 100_000)
-            seen.append(len(rows.rows))  # the loop does not turn between them, so that no timer decodes what is there
-
-    await service.stream(stream(), Call())
-    return seen
+    await service.stream(stream_of(*[message("/" + "x" * 100_000)] * 50), Call())
+    return rows.put_together[0]
 
 
 async def test_log_entries_are_worked_on_in_larger_slices_when_no_call_has_come_for_a_second() -> None:
     worker = Worker()
     assert not worker.goes_on(busy=0.5, calls=1)
-    assert await slices(worker) == [0] * 5 + [6] * 6 + [12] * 4, "a call may come and wait for the slice"
+    assert await first_slice(worker) == 6, "a call may come and wait for the slice"
     assert not worker.goes_on(busy=1.0, calls=0, seconds=1.0)
-    assert await slices(worker) == [0] * 10 + [11] * 5
+    assert await first_slice(worker) == 42
     worker.calls += 1  # nobody has looked since
-    assert await slices(worker) == [0] * 5 + [6] * 6 + [12] * 4
+    assert await first_slice(worker) == 6
 
 
 async def test_a_stream_that_waits_is_read_to_its_end_when_the_worker_drains() -> None:

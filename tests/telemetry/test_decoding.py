@@ -204,6 +204,22 @@ def test_what_makes_the_decoder_panic_costs_itself_alone(monkeypatch):
     assert decoded.malformed == 1
 
 
+def test_what_is_read_in_several_steps_is_in_order_and_a_bad_entry_of_one_costs_itself_alone():
+    bad = field(2, field(1, b"\xff\xff"))
+    sent = []
+    for index in range(5):
+        sent.append((message(entry(request__path=f"/{index}" + "x" * 700_000), tcp=index), IDENTITIES[index % 3 + 1]))
+        sent.append((bad if index % 2 else b"", ANONYMOUS))
+    decoded = DECODER.decode(sent)
+    assert [path[:2] for path in decoded.requests.column("request_url_path").to_pylist()] == [f"/{i}" for i in range(5)]
+    who = decoded.requests.column("context_reporter_uid").to_pylist()
+    assert who == [IDENTITIES[index % 3 + 1].node_id for index in range(5)]
+    assert decoded.connections.column("context_reporter_uid").to_pylist() == [
+        IDENTITIES[index % 3 + 1].node_id for index in range(5) for _ in range(index)
+    ]
+    assert (decoded.malformed_requests, decoded.malformed_connections) == (2, 0)
+
+
 @pytest.mark.parametrize("stop", [KeyboardInterrupt, SystemExit])
 def test_nobody_swallows_an_interrupt(monkeypatch, stop):
     class Stops:
