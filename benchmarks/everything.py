@@ -101,6 +101,7 @@ BUDGETS: Final = (
     Budget("the same, Valkey, on grpcio", "rate-limits", "limit.valkey.floors", 1.25, _RATELIMIT),
     Budget("a log entry, to Prometheus and to ClickHouse's block", "main-job", "entry.floors", 0.08,
            "OpenTelemetry's receiver: 0.35 to 0.45 grpcio floors, receiving only"),
+    Budget("the same where checks come as well", "main-job", "entry.beside_checks.floors", 0.08),
     Budget("memory of a worker without chDB, at rest", "main-job", "memory.worker.idle", 143, "OPA: 49 MiB"),
     Budget("capacity lost at three times the load, on grpcio", "overload", "grpcio.alone.3.lost", 0.2),
     Budget("the same on envoy", "overload", "envoy.alone.3.lost", 0.2),

@@ -7,6 +7,7 @@
     python benchmarks/load.py limit-16 HOST:PORT CALLS
     python benchmarks/load.py steady HOST:PORT SECONDS
     python benchmarks/load.py access-log HOST:PORT MESSAGES
+    python benchmarks/load.py access-log-beside-checks HOST:PORT MESSAGES
 
 It talks to loopback addresses only.
 """
@@ -47,6 +48,8 @@ STREAM_MESSAGES_AHEAD = 64
 """Messages that may be under way on a stream before the client pauses, as Envoy's flush interval would make it."""
 STEADY_RATE = 200
 """Checks a second of a steady load."""
+_PAUSE_BETWEEN_CHECKS = 0.2
+"""Seconds; some checks beside thousands of log entries cost nothing that counts."""
 _DEADLINE = 30.0
 PERCENTILES = {"p50": 0.5, "p95": 0.95, "p99": 0.99, "p99.9": 0.999}
 
@@ -175,6 +178,25 @@ async def access_log(address: str, messages: int) -> dict[str, object]:
     return {"entries": messages * ENTRIES_PER_MESSAGE, "bytes": sum(map(len, payloads)), "seconds": seconds}
 
 
+async def access_log_beside_checks(address: str, messages: int) -> dict[str, object]:
+    """The same, and a check now and then, so that logs never come alone and are decoded in smaller slices."""
+    channel = _channel(address, 1)
+    check, request = channel.unary_unary(CHECK_METHOD), check_request()
+
+    async def now_and_then() -> None:
+        while True:
+            await check(request, timeout=_DEADLINE, wait_for_ready=True)
+            await asyncio.sleep(_PAUSE_BETWEEN_CHECKS)
+
+    checking = asyncio.ensure_future(now_and_then())
+    try:
+        return await access_log(address, messages)
+    finally:
+        checking.cancel()
+        await asyncio.gather(checking, return_exceptions=True)
+        await channel.close()
+
+
 def main() -> None:
     """Runs one load and prints its figures."""
     kind, address, count = sys.argv[1], sys.argv[2], int(sys.argv[3])
@@ -188,6 +210,7 @@ def main() -> None:
         "limit-16": partial(limits, spread=MANY),
         "steady": steady,
         "access-log": access_log,
+        "access-log-beside-checks": access_log_beside_checks,
     }
     work = works[kind]
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
