@@ -11,7 +11,7 @@ from mixer_py.doctor.finding import Finding, fault, good, skipped, warning
 from mixer_py.errors import CounterStoreError
 from mixer_py.ratelimit.settings import RateLimitSettings
 from mixer_py.ratelimit.stores.addresses import RedisAddress, parse_store
-from mixer_py.ratelimit.stores.opening import connector
+from mixer_py.ratelimit.stores.opening import connector, way_to
 
 if TYPE_CHECKING:
     from mixer_py.ratelimit.stores.redis.connecting import Connector
@@ -50,14 +50,7 @@ async def examine_counter_store(settings: RateLimitSettings) -> AsyncIterator[Fi
 
 async def _open(opening: Connector, address: RedisAddress, host: str, port: int) -> str:
     """Connects and prepares; where the server is, as `host:port`."""
-    if address.kind == "unix":
-        opened = await opening.unix(address.path)
-    elif address.kind == "sentinel":
-        from mixer_py.ratelimit.stores.redis.sentinels import Sentinels  # noqa: PLC0415 (redis-py takes long to import)
-
-        opened = await Sentinels(address.hosts, address.master, opening).master()
-    else:
-        opened = await opening.tcp(host, port)
+    opened = await (opening.tcp(host, port) if host else way_to(address, opening)())
     opened.writer.close()
     return opened.address
 

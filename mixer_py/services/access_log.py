@@ -219,23 +219,23 @@ class AccessLogService:
 
     def _finish(self) -> None:
         """Takes every step that is left."""
-        if self._next is not None:
-            self._next.cancel()
-            self._next = None
-        begun, self._begun = self._begun, None
-        if begun is not None:
-            for _ in begun:
-                pass
+        for _ in self._withdrawn() or ():
+            pass
 
     def _go_on(self) -> None:
         """Takes one step; the next one when calls have had their turn."""
+        begun = self._withdrawn()
+        if begun is not None and next(begun, _FINISHED) is not _FINISHED:
+            self._begun = begun
+            self._next = asyncio.get_running_loop().call_later(_PAUSE_SECONDS, self._go_on)
+
+    def _withdrawn(self) -> Generator[None, None, None] | None:
+        """What is begun; from now on nobody goes on with it but the caller."""
         if self._next is not None:
             self._next.cancel()
             self._next = None
         begun, self._begun = self._begun, None
-        if begun is not None and next(begun, _FINISHED) is not _FINISHED:
-            self._begun = begun
-            self._next = asyncio.get_running_loop().call_later(_PAUSE_SECONDS, self._go_on)
+        return begun
 
     async def _work_off(self) -> None:
         """Returns when what is begun is done; checks have their turn in between."""

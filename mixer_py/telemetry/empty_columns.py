@@ -12,6 +12,7 @@ import pyarrow as pa
 
 from mixer_py.telemetry.column import Kind
 from mixer_py.telemetry.columns import TABLES
+from mixer_py.telemetry.texts import is_blank
 
 
 def without_empty(table: str, batch: pa.RecordBatch) -> pa.RecordBatch:
@@ -37,8 +38,7 @@ def _is_empty(kind: Kind, values: pa.Array) -> bool:
     memory = values.buffers()[1]
     if memory is None:
         return True
-    if kind.is_text:  # where each value begins and ends: all at one place
-        places = np.frombuffer(memory, np.int32, len(values) + 1, values.offset * 4)
-        return bool(places[0] == places[-1])
+    if kind.is_text:
+        return is_blank(values)
     width = values.type.byte_width  # by their bits, as -0.0 is not 0.0
     return not np.frombuffer(memory, np.uint8, len(values) * width, values.offset * width).any()

@@ -22,7 +22,7 @@ def blank(length: int) -> pa.Array:
 
 
 def is_blank(texts: pa.Array) -> bool:
-    """Whether there is no text in any row, told by where the first begins and the last ends."""
+    """Whether no row has a text, or a map's members, told by where the first begins and the last ends."""
     if not len(texts):
         return True
     begin, end = _ends(texts)

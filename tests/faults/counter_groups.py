@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
 from tests.faults.counters import ALLOWED, NO_LENGTH, until_seen
-from tests.faults.fault import Fault, State, While, at_once
+from tests.faults.fault import Fault, State, While, at_once, lasting
 from tests.faults.scene import LEASE, Scene
 from tests.faults.servers import away, standing, talks
 from tests.parts.valkey import Valkey
@@ -54,9 +54,7 @@ def failing_over(scene: Scene) -> Iterator[None]:
         scene.eventually(lambda: b"master_link_status:up" in lost.ask("INFO", "replication"), "a replica again", 120)
 
 
-def _fail_over(scene: Scene) -> None:
-    with failing_over(scene):
-        time.sleep(1.0)
+def _count_again(scene: Scene) -> None:
     scene.eventually(lambda: _counts(scene), "that hits are counted again")
 
 
@@ -88,12 +86,6 @@ def _ordered_over(scene: Scene) -> Iterator[None]:
     scene.eventually(another, "another master")
 
 
-def _change_over(scene: Scene) -> None:
-    with _ordered_over(scene):
-        pass
-    scene.eventually(lambda: _counts(scene), "that hits are counted again")
-
-
 def _counters(master: Valkey) -> list[bytes]:
     """The keys of the counters that it has."""
     return master.ask("KEYS", "mixer:*").split(b"\r\n")[2::2]
@@ -106,7 +98,7 @@ def _holder(scene: Scene) -> Valkey:
 
 
 def _take_anew(scene: Scene) -> None:
-    """As `_fail_over`, until hits are taken ahead again."""
+    """Fails over, until hits are taken ahead again."""
     granted = scene.metric("mixer_leases_total", outcome="granted")
     with failing_over(scene):
         time.sleep(1.0)
@@ -206,10 +198,18 @@ def _sentinel_faults() -> Iterator[Fault]:
 
 
 FAULTS = (
-    Fault("a master killed, and a replica promoted by Sentinels", SENTINEL, _FOLLOWED, While(failing_over, _fail_over)),
-    Fault("a replica promoted by an operator's order", SENTINEL, _FOLLOWED, While(_ordered_over, _change_over)),
     Fault(
-        "a master of a cluster killed, and its replica promoted", CLUSTER, _FOLLOWED, While(failing_over, _fail_over)
+        "a master killed, and a replica promoted by Sentinels",
+        SENTINEL,
+        _FOLLOWED,
+        lasting(failing_over, 1.0, _count_again),
+    ),
+    Fault("a replica promoted by an operator's order", SENTINEL, _FOLLOWED, lasting(_ordered_over, 0.0, _count_again)),
+    Fault(
+        "a master of a cluster killed, and its replica promoted",
+        CLUSTER,
+        _FOLLOWED,
+        lasting(failing_over, 1.0, _count_again),
     ),
     *_sentinel_faults(),
     Fault(

@@ -112,17 +112,13 @@ def _kill_supervisor_in_its_start(scene: Scene) -> None:
 
 def _stop_supervisor_in_its_start(scene: Scene) -> None:
     _start_until_a_child(scene)
-    with supervisor_stopped(scene):
-        time.sleep(1.5)
-    _is_ready(scene)
+    lasting(supervisor_stopped, 1.5, _is_ready)(scene)
 
 
 def _stop_supervisor_while_draining(scene: Scene) -> None:
     scene.mixer.running.signal(signal.SIGTERM)
     time.sleep(0.1)
-    with supervisor_stopped(scene):
-        time.sleep(1.5)
-    _start_once_ended(scene)
+    lasting(supervisor_stopped, 1.5, _start_once_ended)(scene)
 
 
 def _kill_supervisor_while_draining(scene: Scene) -> None:
@@ -206,10 +202,8 @@ def _worker_faults() -> Iterator[Fault]:
         ("told to end during a reload", AFTER, in_a_reload(told_to_end("worker"))),
     ):
         yield Fault(f"worker {name}", ONE, promise, inject, None, 5, KILLED)
-    for name, promise, inject in (
-        ("stopped for a second during a reload", waits, in_a_reload(lasting(stopped("worker"), 1.0))),
-    ):
-        yield Fault(f"worker {name}", ONE, promise, inject, ending=KILLED)
+    in_reload = in_a_reload(lasting(stopped("worker"), 1.0))
+    yield Fault("worker stopped for a second during a reload", ONE, waits, in_reload, ending=KILLED)
     yield Fault("both workers killed", TWO, AFTER, While(_both_killed, _both_workers), None, 5, KILLED)
     yield Fault("a reload", ONE, "no call notices", lasting(reloading, 1.0, _is_ready))
 
@@ -263,13 +257,12 @@ def _store_faults() -> Iterator[Fault]:
 
 def _drain_faults() -> Iterator[Fault]:
     killed, stop, end = signal.SIGKILL, signal.SIGSTOP, signal.SIGTERM
-    for process, setup, losing in (
-        ("worker", ONE, KILLED),
-        ("store", ONE, frozenset[str]()),
-        ("valkey", TWO, frozenset[str]()),
-        ("shadow", CANDIDATE, frozenset[str]()),
+    for name, process, setup, losing in (
+        ("worker", "worker", ONE, KILLED),
+        ("store", "store", ONE, frozenset[str]()),
+        ("embedded Valkey", "valkey", TWO, frozenset[str]()),
+        ("candidate", "shadow", CANDIDATE, frozenset[str]()),
     ):
-        name = {"valkey": "embedded Valkey", "shadow": "candidate"}.get(process, process)
         for what, number in (("killed", killed), ("hung", stop), ("told to end", end)):
             inject = _while_draining(process, number)
             yield Fault(f"{name} {what} while mixer drains", setup, _ENDS, inject, None, 3, losing)

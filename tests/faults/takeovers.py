@@ -5,7 +5,6 @@ another.
 from __future__ import annotations
 
 import signal
-import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 
@@ -83,12 +82,7 @@ def _stopped_beside(*, answers: bool) -> While:
             finally:
                 signal_process(one, signal.SIGCONT)
 
-    def inject(scene: Scene) -> None:
-        with state(scene):
-            time.sleep(1.0)
-        _back_to_small(scene)
-
-    return While(state, inject)
+    return lasting(state, 1.0, _back_to_small)
 
 
 def _in_a_takeover(act: Inject) -> Inject:

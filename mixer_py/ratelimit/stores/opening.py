@@ -18,6 +18,7 @@ from mixer_py.ratelimit.stores.memory import MemoryStore
 
 if TYPE_CHECKING:
     from mixer_py.ratelimit.stores.redis.connecting import Connector
+    from mixer_py.ratelimit.stores.redis.node import Open
 
 
 def open_store(
@@ -73,8 +74,7 @@ def _open_redis(
     address: RedisAddress, name: str, settings: RateLimitSettings, registry: Registry, clock: Clock
 ) -> CounterStore:
     from mixer_py.ratelimit.stores.redis.cluster import ClusterStore  # noqa: PLC0415 (redis-py takes long to import)
-    from mixer_py.ratelimit.stores.redis.node import Limits, Open  # noqa: PLC0415 (idem)
-    from mixer_py.ratelimit.stores.redis.sentinels import Sentinels  # noqa: PLC0415 (idem)
+    from mixer_py.ratelimit.stores.redis.node import Limits  # noqa: PLC0415 (idem)
     from mixer_py.ratelimit.stores.redis.store import RedisStore  # noqa: PLC0415 (idem)
 
     opening_by = connector(address, settings)
@@ -82,13 +82,18 @@ def _open_redis(
     limits = Limits(settings.timeout, redis.calls, redis.queue, redis.expiry_jitter, settings.time == "caller")
     if address.kind == "cluster":
         return ClusterStore(address.hosts, redis.prefix, opening_by, limits, registry, clock)
+    return RedisStore(name, redis.prefix, way_to(address, opening_by), limits, registry, clock)
+
+
+def way_to(address: RedisAddress, opening_by: Connector) -> Open:
+    """What opens a connection to the server that counts, by an address that is of no cluster."""
+    from mixer_py.ratelimit.stores.redis.sentinels import Sentinels  # noqa: PLC0415 (redis-py takes long to import)
+
     if address.kind == "sentinel":
-        opening: Open = Sentinels(address.hosts, address.master, opening_by).master
-    elif address.kind == "unix":
-        opening = partial(opening_by.unix, address.path)
-    else:
-        opening = partial(opening_by.tcp, *address.hosts[0])
-    return RedisStore(name, redis.prefix, opening, limits, registry, clock)
+        return Sentinels(address.hosts, address.master, opening_by).master
+    if address.kind == "unix":
+        return partial(opening_by.unix, address.path)
+    return partial(opening_by.tcp, *address.hosts[0])
 
 
 def connector(address: RedisAddress, settings: RateLimitSettings) -> Connector:

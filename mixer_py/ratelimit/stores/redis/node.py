@@ -94,7 +94,7 @@ class _Batch(NamedTuple):
     since: float
     sent: float
     whole: bool
-    asking: bool
+    asking: bool = False
     """The next reply is ASKING's, not the script's."""
 
 
@@ -226,9 +226,7 @@ class Node:
                 requests.append(request)
                 charges += len(request.keys)
             if requests:
-                asking = any(request.asking for request in requests)
-                batch = _Batch(requests, charges, requests[0].since, self._loop.time(), whole=False, asking=asking)
-                self._send(self._channel, batch)
+                self._send(self._channel, _Batch(requests, charges, requests[0].since, self._loop.time(), whole=False))
                 self._instruments.charges.observe(charges)
 
     def _send(self, channel: Channel, batch: _Batch) -> None:
@@ -238,9 +236,11 @@ class Node:
             b"".join([request.records for request in batch.requests]),
         )
         keys = [key for request in batch.requests for key in request.keys]
-        self._sent.append(batch)
         words = call(self._script, keys, arguments, declared=self._declared, whole=batch.whole)
-        channel.send(_ASKING + words if batch.asking else words)
+        if any(request.asking for request in batch.requests):
+            batch, words = batch._replace(asking=True), _ASKING + words
+        self._sent.append(batch)
+        channel.send(words)
 
     def _replied(self, reply: bytes | Refusal) -> None:
         if not self._sent:
@@ -252,9 +252,7 @@ class Node:
         batch = self._sent.popleft()
         if isinstance(reply, Refusal):
             if reply.words.startswith("NOSCRIPT") and not batch.whole and self._channel is not None:
-                asking = any(request.asking for request in batch.requests)
-                # It was restarted or flushed; nothing was done.
-                self._send(self._channel, batch._replace(whole=True, asking=asking))
+                self._send(self._channel, batch._replace(whole=True))  # it was restarted or flushed; nothing was done
                 return
             self._fail_batch(batch, reason_of(reply.words), reply.words)
             self._trip(reason_of(reply.words), reply.words)
@@ -336,7 +334,7 @@ class Node:
         while self._sent:
             self._fail_batch(self._sent.popleft(), reason, words)
         waiting, self._waiting = list(self._waiting), deque()
-        self._fail_batch(_Batch(waiting, 0, 0.0, 0.0, whole=False, asking=False), reason, words)
+        self._fail_batch(_Batch(waiting, 0, 0.0, 0.0, whole=False), reason, words)
 
     def _fail_batch(self, batch: _Batch, reason: str, words: str) -> None:
         self._outstanding -= len(batch.requests)
