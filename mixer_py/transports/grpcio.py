@@ -25,6 +25,7 @@ from mixer_py.transports.admission import Admission
 from mixer_py.transports.forwarding import VOUCHER, Forwarder
 from mixer_py.transports.grpcio_tls import GrpcioTls
 from mixer_py.transports.handlers import HandlerTable
+from mixer_py.transports.intake import MOST_ASKED_FOR, Intake
 from mixer_py.transports.places import UNIX, Place
 from mixer_py.transports.refusals import Refusal, refusal
 from mixer_py.transports.standard import GuardedHealth, GuardedReflection
@@ -69,6 +70,11 @@ class ServerLimits:
     max_metadata_bytes: int
     max_waiting: int
 
+    @property
+    def asked_for(self) -> int:
+        """Calls of a method that this process asks for at a time, of `max_waiting`; grpc.aio asks for one more."""
+        return min(MOST_ASKED_FOR, self.max_waiting) - 1
+
     def channel_arguments(self) -> list[tuple[str, int]]:
         """The limits as gRPC core's channel arguments (grpc/grpc include/grpc/impl/channel_arg_names.h)."""
         return [
@@ -81,8 +87,8 @@ class ServerLimits:
             ("grpc.max_metadata_size", self.max_metadata_bytes),
             ("grpc.absolute_max_metadata_size", self.max_metadata_bytes),
             # Between the two, too, chance would decide.
-            ("grpc.server.max_pending_requests", self.max_waiting),
-            ("grpc.server.max_pending_requests_hard_limit", self.max_waiting),
+            ("grpc.server.max_pending_requests", self.max_waiting - self.asked_for),
+            ("grpc.server.max_pending_requests_hard_limit", self.max_waiting - self.asked_for),
             # Without probes of the bandwidth a call's window stays at 64 KiB. With them gRPC takes in megabytes of a
             # log stream that is not read on for want of room, which no bound of ours sees.
             ("grpc.http2.bdp_probe", 0),
@@ -138,9 +144,11 @@ class GrpcioServer:
         self._looking: asyncio.Task[None] | None = None
         self._answers = dict(table.unary)
         self._names = table.names
-        handlers = [self._unary(method) for method in table.unary]
-        handlers += [self._client_stream(method, handler) for method, handler in table.client_streams.items()]
-        self._methods.handlers.update(handlers)
+        self._methods.handlers.update(
+            self._client_stream(method, handler) for method, handler in table.client_streams.items()
+        )
+        unary = dict(self._unary(method) for method in table.unary)
+        self._intake = Intake(self._server, unary, limits.asked_for, self._serving_ended)
         self._server.add_generic_rpc_handlers([self._methods])  # the first, so that it is asked for every call
         self._health = GuardedHealth(self._admit_to("health")) if table.health else None
         self._services = table.service_names()
@@ -174,6 +182,7 @@ class GrpcioServer:
         for task in asyncio.all_tasks() - running:
             if not isinstance(task.get_coro(), CoroutineType):  # a coroutine of gRPC's own: the one that takes calls
                 task.add_done_callback(self._serving_ended)
+        self._intake.start()
         self._looking = asyncio.create_task(self._untaken.look_for_ever())
         self._place.publish()
 
@@ -262,13 +271,15 @@ class GrpcioServer:
         return admit
 
     def _unary(self, method: str) -> tuple[str, Handler]:
-        admission, answers, service = self._admission, self._answers, self._names.get(method, method)
+        admission, answers, methods = self._admission, self._answers, self._methods
+        service = self._names.get(method, method)
 
         def handler(message: bytes, call: Call) -> Awaitable[bytes]:
             return answers[method](message, call)  # as late as this, so that `forward` holds from one call to the next
 
         # A stream of requests to gRPC, because it never ends a unary call whose client half-closes without a message.
         async def answer(_: AsyncIterator[bytes], context: Context) -> bytes:
+            methods.taken += 1
             try:
                 call = self._call(service, context)
                 message = await _only_message(context, call, admission)
