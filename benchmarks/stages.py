@@ -30,7 +30,7 @@ from mixer_py.policy.settings import PolicySettings
 from mixer_py.services.ext_authz import Authorization, AuthorizationService
 from mixer_py.transports import Admission, GrpcioServer, HandlerTable, ServerLimits
 
-_LIMITS = ServerLimits(4 << 20, 1000, 3600, 30, 1000, 16 << 10, 256)
+_LIMITS = ServerLimits(4 << 20, 1000, 3600, 30, 1000, 16 << 10, 128)
 _BATCHES = 5
 _ALONE = 5000
 Spent = dict[str, list[float]]

@@ -96,12 +96,12 @@ def test_a_circuit_breaker_that_somebody_chose_is_a_wish():
 
 def test_a_circuit_breaker_above_what_mixer_lets_wait_makes_mixer_refuse():
     document = shipped()
-    mixer_cluster(document)["circuit_breakers"]["thresholds"][0]["max_requests"] = 512
+    mixer_cluster(document)["circuit_breakers"]["thresholds"][0]["max_requests"] = 256
     (one,) = complaints(document)
-    assert "circuit breaker at 512 calls, and mixer lets 256 wait" in one.message
-    assert "max_requests: 256" in one.way_out
+    assert "circuit breaker at 256 calls, and mixer lets 128 wait" in one.message
+    assert "max_requests: 128" in one.way_out
     assert complaints(document, "server.workers=2") == []
-    assert complaints(document, "server.max_waiting=512") == []
+    assert complaints(document, "server.max_waiting=256") == []
 
 
 def test_behind_a_name_there_may_be_many_mixers_so_that_a_number_that_was_chosen_is_left():

@@ -19,7 +19,7 @@ pytestmark = pytest.mark.envoy
 
 MOST = ServerSettings().max_waiting
 """What the shipped Envoy lets be open at one time: tests/deploy/test_envoy.py."""
-BURST = 200
+BURST = 100
 FLOOD = MOST + 100
 REQUEST = b"GET / HTTP/1.1\r\nhost: shop.example\r\nconnection: close\r\n\r\n"
 TOTAL, DENIED = "http.http.downstream_rq_total", "http.http.downstream_rq_4xx"
