@@ -11,7 +11,7 @@ from mixer_py.instruments import Clock, Registry
 _LONG_SECONDS = 0.01
 """A call that held the loop for so long may have others behind it."""
 _QUIET_SECONDS = 0.005
-"""gRPC hands waiting calls over one by one; when none has come for so long, all of them are in."""
+"""gRPC hands waiting calls over a few at a time; when none has come for so long, all of them are in."""
 _INTAKE_SECONDS = 0.1
 """How long calls are only let in, at most, before work goes on."""
 

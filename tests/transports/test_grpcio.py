@@ -4,6 +4,7 @@ import asyncio
 import socket
 import threading
 import time
+from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -362,3 +363,44 @@ async def test_above_what_may_wait_a_call_ends_at_once_is_counted_and_those_that
     assert codes[0] is grpc.StatusCode.OK
     assert set(codes) == {grpc.StatusCode.OK, grpc.StatusCode.CANCELLED}
     assert untaken.value == codes.count(grpc.StatusCode.CANCELLED)
+
+
+async def test_calls_that_have_come_together_are_handed_over_together(tmp_path: Path) -> None:
+    """grpc.aio hands one over a turn of the loop; each turn is a way through the core and its polling thread."""
+    crowd, held, released = 20, threading.Event(), threading.Event()
+    turn, begun = 0, Counter[int]()
+    loop = asyncio.get_running_loop()
+
+    def next_turn() -> None:
+        nonlocal turn
+        turn += 1
+        loop.call_soon(next_turn)
+
+    async def hold(message: bytes, call: Call) -> bytes:
+        if message == b"hold":
+            held.set()
+            released.wait(60)  # the loop stands still, while the others come
+        else:
+            begun[turn] += 1
+        return message
+
+    clock, address = SystemClock(), f"unix://{tmp_path / 's'}"
+    server = GrpcioServer(address, HandlerTable({CHECK: hold}), LIMITS, Admission(100, clock, Registry()), clock)
+    await server.start()
+    next_turn()
+
+    def come() -> list[grpc.StatusCode]:
+        with grpc.insecure_channel(address) as channel:
+            ask = channel.unary_unary(CHECK)
+            calls = [ask.future(b"hold", timeout=60)]
+            held.wait(60)
+            calls += [ask.future(b"x", timeout=60) for _ in range(crowd)]
+            while server._untaken._begun() <= crowd:
+                time.sleep(0.01)
+            released.set()
+            return [call.code() for call in calls]
+
+    assert set(await asyncio.to_thread(come)) == {grpc.StatusCode.OK}
+    await server.stop(0)
+    assert sum(begun.values()) == crowd
+    assert max(begun.values()) >= crowd / 2
