@@ -16,7 +16,7 @@ from mixer_py.ratelimit.settings import RateLimitSettings
 from mixer_py.ratelimit.stores import Charge, CounterStore
 from mixer_py.ratelimit.stores.opening import open_store
 from mixer_py.ratelimit.stores.redis.script import key_of
-from mixer_py.ratelimit.stores.redis.topology import ranges_of
+from mixer_py.ratelimit.stores.redis.topology import Topology, ranges_of
 from tests.parts.tcp_proxy import SlowProxy
 from tests.parts.valkey import Valkey
 from tests.parts.valkey_groups import Cluster, Watched, keys_of
@@ -233,6 +233,42 @@ async def test_a_server_that_answered_nonsense_is_asked_again(programs, ports, c
         proxy.nonsense = b""
         assert (await until_kept(store, charge(), seconds=20))[0].remaining == 999
         await store.close()
+
+
+class AllOnTheirWay:
+    """A cluster of which every slot is being moved; no program of Valkey's moves more than one at a time."""
+
+    def __init__(self) -> None:
+        self.asked = self.most = 0
+
+    async def ask(self, host: str, port: int, *words: str | bytes) -> object:
+        if words[0] == "CLUSTER":
+            return [[0, 16383, [host.encode(), port, b"id"]]]
+        self.asked += 1
+        self.most = max(self.most, self.asked)
+        await asyncio.sleep(0)
+        self.asked -= 1
+        raise CounterStoreError(f"ASK 1 {host}:{port + 1}")
+
+
+class QuietNode:
+    is_away = False
+
+    def start(self) -> None:
+        """Nothing to connect to."""
+
+    async def close(self) -> None:
+        """Nor to leave."""
+
+
+async def test_slots_on_their_way_are_asked_after_over_few_connections_at_a_time() -> None:
+    connector = AllOnTheirWay()
+    topology = Topology([("node", 1)], connector, lambda _: QuietNode())
+    topology.open()
+    await topology.renewed(dict.fromkeys(range(200), b"key"))
+    assert connector.most == 16
+    assert all(topology.target_of(slot) for slot in range(200))
+    await topology.close()
 
 
 @pytest.mark.parametrize(

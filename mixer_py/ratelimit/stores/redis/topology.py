@@ -25,6 +25,9 @@ _SHORTEST_PAUSE: Final = 0.01
 _LONGEST_PAUSE: Final = 1.0
 """Seconds between two questions."""
 
+_MOST_QUESTIONS: Final = 16
+"""Slots on their way that are asked after at one time; each question is a connection of its own."""
+
 _ASK: Final = re.compile(r"\bASK \d+ \[?([^\s\]]*?)\]?:(\d+)$")
 _NO_KEYS: Final[Mapping[int, bytes]] = MappingProxyType({})
 
@@ -60,6 +63,7 @@ class Topology:
         """A key that the node of a slot did not have, by slot; as long as the slot is on its way."""
         self._targets: dict[int, Node] = {}
         """Where slots are on their way to."""
+        self._questions = asyncio.Semaphore(_MOST_QUESTIONS)
         self._waiting: list[asyncio.Future[None]] = []
         self._wanted = asyncio.Event()
         self._asking: asyncio.Task[None] | None = None
@@ -184,7 +188,8 @@ class Topology:
         if place is None:
             return None
         try:
-            await self._connector.ask(*place, "GET", key)
+            async with self._questions:
+                await self._connector.ask(*place, "GET", key)
         except CounterStoreError as error:
             return target_of(str(error), place[0])
         return None
