@@ -112,9 +112,10 @@ class ServerSettings(Settings):
     max_in_flight: Annotated[int, Ge(1)] = 1000
     """Calls that a worker holds at once; above it a call fails at once with UNAVAILABLE."""
     max_waiting: Annotated[int, Ge(1), Le(_INT32)] = 128
-    """Calls that may wait for a worker; on the transport envoy those that it works on count, too. One more fails at
-    once, with CANCELLED on grpcio and UNAVAILABLE on envoy. The last of 128 is answered after about 25 ms, at 0.2 ms
-    each; that has to be less than callers wait. Raise it where a policy waits for others (`http.send`)."""
+    """Calls that may wait for a worker: on grpcio of each method, on the transport envoy those that it works on count,
+    too. One more fails at once, with CANCELLED on grpcio and UNAVAILABLE on envoy. The last of 128 is answered after
+    about 25 ms, at 0.2 ms each; that has to be less than callers wait. On envoy raise it where a policy waits for
+    others (`http.send`)."""
     max_streams: Annotated[int, Ge(1), Le(_INT32)] = 1000
     """Calls that a connection may have open at once, log streams among them. A client is told so and waits, or connects
     once more; a call above it is reset (REFUSED_STREAM)."""

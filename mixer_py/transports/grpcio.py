@@ -57,9 +57,9 @@ class ServerLimits:
         max_streams: calls that a connection may have open at once; gRPC refuses one more, unseen by us, with RST_STREAM
             REFUSED_STREAM. A well-behaved client waits, or makes another connection.
         max_metadata_bytes: of the headers of a call; more of them end it with RESOURCE_EXHAUSTED.
-        max_waiting: calls that were read from the wire and not taken by this process's loop yet; gRPC ends one more at
-            once with CANCELLED, in a thread of its own, which costs little. It knows no other status for it, and we
-            could refuse one only at most of the cost of an answer. `UntakenCalls` counts them.
+        max_waiting: calls of a method that were read from the wire and not taken by this process's loop yet; gRPC ends
+            one more at once with CANCELLED, in a thread of its own, which costs little. It knows no other status for
+            it, and for us to refuse one takes half of what an answer does. `UntakenCalls` counts them.
     """
 
     max_message_bytes: int
@@ -140,7 +140,10 @@ class GrpcioServer:
         self._log = structlog.get_logger("transports.grpcio").bind(address=address)
         self._server = grpc.aio.server(options=limits.channel_arguments())
         self._methods = _Methods()
-        self._untaken = UntakenCalls(limits.max_waiting, lambda: self._methods.taken, admission.count_untaken)
+        # The core lets so many wait of each method that it tells apart, and of all others together, while those that it
+        # has handed over in a turn have not begun yet.
+        most_waiting = (limits.max_waiting + MOST_ASKED_FOR) * (len(table.unary) + 1)
+        self._untaken = UntakenCalls(most_waiting, lambda: self._methods.taken, admission.count_untaken)
         self._looking: asyncio.Task[None] | None = None
         self._answers = dict(table.unary)
         self._names = table.names

@@ -21,15 +21,15 @@ _QUIET_LOOKS = 3
 class UntakenCalls:
     """Those of one server."""
 
-    def __init__(self, max_waiting: int, taken: Callable[[], int], count: Callable[[int], None]) -> None:
+    def __init__(self, most_waiting: int, taken: Callable[[], int], count: Callable[[int], None]) -> None:
         """Finds the server, which has to be the newest of this process.
 
         Args:
-            max_waiting: how many may wait at most.
+            most_waiting: how many may wait at most, of all methods together.
             taken: how many were handed over until now.
             count: takes how many more were not, and never will be.
         """
-        self._max_waiting = max_waiting
+        self._most_waiting = most_waiting
         self._taken = taken
         self._count = count
         self._server = _newest_server()
@@ -45,8 +45,8 @@ class UntakenCalls:
         """Counts those that are known to have ended; where some may still wait, these only once it is quiet."""
         begun = self._begun()
         between = begun - self._taken() - self._counted
-        if between > self._max_waiting:
-            self._add(between - self._max_waiting)
+        if between > self._most_waiting:
+            self._add(between - self._most_waiting)
         elif between > 0 and await self._is_quiet(begun):
             self._add(between)
 

@@ -31,6 +31,7 @@ LIMITS = ServerLimits(
     max_waiting=100,
 )
 CHECK = "/envoy.service.auth.v3.Authorization/Check"
+LIMIT = "/envoy.service.ratelimit.v3.RateLimitService/ShouldRateLimit"
 STREAM = "/envoy.service.accesslog.v3.AccessLogService/StreamAccessLogs"
 
 
@@ -363,6 +364,37 @@ async def test_above_what_may_wait_a_call_ends_at_once_is_counted_and_those_that
     assert codes[0] is grpc.StatusCode.OK
     assert set(codes) == {grpc.StatusCode.OK, grpc.StatusCode.CANCELLED}
     assert untaken.value == codes.count(grpc.StatusCode.CANCELLED)
+
+
+async def test_calls_of_two_methods_that_wait_are_not_counted_as_refused(tmp_path: Path) -> None:
+    held, come = threading.Event(), threading.Event()
+    admission = Admission(200, SystemClock(), Registry())
+
+    async def hold(message: bytes, call: Call) -> bytes:
+        if message == b"hold":
+            held.set()
+            come.wait(60)
+            await server._untaken.look()
+        return message
+
+    table = HandlerTable({CHECK: hold, LIMIT: hold})
+    address, limits = f"unix://{tmp_path / 's'}", replace(LIMITS, max_waiting=60)
+    server = GrpcioServer(address, table, limits, admission, SystemClock())
+    await server.start()
+
+    def crowd() -> list[grpc.StatusCode]:
+        with grpc.insecure_channel(address) as channel:
+            calls = [channel.unary_unary(CHECK).future(b"hold", timeout=60)]
+            held.wait(60)
+            calls += [channel.unary_unary(method).future(b"x", timeout=60) for method in (CHECK, LIMIT) * 45]
+            while server._untaken._begun() <= 90:
+                time.sleep(0.01)
+            come.set()
+            return [call.code() for call in calls]
+
+    assert set(await asyncio.to_thread(crowd)) == {grpc.StatusCode.OK}
+    await server.stop(0)
+    assert admission._untaken.value == 0
 
 
 async def test_calls_that_have_come_together_are_handed_over_together(tmp_path: Path) -> None:
