@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import itertools
 import tarfile
 import threading
 import time
@@ -61,17 +62,14 @@ class BundleServer:
 
     def _drag_on(self, handler: Any, content: bytes, behaviour: str) -> None:
         """Sends byte by byte, or block after block, as long as it is to and somebody reads."""
-        for position in range(len(content)):
+        endless = behaviour == "endless"
+        blocks = itertools.repeat(content * 64) if endless else (bytes((byte,)) for byte in content)
+        for block in blocks:
             if self.behaviour != behaviour:
                 return
-            if behaviour == "endless":
-                handler.wfile.write(content * 64)
-                handler.wfile.flush()
-                time.sleep(0.001)
-            else:
-                handler.wfile.write(content[position : position + 1])
-                handler.wfile.flush()
-                time.sleep(0.1)
+            handler.wfile.write(block)
+            handler.wfile.flush()
+            time.sleep(0.001 if endless else 0.1)
 
     def _archive(self) -> bytes:
         held = io.BytesIO()

@@ -210,8 +210,8 @@ class Mixer:
         return {pid: len(inodes & sockets_of(pid)) for pid in self.children("mixer_py.runtime.worker")}
 
     def worker(self) -> int:
-        """Process id of its only worker."""
-        (pid,) = eventually(lambda: self.children("mixer_py.runtime.worker"), "a worker")
+        """Process id of its only worker, once one that has been replaced is gone."""
+        (pid,) = self.workers(1)
         return pid
 
     def store(self) -> int:
