@@ -28,9 +28,11 @@ from figures import Figure, figure
 from servers import HERE, Mixer, Server
 from surge import BROKEN, CONNECTIONS, CUT_OFF, GIVEN_UP, OK, PATIENCE
 
+from mixer_py.config import ServerSettings
+
 REPORT: Final = HERE / "reports" / "overload.md"
 TRANSPORTS: Final = ("grpcio", "envoy")
-BREAKER: Final = 128  # max_requests of the Envoy that deploy/ ships
+BREAKER: Final = ServerSettings().max_waiting  # and max_requests of the Envoy that deploy/ ships
 CALLERS: Final = {"alone": 0, "breaker": BREAKER}
 """Calls that callers let be open at a time, by what this is called; 0 for any number."""
 TITLES: Final = {"alone": "mixer alone", "breaker": f"callers stop at {BREAKER}"}

@@ -77,6 +77,7 @@ class ServerLimits:
 
     def channel_arguments(self) -> list[tuple[str, int]]:
         """The limits as gRPC core's channel arguments (grpc/grpc include/grpc/impl/channel_arg_names.h)."""
+        pending = self.max_waiting - self.asked_for
         return [
             ("grpc.max_receive_message_length", self.max_message_bytes),
             ("grpc.max_send_message_length", _NO_LIMIT),
@@ -87,8 +88,8 @@ class ServerLimits:
             ("grpc.max_metadata_size", self.max_metadata_bytes),
             ("grpc.absolute_max_metadata_size", self.max_metadata_bytes),
             # Between the two, too, chance would decide.
-            ("grpc.server.max_pending_requests", self.max_waiting - self.asked_for),
-            ("grpc.server.max_pending_requests_hard_limit", self.max_waiting - self.asked_for),
+            ("grpc.server.max_pending_requests", pending),
+            ("grpc.server.max_pending_requests_hard_limit", pending),
             # Without probes of the bandwidth a call's window stays at 64 KiB. With them gRPC takes in megabytes of a
             # log stream that is not read on for want of room, which no bound of ours sees.
             ("grpc.http2.bdp_probe", 0),

@@ -65,7 +65,7 @@ class Intake:
             self._keep(cygrpc._schedule_rpc_coro(answering, call, loop, method))  # noqa: SLF001
 
     def _keep(self, coroutine: Any) -> asyncio.Task[None]:  # noqa: ANN401 (a coroutine of Cython)
-        task: asyncio.Task[None] = asyncio.get_running_loop().create_task(coroutine)
+        task: asyncio.Task[None] = asyncio.create_task(coroutine)
         self._tasks.add(task)  # the loop itself holds a task weakly
         task.add_done_callback(self._tasks.discard)
         return task

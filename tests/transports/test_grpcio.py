@@ -5,7 +5,7 @@ import socket
 import threading
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -177,7 +177,7 @@ async def test_the_crowd_behind_a_call_that_held_the_loop_is_let_in_or_refused_b
         return message
 
     async def one_by_one() -> list[asyncio.Task[bytes]]:
-        """As gRPC hands over what waits: one call a turn of the loop."""
+        """As gRPC hands over calls where it is asked for one at a time: one a turn of the loop."""
         tasks = []
         for number in range(20):
             tasks.append(asyncio.create_task(admission.run(hold, b"%d" % number, Call())))
@@ -366,14 +366,36 @@ async def test_above_what_may_wait_a_call_ends_at_once_is_counted_and_those_that
     assert untaken.value == codes.count(grpc.StatusCode.CANCELLED)
 
 
+class Standstill:
+    """A loop that stands still at the first call of a server, until all that are to come behind it have come."""
+
+    def __init__(self) -> None:
+        self._begun, self._over = threading.Event(), threading.Event()
+
+    def hold(self) -> None:
+        """Called in the loop by the first call."""
+        self._begun.set()
+        self._over.wait(60)
+
+    def come_behind(self, server: GrpcioServer, methods: Sequence[str]) -> list[grpc.StatusCode]:
+        """In another thread: how the first call, which says `hold`, and one of each of these methods ended."""
+        with grpc.insecure_channel(server.address) as channel:
+            calls = [channel.unary_unary(CHECK).future(b"hold", timeout=60)]
+            self._begun.wait(60)
+            calls += [channel.unary_unary(method).future(b"x", timeout=60) for method in methods]
+            while server._untaken._begun() < len(calls):
+                time.sleep(0.01)
+            self._over.set()
+            return [call.code() for call in calls]
+
+
 async def test_calls_of_two_methods_that_wait_are_not_counted_as_refused(tmp_path: Path) -> None:
-    held, come = threading.Event(), threading.Event()
+    standstill = Standstill()
     admission = Admission(200, SystemClock(), Registry())
 
     async def hold(message: bytes, call: Call) -> bytes:
         if message == b"hold":
-            held.set()
-            come.wait(60)
+            standstill.hold()
             await server._untaken.look()
         return message
 
@@ -382,24 +404,14 @@ async def test_calls_of_two_methods_that_wait_are_not_counted_as_refused(tmp_pat
     server = GrpcioServer(address, table, limits, admission, SystemClock())
     await server.start()
 
-    def crowd() -> list[grpc.StatusCode]:
-        with grpc.insecure_channel(address) as channel:
-            calls = [channel.unary_unary(CHECK).future(b"hold", timeout=60)]
-            held.wait(60)
-            calls += [channel.unary_unary(method).future(b"x", timeout=60) for method in (CHECK, LIMIT) * 45]
-            while server._untaken._begun() <= 90:
-                time.sleep(0.01)
-            come.set()
-            return [call.code() for call in calls]
-
-    assert set(await asyncio.to_thread(crowd)) == {grpc.StatusCode.OK}
+    assert set(await asyncio.to_thread(standstill.come_behind, server, (CHECK, LIMIT) * 45)) == {grpc.StatusCode.OK}
     await server.stop(0)
     assert admission._untaken.value == 0
 
 
 async def test_calls_that_have_come_together_are_handed_over_together(tmp_path: Path) -> None:
     """grpc.aio hands one over a turn of the loop; each turn is a way through the core and its polling thread."""
-    crowd, held, released = 20, threading.Event(), threading.Event()
+    crowd, standstill = 20, Standstill()
     turn, begun = 0, Counter[int]()
     loop = asyncio.get_running_loop()
 
@@ -410,8 +422,7 @@ async def test_calls_that_have_come_together_are_handed_over_together(tmp_path: 
 
     async def hold(message: bytes, call: Call) -> bytes:
         if message == b"hold":
-            held.set()
-            released.wait(60)  # the loop stands still, while the others come
+            standstill.hold()
         else:
             begun[turn] += 1
         return message
@@ -421,18 +432,7 @@ async def test_calls_that_have_come_together_are_handed_over_together(tmp_path: 
     await server.start()
     next_turn()
 
-    def come() -> list[grpc.StatusCode]:
-        with grpc.insecure_channel(address) as channel:
-            ask = channel.unary_unary(CHECK)
-            calls = [ask.future(b"hold", timeout=60)]
-            held.wait(60)
-            calls += [ask.future(b"x", timeout=60) for _ in range(crowd)]
-            while server._untaken._begun() <= crowd:
-                time.sleep(0.01)
-            released.set()
-            return [call.code() for call in calls]
-
-    assert set(await asyncio.to_thread(come)) == {grpc.StatusCode.OK}
+    assert set(await asyncio.to_thread(standstill.come_behind, server, [CHECK] * crowd)) == {grpc.StatusCode.OK}
     await server.stop(0)
     assert sum(begun.values()) == crowd
     assert max(begun.values()) >= crowd / 2
